@@ -1,0 +1,242 @@
+//! Names of things: each id has a type of its own, so that a key's id cannot be passed where a worker's is meant.
+//!
+//! Made ids are UUIDv7 (RFC 9562) written as 22 base62 digits: fixed width, so that text order is creation order, and
+//! free of punctuation, so that a double click selects one whole. Ids that people choose are checked text.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Digits of base62 in ASCII order, so that text sorts as the number does.
+pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// 62^22 is the first power of 62 past 2^128.
+pub const ID_DIGITS: usize = 22;
+
+/// The longest id that people may choose, for workers and pools. DNS labels and most inventories stop at 63 or 64.
+pub const CHOSEN_ID_CHARS_MAX: usize = 64;
+
+/// Why a text is no id of the kind asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    #[error("an id of this kind is {ID_DIGITS} base62 digits (0-9, A-Z, a-z)")]
+    NotBase62,
+    #[error("an id must not be empty")]
+    Empty,
+    #[error("an id has at most {CHOSEN_ID_CHARS_MAX} characters")]
+    TooLong,
+    #[error("an id holds only ASCII letters, digits, `.`, `-` and `_`")]
+    Character,
+    #[error("`.` and `..` are steps in a path, and no id")]
+    PathStep,
+}
+
+/// Writes `value` as [`ID_DIGITS`] base62 digits.
+pub(crate) fn encode_base62(value: u128) -> [u8; ID_DIGITS] {
+    let mut digits = [b'0'; ID_DIGITS];
+    let mut rest = value;
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[usize::try_from(rest % 62).expect("below 62")];
+        rest /= 62;
+    }
+    digits
+}
+
+/// Reads exactly [`ID_DIGITS`] base62 digits; `None` for any other text, or a number past 2^128.
+pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
+    if text.len() != ID_DIGITS {
+        return None;
+    }
+    // Eleven digits stay below 2^66, ten below 2^60: two halves in u64 cost a third of 22 steps in u128.
+    let half = |digits: &[u8]| {
+        digits.iter().try_fold(0_u64, |sum, digit| {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'A'..=b'Z' => digit - b'A' + 10,
+                b'a'..=b'z' => digit - b'a' + 36,
+                _ => return None,
+            };
+            Some(sum * 62 + u64::from(value))
+        })
+    };
+    const TEN_DIGITS: u128 = 62_u128.pow(10);
+    let head = u128::from(half(&text[..2])?);
+    let middle = u128::from(half(&text[2..12])?);
+    let tail = u128::from(half(&text[12..])?);
+    head.checked_mul(TEN_DIGITS * TEN_DIGITS)?.checked_add(middle * TEN_DIGITS + tail)
+}
+
+macro_rules! made_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
+
+        impl $name {
+            /// The id that a fresh UUIDv7 stands for.
+            #[must_use]
+            pub fn from_uuid(uuid: uuid::Uuid) -> Self {
+                Self(uuid.as_u128())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let digits = encode_base62(self.0);
+                f.pad(std::str::from_utf8(&digits).expect("base62 is ASCII"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                decode_base62(text.as_bytes()).map(Self).ok_or(IdError::NotBase62)
+            }
+        }
+    };
+}
+
+macro_rules! chosen_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                check_chosen(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        /// So that maps keyed by the id can be asked with plain text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+fn check_chosen(text: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > CHOSEN_ID_CHARS_MAX {
+        return Err(IdError::TooLong);
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if !text.bytes().all(allowed) {
+        return Err(IdError::Character);
+    }
+    if matches!(text, "." | "..") {
+        return Err(IdError::PathStep);
+    }
+    Ok(())
+}
+
+made_id! {
+    /// The public part of an API key, and the name of a static secret's record.
+    KeyId
+}
+made_id! {
+    /// One shared secret of auto-enrollment.
+    EnrollmentSecretId
+}
+made_id! {
+    /// A JWT's `jti`.
+    TokenId
+}
+made_id! {
+    /// A signing key's `kid`.
+    SigningKeyId
+}
+made_id! {
+    /// A person or a service that administers.
+    OperatorId
+}
+made_id! {
+    /// One log among those of the world: nothing assumes that there is only one.
+    LogId
+}
+made_id! {
+    /// A command's identity: the digest of the caller's `Idempotency-Key`, or made.
+    CommandId
+}
+chosen_id! {
+    /// A worker's id: chosen by the operator, or made; unique for ever.
+    WorkerId
+}
+chosen_id! {
+    /// A pool's id, which is its name; unique for ever.
+    PoolId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn base62_round_trips_and_sorts_as_numbers(a: u128, b: u128) {
+            let (x, y) = (encode_base62(a), encode_base62(b));
+            prop_assert_eq!(decode_base62(&x), Some(a));
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+        }
+    }
+
+    #[test]
+    fn made_ids_refuse_what_is_not_22_digits_below_two_to_the_128() {
+        for text in ["", "0", "zzzzzzzzzzzzzzzzzzzzzz", "000000000000000000000-", "00000000000000000000000"] {
+            assert_eq!(text.parse::<KeyId>(), Err(IdError::NotBase62), "{text}");
+        }
+        let most = KeyId(u128::MAX).to_string();
+        assert_eq!(most.parse::<KeyId>(), Ok(KeyId(u128::MAX)));
+    }
+
+    #[test]
+    fn chosen_ids_are_checked() {
+        let table: &[(&str, Result<(), IdError>)] = &[
+            ("a", Ok(())),
+            ("runner-1.eu_west", Ok(())),
+            ("", Err(IdError::Empty)),
+            ("..", Err(IdError::PathStep)),
+            ("a b", Err(IdError::Character)),
+            ("ä", Err(IdError::Character)),
+            (&"x".repeat(64), Ok(())),
+            (&"x".repeat(65), Err(IdError::TooLong)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(&text.parse::<WorkerId>().map(|_| ()), expected, "{text}");
+        }
+    }
+}

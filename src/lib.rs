@@ -1,0 +1,3 @@
+//! Portcullis: the gatehouse of a fleet of workers.
+
+pub mod domain;
