@@ -1,3 +1,5 @@
 //! Portcullis: the gatehouse of a fleet of workers.
 
+pub mod credential;
 pub mod domain;
+pub mod secret;
