@@ -28,7 +28,7 @@ use super::{Options, SERVICE_ROLE, chain};
 
 /// The bootstrap superuser. Migrations run as it, and nothing else.
 pub const OWNER: &str = "portcullis_owner";
-/// What the service logs in as: no rights but to take the role of the service.
+/// What the service logs in as: a member of its role, with no rights but those.
 pub const LOGIN: &str = "portcullis_login";
 /// The database of the service.
 pub const DATABASE: &str = "portcullis";
@@ -228,7 +228,7 @@ async fn create_roles_and_database(client: &Client) -> Result<(), tokio_postgres
     let database = "select exists (select from pg_database where datname = $1)";
     for (check, name, create) in [
         (role, SERVICE_ROLE, format!("create role {SERVICE_ROLE} nologin")),
-        (role, LOGIN, format!("create role {LOGIN} login noinherit in role {SERVICE_ROLE}")),
+        (role, LOGIN, format!("create role {LOGIN} login in role {SERVICE_ROLE}")),
         (database, DATABASE, format!("create database {DATABASE}")),
     ] {
         if !client.query_one(check, &[&name]).await?.get::<_, bool>(0) {
