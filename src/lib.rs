@@ -2,4 +2,5 @@
 
 pub mod credential;
 pub mod domain;
+pub mod postgres;
 pub mod secret;
