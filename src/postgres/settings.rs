@@ -30,7 +30,9 @@ pub enum SettingsError {
     Url,
     #[error("the database URL names no host")]
     NoHost,
-    #[error("sslmode=disable is refused for a host that is not this machine: the password would cross the network in clear")]
+    #[error(
+        "sslmode=disable is refused for a host that is not this machine: the password would cross the network in clear"
+    )]
     Plaintext,
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -132,9 +134,7 @@ fn is_local(config: &Config) -> bool {
     config.get_hostaddrs().iter().all(IpAddr::is_loopback)
         && config.get_hosts().iter().all(|host| match host {
             Host::Unix(_) => true,
-            Host::Tcp(name) => {
-                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-            }
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
         })
 }
 

@@ -92,7 +92,8 @@ async fn partitions_are_made_ahead_and_once() {
     let database = scratch.database().await;
     let client = database.client().await.unwrap();
     let make = "select log.make_partitions($1)";
-    for (through, made) in [(0, 0), (2 * POSITIONS - 1, 0), (2 * POSITIONS, 1), (2 * POSITIONS, 0), (5 * POSITIONS, 3)] {
+    for (through, made) in [(0, 0), (2 * POSITIONS - 1, 0), (2 * POSITIONS, 1), (2 * POSITIONS, 0), (5 * POSITIONS, 3)]
+    {
         assert_eq!(client.query_one(make, &[&through]).await.unwrap().get::<_, i32>(0), made, "through {through}");
     }
     for refused in [-1, 70 * POSITIONS] {
@@ -166,7 +167,10 @@ async fn an_owner_needs_no_superuser_and_may_also_serve() {
     assert_eq!(database.migrate().await.unwrap().applied, ["V1__log"]);
     let client = database.client().await.unwrap();
     client.batch_execute(ONE_EVENT).await.unwrap();
-    assert_eq!(client.query_one("select current_user::text", &[]).await.unwrap().get::<_, &str>(0), "portcullis_service");
+    assert_eq!(
+        client.query_one("select current_user::text", &[]).await.unwrap().get::<_, &str>(0),
+        "portcullis_service"
+    );
     assert!(client.batch_execute("delete from log.event").await.is_err());
     // What the service may execute as the owner, it may execute here too.
     client.batch_execute("select log.make_partitions(3 << 20)").await.unwrap();
