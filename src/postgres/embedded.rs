@@ -36,10 +36,11 @@ pub const DATABASE: &str = "portcullis";
 /// A crash may leave much to replay; past this something is wrong with the machine.
 const READY_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Postgres that ends this often before it was ready once will not become so by trying again.
-const START_ATTEMPTS_MAX: u32 = 6;
+/// Postgres that ends this often before it was ready once will not become so by trying again. With the pauses between
+/// them that is 13 s: enough for the processes of a killed one to notice, which keep a new one from starting.
+const START_ATTEMPTS_MAX: u32 = 8;
 
-/// `READY_POLL` is short against the 70 ms that a start takes.
+/// Short against the 70 ms that a start takes.
 const READY_POLL: Duration = Duration::from_millis(20);
 
 /// Why there is no private cluster.
@@ -132,7 +133,10 @@ impl Cluster {
 
     /// Stops Postgres, after what it is committing. Connections that are still open are closed.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        self.server.stop().await
+        self.server.stop().await?;
+        // A folder outside of the data folder would stay behind for ever. Elsewhere it is made anew, so failing is no loss.
+        std::fs::remove_dir(&self.socket_folder).ok();
+        Ok(())
     }
 }
 

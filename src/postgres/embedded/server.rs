@@ -154,7 +154,7 @@ fn supervise(launch: &Launch, shared: &Shared, exits: &watch::Sender<u32>) {
         exits.send_modify(|count| *count += 1);
         match ended {
             Ok(status) => {
-                tracing::error!(%status, log = %launch.folder.log.display(), "Postgres ended; starting it again")
+                tracing::error!(%status, log = %launch.folder.log.display(), "Postgres ended; starting it again");
             }
             Err(error) => tracing::error!(%error, "Postgres cannot be started; trying again"),
         }

@@ -102,9 +102,15 @@ async fn partitions_are_made_ahead_and_once() {
     }
     let (one, other) = (database.client().await.unwrap(), database.client().await.unwrap());
     let through = 9 * POSITIONS;
+    // Nobody who writes is waited for, or has to wait.
+    let mut writer = database.client().await.unwrap();
+    let transaction = writer.transaction().await.unwrap();
+    transaction.batch_execute(ONE_EVENT).await.unwrap();
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&through];
     let (one, other) = tokio::join!(one.query_one(make, &parameters), other.query_one(make, &parameters));
     assert_eq!(one.unwrap().get::<_, i32>(0) + other.unwrap().get::<_, i32>(0), 4);
+
+    transaction.rollback().await.unwrap();
 
     let last = 10 * POSITIONS - 1;
     let owner = scratch.superuser().await;
@@ -148,6 +154,23 @@ async fn a_newer_database_is_refused_and_left_alone() {
     let error = scratch.database().await.migrate().await.unwrap_err();
     assert!(matches!(error, MigrationError::DatabaseIsNewer { database: 99, binary: 1 }), "{error}");
     assert!(error.to_string().contains("start a newer portcullis"), "{error}");
+}
+
+#[tokio::test]
+async fn migrating_lets_the_login_serve() {
+    let scratch = Scratch::unmigrated().await;
+    let superuser = scratch.superuser().await;
+    let login = "\"a fresh login\"";
+    superuser.batch_execute(&format!("create role {login} login")).await.unwrap();
+    let url = scratch.url().replace("portcullis_login", "a%20fresh%20login");
+    let database =
+        Database::open(Options { url: SecretString::from(url.as_str()), ..scratch.options() }).await.unwrap();
+    for _ in 0..2 {
+        database.migrate().await.unwrap();
+        database.client().await.unwrap().batch_execute("select from log.event").await.unwrap();
+    }
+    drop(database);
+    superuser.batch_execute(&format!("drop role {login}")).await.unwrap();
 }
 
 #[tokio::test]
