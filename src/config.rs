@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_zero_is_refused() {
-        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(duration("15m"), Ok(Duration::from_mins(15)));
         for text in ["0s", "", "15", "a while"] {
             assert!(duration(text).is_err(), "{text}");
         }

@@ -86,7 +86,7 @@ pub fn init(options: &TelemetryOptions) -> Result<Telemetry, TelemetryError> {
 }
 
 impl Telemetry {
-    fn new(otlp_endpoint: Option<&str>) -> Result<Self, TelemetryError> {
+    pub(crate) fn new(otlp_endpoint: Option<&str>) -> Result<Self, TelemetryError> {
         let resource = Resource::builder()
             .with_service_name(SERVICE)
             .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

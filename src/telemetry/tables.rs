@@ -192,7 +192,7 @@ mod tests {
         let latencies = Latencies::new("t_seconds", "Time.", "route", &["/a", "/b"]).expect("a name");
         latencies.record(0, Duration::from_micros(50));
         latencies.record(0, Duration::from_micros(51));
-        latencies.record(0, Duration::from_secs(60));
+        latencies.record(0, Duration::from_mins(1));
         let family = latencies.collect().remove(0);
         assert_eq!(family.get_metric().len(), 1, "a route that nobody called is not shown");
         let histogram = family.get_metric()[0].get_histogram();

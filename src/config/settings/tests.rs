@@ -22,6 +22,9 @@ fn settings(line: &str, variables: &[(&str, &str)]) -> Result<Settings, Settings
     Settings::new(args, &around)
 }
 
+/// What is typed, the variables around, and a part of the refusal.
+type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn nothing_said_is_https_on_loopback_with_a_cluster_of_our_own() {
     let settings = settings("", &[]).expect("defaults that agree");
@@ -37,7 +40,7 @@ fn nothing_said_is_https_on_loopback_with_a_cluster_of_our_own() {
 
 #[test]
 fn what_does_not_agree_is_refused_with_the_remedy() {
-    let table: [(&str, &[(&str, &str)], &str); 17] = [
+    let table: [Row; 17] = [
         ("--disable-tls --bind 0.0.0.0:80", &[], "--allow-plaintext"),
         ("--disable-tls --bind [::]:80", &[], "--allow-plaintext"),
         ("--disable-tls --bind 192.0.2.1:80", &[], "bind to 127.0.0.1"),
