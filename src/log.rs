@@ -3,6 +3,7 @@
 //! [`entry`] is an event as bytes, [`schema`] every shape that events ever had, [`seal`] the keyed chain and the Merkle tree.
 //! [`append`] adds a batch in one statement, [`read`] believes nothing that is not sealed.
 
+use crate::domain::ids::SigningKeyId;
 use crate::log::entry::EntryError;
 
 pub mod append;
@@ -33,6 +34,8 @@ pub enum LogFault {
     Tampered(#[from] Tampered),
     #[error("the event at position {position} cannot be read: {cause}")]
     Unreadable { position: u64, cause: EntryError },
+    #[error("signing key `{key}` cannot be used: {why}")]
+    SigningKey { key: SigningKeyId, why: &'static str },
     #[error("the event cannot be written: {0}")]
     Unwritable(#[from] EntryError),
 }

@@ -61,11 +61,15 @@ impl Node {
         })
     }
 
-    /// The newest state that was published. Never held across an `await`: keep [`Node::snapshot`] for that.
-    pub fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.published.load()
+    /// The state to validate against, if this node may answer for it at all. One clock reading, three atomic loads; never
+    /// held across an `await`.
+    pub fn current(&self) -> Result<Guard<Arc<Snapshot>>, NotCurrent> {
+        // Looked at first: a state that is published after this is only newer.
+        self.check_current()?;
+        Ok(self.published.load())
     }
 
+    /// The newest state that was published, current or not: for reads that say which position they are of.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
     }
@@ -74,10 +78,10 @@ impl Node {
         &self.keys
     }
 
-    /// Whether this node may answer for its state. Asked on every validation: one clock reading and one atomic load.
+    /// Whether this node may answer for its state.
     pub fn check_current(&self) -> Result<(), NotCurrent> {
-        if let Some(fault) = self.fault.load_full() {
-            return Err(NotCurrent::Stopped(fault));
+        if let Some(fault) = self.fault.load().as_ref() {
+            return Err(NotCurrent::Stopped(fault.clone()));
         }
         let confirmed = Duration::from_millis(self.confirmed_ms.load(Ordering::Acquire));
         if confirmed.is_zero() || self.started.elapsed() > confirmed + self.max_stale {

@@ -84,6 +84,19 @@ impl Batch {
         &self.head
     }
 
+    /// An empty batch that follows this one, to be [joined](Batch::join) to it or dropped.
+    pub fn fork(&self) -> Self {
+        Self { head: self.head.clone(), ..Self::after(&self.head) }
+    }
+
+    /// Adds what a fork has gathered.
+    pub fn join(&mut self, fork: Self) {
+        self.head = fork.head;
+        self.events.extend(fork.events);
+        self.outcomes.extend(fork.outcomes);
+        self.secrets.extend(fork.secrets);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.outcomes.is_empty()
     }
@@ -157,6 +170,12 @@ impl Batch {
 /// Prepares the statement of [`Batch::append`] on a connection.
 pub async fn prepare(client: &Client) -> Result<Statement, tokio_postgres::Error> {
     client.prepare(include_str!("append.sql")).await
+}
+
+/// Makes the partitions that positions up to `through` need. They are made ahead: an append finds its own.
+pub async fn make_partitions(client: &Client, through: u64) -> Result<(), LogFault> {
+    client.execute(include_str!("make_partitions.sql"), &[&signed(through)]).await?;
+    Ok(())
 }
 
 /// Positions come from a `bigint`, and go back into one.
