@@ -2,5 +2,6 @@
 
 pub mod credential;
 pub mod domain;
+pub mod log;
 pub mod postgres;
 pub mod secret;
