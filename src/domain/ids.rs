@@ -44,6 +44,7 @@ pub(crate) fn encode_base62(value: u128) -> [u8; ID_DIGITS] {
 
 /// Reads exactly [`ID_DIGITS`] base62 digits; `None` for any other text, or a number past 2^128.
 pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
+    const TEN_DIGITS: u128 = 62_u128.pow(10);
     if text.len() != ID_DIGITS {
         return None;
     }
@@ -59,7 +60,6 @@ pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
             Some(sum * 62 + u64::from(value))
         })
     };
-    const TEN_DIGITS: u128 = 62_u128.pow(10);
     let head = u128::from(half(&text[..2])?);
     let middle = u128::from(half(&text[2..12])?);
     let tail = u128::from(half(&text[12..])?);
