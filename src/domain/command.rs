@@ -1,0 +1,240 @@
+//! Commands: wishes, with everything in them that deciding needs. Ids, verifiers and times were minted before.
+
+use std::sync::Arc;
+
+use super::actor::Author;
+use super::enrollment::Limits;
+use super::event::{FailureCount, KeyHolder};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use super::key::{Digest, KeyKind};
+use super::operator::Role;
+use super::pool::PoolSettings;
+use super::signing_key::NewSigningKey;
+use super::time::{Seconds, Timestamp};
+use super::token::TokenFacts;
+use super::worker::Labels;
+
+/// What deciding needs beside the wish and the Roll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    pub now: Timestamp,
+    pub author: Author,
+    /// The author's own words, if any.
+    pub reason: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The first start: the default pool, the signing keys, the bootstrap operator and its key. Holds already if any
+    /// operator exists.
+    Bootstrap(Bootstrap),
+
+    CreatePool {
+        pool: PoolId,
+        settings: PoolSettings,
+    },
+    UpdatePool {
+        pool: PoolId,
+        settings: PoolSettings,
+    },
+    RemovePool {
+        pool: PoolId,
+    },
+
+    CreateWorker(CreateWorker),
+    /// What is `None` stays as it is.
+    UpdateWorker {
+        worker: WorkerId,
+        name: Option<Option<Arc<str>>>,
+        labels: Option<Labels>,
+        expires_at: Option<Option<Timestamp>>,
+    },
+    ApproveWorker {
+        worker: WorkerId,
+    },
+    RejectWorker {
+        worker: WorkerId,
+    },
+    IsolateWorker {
+        worker: WorkerId,
+        until: Option<Timestamp>,
+    },
+    ReleaseWorker {
+        worker: WorkerId,
+    },
+    RemoveWorker {
+        worker: WorkerId,
+    },
+
+    CreateKey(CreateKey),
+    ShareKey {
+        key: KeyId,
+        worker: WorkerId,
+    },
+    RotateKey {
+        key: KeyId,
+        successor: KeyId,
+        verifier: Digest,
+        kind: KeyKind,
+        expires_at: Option<Timestamp>,
+        overlap: Seconds,
+    },
+    /// With `descendants`, also every key that was made with this one by its own holder (H7).
+    RevokeKey {
+        key: KeyId,
+        descendants: bool,
+    },
+
+    CreateEnrollmentSecret {
+        secret: EnrollmentSecretId,
+        pool: PoolId,
+        verifier: Digest,
+        limits: Limits,
+    },
+    RotateEnrollmentSecret {
+        secret: EnrollmentSecretId,
+        successor: EnrollmentSecretId,
+        verifier: Digest,
+        overlap: Seconds,
+    },
+    DisableEnrollmentSecret {
+        secret: EnrollmentSecretId,
+    },
+    /// What `PORTCULLIS_AUTO_ENROLLMENT_KEY` asks for at start: holds already if the value is known.
+    EnsureEnrollmentSecret {
+        secret: EnrollmentSecretId,
+        pool: PoolId,
+        verifier: Digest,
+    },
+    Enroll(Enroll),
+
+    IssueToken(IssueToken),
+    RevokeToken(TokenFacts),
+    RecordTokensIssued {
+        worker: WorkerId,
+        count: u64,
+        from: Timestamp,
+        to: Timestamp,
+    },
+
+    RotateSigningKeys {
+        next: NewSigningKey,
+        overlap: Seconds,
+    },
+
+    CreateOperator {
+        operator: OperatorId,
+        name: Arc<str>,
+        role: Role,
+        key: KeyId,
+        verifier: Digest,
+        expires_at: Option<Timestamp>,
+    },
+    UpdateOperator {
+        operator: OperatorId,
+        name: Option<Arc<str>>,
+        role: Option<Role>,
+    },
+    RemoveOperator {
+        operator: OperatorId,
+    },
+
+    RecordAuthFailures {
+        from: Timestamp,
+        to: Timestamp,
+        failures: Vec<FailureCount>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    pub pool: PoolId,
+    pub active: NewSigningKey,
+    pub next: NewSigningKey,
+    pub operator: OperatorId,
+    pub name: Arc<str>,
+    pub key: KeyId,
+    pub verifier: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateWorker {
+    pub worker: WorkerId,
+    pub pool: PoolId,
+    pub name: Option<Arc<str>>,
+    pub labels: Labels,
+    pub expires_at: Option<Timestamp>,
+    /// Let it wait for approval.
+    pub pending: bool,
+    /// A static secret that the caller chose for it.
+    pub static_secret: Option<(KeyId, Digest)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateKey {
+    pub key: KeyId,
+    pub holder: KeyHolder,
+    pub kind: KeyKind,
+    pub verifier: Digest,
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enroll {
+    pub secret: EnrollmentSecretId,
+    pub worker: WorkerId,
+    pub name: Option<Arc<str>>,
+    pub labels: Labels,
+    pub key: KeyId,
+    pub verifier: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssueToken {
+    pub token: TokenId,
+    pub worker: WorkerId,
+    pub key: KeyId,
+    /// The token that is renewed, if any.
+    pub renews: Option<TokenFacts>,
+    /// Shorter than the pool's, if asked for.
+    pub ttl: Option<Seconds>,
+    /// A subset of the pool's scopes, if asked for.
+    pub scopes: Option<Arc<[Arc<str>]>>,
+}
+
+impl Command {
+    /// A stable name, for metrics and traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Bootstrap(_) => "bootstrap",
+            Command::CreatePool { .. } => "create_pool",
+            Command::UpdatePool { .. } => "update_pool",
+            Command::RemovePool { .. } => "remove_pool",
+            Command::CreateWorker(_) => "create_worker",
+            Command::UpdateWorker { .. } => "update_worker",
+            Command::ApproveWorker { .. } => "approve_worker",
+            Command::RejectWorker { .. } => "reject_worker",
+            Command::IsolateWorker { .. } => "isolate_worker",
+            Command::ReleaseWorker { .. } => "release_worker",
+            Command::RemoveWorker { .. } => "remove_worker",
+            Command::CreateKey(_) => "create_key",
+            Command::ShareKey { .. } => "share_key",
+            Command::RotateKey { .. } => "rotate_key",
+            Command::RevokeKey { .. } => "revoke_key",
+            Command::CreateEnrollmentSecret { .. } => "create_enrollment_secret",
+            Command::RotateEnrollmentSecret { .. } => "rotate_enrollment_secret",
+            Command::DisableEnrollmentSecret { .. } => "disable_enrollment_secret",
+            Command::EnsureEnrollmentSecret { .. } => "ensure_enrollment_secret",
+            Command::Enroll(_) => "enroll",
+            Command::IssueToken(_) => "issue_token",
+            Command::RevokeToken(_) => "revoke_token",
+            Command::RecordTokensIssued { .. } => "record_tokens_issued",
+            Command::RotateSigningKeys { .. } => "rotate_signing_keys",
+            Command::CreateOperator { .. } => "create_operator",
+            Command::UpdateOperator { .. } => "update_operator",
+            Command::RemoveOperator { .. } => "remove_operator",
+            Command::RecordAuthFailures { .. } => "record_auth_failures",
+        }
+    }
+}

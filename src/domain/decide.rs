@@ -1,0 +1,88 @@
+//! The rules: what a command may make happen, given the whole state.
+//!
+//! Pure and total. No events means that the wish already holds: a success that appends nothing, so that retries are free.
+//! Commands are decided in one order over the whole Roll, so a rule that spans pools, workers and keys is an `if` here.
+
+use super::command::{Command, Context};
+use super::event::Event;
+use super::refusal::Refusal;
+use super::roll::Roll;
+
+mod author;
+mod enrollment;
+mod keys;
+mod limits;
+mod operators;
+mod pools;
+mod tokens;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use tokens::token;
+
+pub type Decision = Result<Vec<Event>, Refusal>;
+
+/// The events that fulfil the command, or the refusal. Whether the author may wish it at all is decided first.
+pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
+    author::authorize(roll, command, context)?;
+    match command {
+        Command::Bootstrap(bootstrap) => Ok(operators::bootstrap(roll, bootstrap, context.now)),
+
+        Command::CreatePool { pool, settings } => pools::create(roll, pool, settings),
+        Command::UpdatePool { pool, settings } => pools::update(roll, pool, settings),
+        Command::RemovePool { pool } => pools::remove(roll, pool, context.now),
+
+        Command::CreateWorker(create) => workers::create(roll, create, context.now),
+        Command::UpdateWorker { worker, name, labels, expires_at } => {
+            workers::update(roll, worker, name.as_ref(), labels.as_ref(), *expires_at)
+        }
+        Command::ApproveWorker { worker } => workers::approve(roll, worker, context.now),
+        Command::RejectWorker { worker } => workers::reject(roll, worker),
+        Command::IsolateWorker { worker, until } => workers::isolate(roll, worker, *until, context.now),
+        Command::ReleaseWorker { worker } => workers::release(roll, worker, context.now),
+        Command::RemoveWorker { worker } => workers::remove(roll, worker),
+
+        Command::CreateKey(create) => keys::create(roll, create, context.now),
+        Command::ShareKey { key, worker } => keys::share(roll, *key, worker, context.now),
+        Command::RotateKey { key, successor, verifier, kind, expires_at, overlap } => {
+            let successor =
+                keys::Successor { id: *successor, verifier: *verifier, kind: *kind, expires_at: *expires_at };
+            keys::rotate(roll, *key, &successor, *overlap, context)
+        }
+        Command::RevokeKey { key, descendants } => keys::revoke(roll, *key, *descendants, context),
+
+        Command::CreateEnrollmentSecret { secret, pool, verifier, limits } => {
+            enrollment::create(roll, *secret, pool, *verifier, limits, context.now)
+        }
+        Command::RotateEnrollmentSecret { secret, successor, verifier, overlap } => {
+            enrollment::rotate(roll, *secret, *successor, *verifier, *overlap, context.now)
+        }
+        Command::DisableEnrollmentSecret { secret } => enrollment::disable(roll, *secret),
+        Command::EnsureEnrollmentSecret { secret, pool, verifier } => {
+            enrollment::ensure(roll, *secret, pool, *verifier, context.now)
+        }
+        Command::Enroll(enroll) => enrollment::enroll(roll, enroll, context),
+
+        Command::IssueToken(issue) => tokens::issue(roll, issue, context.now),
+        Command::RevokeToken(facts) => Ok(tokens::revoke(roll, facts)),
+        Command::RecordTokensIssued { worker, count, from, to } => {
+            Ok(vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }])
+        }
+        Command::RotateSigningKeys { next, overlap } => tokens::rotate_signing_keys(roll, next, *overlap, context.now),
+
+        Command::CreateOperator { operator, name, role, key, verifier, expires_at } => {
+            let key = operators::FirstKey { id: *key, verifier: *verifier, expires_at: *expires_at };
+            operators::create(*operator, name, *role, &key)
+        }
+        Command::UpdateOperator { operator, name, role } => {
+            operators::update(roll, *operator, name.as_ref(), *role, context.now)
+        }
+        Command::RemoveOperator { operator } => operators::remove(roll, *operator, context.now),
+
+        Command::RecordAuthFailures { from, to, failures } => {
+            Ok(vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }])
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Who may wish what. Asked again for every command in its turn: a key that was revoked while its command waited in the
+//! queue decides nothing any more.
+
+use crate::domain::actor::{Actor, CredentialUsed};
+use crate::domain::admit::{Denial, admit_key, admit_operator_key, admit_worker_key, known_key};
+use crate::domain::command::{Command, Context};
+use crate::domain::event::KeyHolder;
+use crate::domain::ids::{KeyId, OperatorId, WorkerId};
+use crate::domain::key::Holder;
+use crate::domain::operator::Permission;
+use crate::domain::refusal::Refusal;
+use crate::domain::roll::Roll;
+
+pub(super) fn authorize(roll: &Roll, command: &Command, context: &Context) -> Result<(), Refusal> {
+    match &context.author.actor {
+        Actor::System => Ok(()),
+        Actor::Operator(operator) => authorize_operator(roll, *operator, command, context),
+        Actor::Worker(worker) => authorize_worker(roll, worker, command, context),
+        Actor::Enrollee(secret) => match command {
+            Command::Enroll(enroll) if enroll.secret == *secret => Ok(()),
+            _ => Err(Denial::EnrollmentSecret.into()),
+        },
+    }
+}
+
+fn authorize_operator(roll: &Roll, operator: OperatorId, command: &Command, context: &Context) -> Result<(), Refusal> {
+    let Some(CredentialUsed::Key(key)) = context.author.credential else {
+        return Err(Denial::WrongKind.into());
+    };
+    let key = known_key(roll, key)?;
+    if is_own_end(command, key.id) && key.holder == Holder::Operator(operator) {
+        return Ok(());
+    }
+    let operator = admit_operator_key(roll, key, context.now)?;
+    let permission = match command {
+        // Rotating one's own key is hygiene, and needs nobody's leave.
+        Command::RotateKey { key, .. } if operator.keys.contains(key) => return Ok(()),
+        _ => needed(roll, command).ok_or(Refusal::Denied(Denial::WrongKind))?,
+    };
+    if operator.role.permits(permission) { Ok(()) } else { Err(Refusal::NotPermitted(permission)) }
+}
+
+/// A worker may get tokens for itself, rotate the key that it presents, and end what it holds.
+fn authorize_worker(roll: &Roll, worker: &WorkerId, command: &Command, context: &Context) -> Result<(), Refusal> {
+    let (key, session) = match context.author.credential {
+        Some(CredentialUsed::Key(key)) => (known_key(roll, key)?, None),
+        Some(CredentialUsed::Token { session, key, issued, .. }) => (known_key(roll, key)?, Some((session, issued))),
+        Some(CredentialUsed::EnrollmentSecret(_)) | None => return Err(Denial::WrongKind.into()),
+    };
+    match (command, session) {
+        // Ending a credential asks for nothing but the credential: it must work for a worker that is isolated, and for
+        // whoever found the key in a public place.
+        (Command::RevokeKey { .. }, None) if is_own_end(command, key.id) => return Ok(()),
+        (Command::RevokeToken(facts), Some((session, _))) if facts.session == session => return Ok(()),
+        (Command::RevokeToken(facts), None) if facts.key == key.id => {}
+        (Command::IssueToken(issue), _) if issue.worker == *worker && issue.key == key.id => {}
+        // A token is short-lived so that a stolen one is soon worth nothing. It must not be exchanged for a key.
+        (Command::RotateKey { key: rotated, .. }, None) if *rotated == key.id => {}
+        _ => return Err(Denial::WrongKind.into()),
+    }
+    admit_worker_key(roll, key, Some(worker.as_str()), context.now)?;
+    match session {
+        Some((session, issued)) if roll.is_token_revoked(session, issued) => Err(Denial::TokenRevoked.into()),
+        Some(_) | None => Ok(admit_key(key, context.now)?),
+    }
+}
+
+/// Whether the command ends the very key that it comes with.
+fn is_own_end(command: &Command, presented: KeyId) -> bool {
+    matches!(command, Command::RevokeKey { key, .. } if *key == presented)
+}
+
+/// What an operator needs for it; `None`: no operator's business.
+fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
+    let of_key = |key: KeyId| match roll.key(key).map(|key| &key.holder) {
+        Some(Holder::Operator(_)) => Permission::ManageOperators,
+        Some(Holder::Worker(_) | Holder::Workers(_)) | None => Permission::ManageFleet,
+    };
+    match command {
+        Command::CreatePool { .. }
+        | Command::UpdatePool { .. }
+        | Command::RemovePool { .. }
+        | Command::CreateWorker(_)
+        | Command::UpdateWorker { .. }
+        | Command::ApproveWorker { .. }
+        | Command::RejectWorker { .. }
+        | Command::IsolateWorker { .. }
+        | Command::ReleaseWorker { .. }
+        | Command::RemoveWorker { .. }
+        | Command::ShareKey { .. }
+        | Command::CreateEnrollmentSecret { .. }
+        | Command::RotateEnrollmentSecret { .. }
+        | Command::DisableEnrollmentSecret { .. }
+        | Command::RevokeToken(_) => Some(Permission::ManageFleet),
+        Command::CreateKey(create) => Some(match create.holder {
+            KeyHolder::Worker(_) => Permission::ManageFleet,
+            KeyHolder::Operator(_) => Permission::ManageOperators,
+        }),
+        Command::RotateKey { key, .. } | Command::RevokeKey { key, .. } => Some(of_key(*key)),
+        Command::RotateSigningKeys { .. } => Some(Permission::ManageSigningKeys),
+        Command::CreateOperator { .. } | Command::UpdateOperator { .. } | Command::RemoveOperator { .. } => {
+            Some(Permission::ManageOperators)
+        }
+        Command::Bootstrap(_)
+        | Command::EnsureEnrollmentSecret { .. }
+        | Command::Enroll(_)
+        | Command::IssueToken(_)
+        | Command::RecordTokensIssued { .. }
+        | Command::RecordAuthFailures { .. } => None,
+    }
+}

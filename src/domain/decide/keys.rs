@@ -1,0 +1,199 @@
+//! Keys and static secrets: created, shared, rotated, revoked; never revived.
+
+use super::{Decision, limits, operators, workers};
+use crate::domain::actor::CredentialUsed;
+use crate::domain::command::{Context, CreateKey};
+use crate::domain::event::{Event, KeyCreated, KeyHolder};
+use crate::domain::ids::{KeyId, PoolId, WorkerId};
+use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyStanding, KeyState, SHARERS_MAX};
+use crate::domain::operator::OPERATOR_KEYS_MAX;
+use crate::domain::refusal::Refusal;
+use crate::domain::roll::Roll;
+use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::worker::WORKER_KEYS_MAX;
+
+/// What a rotation puts in a key's place.
+pub(super) struct Successor {
+    pub(super) id: KeyId,
+    pub(super) verifier: Digest,
+    pub(super) kind: KeyKind,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+fn known(roll: &Roll, key: KeyId) -> Result<&Key, Refusal> {
+    let found = roll.key(key).ok_or(Refusal::KeyUnknown(key))?;
+    Ok(found)
+}
+
+/// A static secret is in use for ever: a value that was revoked must not come back as another worker's.
+pub(super) fn static_secret_is_free(roll: &Roll, verifier: &Digest, pool: &PoolId) -> Result<(), Refusal> {
+    let same: Vec<&Key> =
+        roll.static_secrets(verifier).iter().filter_map(|id| roll.key(*id)).map(AsRef::as_ref).collect();
+    if same.is_empty() {
+        return Ok(());
+    }
+    if same.iter().any(|key| key.state == KeyState::Revoked) {
+        return Err(Refusal::StaticSecretRevoked);
+    }
+    let pools = same.iter().flat_map(|key| key.workers()).filter_map(|index| roll.worker_at(*index));
+    let all_here = pools.into_iter().all(|worker| worker.pool == *pool);
+    let sharing = roll.pool(pool.as_str()).is_some_and(|pool| pool.settings.sharing);
+    if sharing && all_here { Ok(()) } else { Err(Refusal::StaticSecretInUse) }
+}
+
+fn count_live(roll: &Roll, keys: &[KeyId], now: Timestamp) -> usize {
+    keys.iter().filter(|id| roll.key(**id).is_some_and(|key| key.is_good(now))).count()
+}
+
+pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decision {
+    if roll.key(create.key).is_some() {
+        return Err(Refusal::KeyExists(create.key));
+    }
+    limits::future("expires_at", create.expires_at, now)?;
+    match &create.holder {
+        KeyHolder::Worker(worker) => {
+            let worker = workers::member(roll, worker)?;
+            if create.kind == KeyKind::Static {
+                let same = roll.static_secrets(&create.verifier);
+                let own = worker.keys.iter().find(|key| same.contains(key)).and_then(|key| roll.key(*key));
+                // The same value for the same worker again is a retry.
+                if own.is_some_and(|key| key.is_good(now) && key.expires_at == create.expires_at) {
+                    return Ok(vec![]);
+                }
+                static_secret_is_free(roll, &create.verifier, &worker.pool)?;
+            }
+            if count_live(roll, &worker.keys, now) >= WORKER_KEYS_MAX {
+                return Err(Refusal::TooManyKeys);
+            }
+        }
+        KeyHolder::Operator(id) => {
+            let operator = roll.operator(*id).ok_or(Refusal::OperatorUnknown(*id))?;
+            if operator.removed {
+                return Err(Refusal::OperatorRemoved(*id));
+            }
+            if count_live(roll, &operator.keys, now) >= OPERATOR_KEYS_MAX {
+                return Err(Refusal::TooManyKeys);
+            }
+        }
+    }
+    Ok(vec![Event::KeyCreated(KeyCreated {
+        key: create.key,
+        holder: create.holder.clone(),
+        kind: create.kind,
+        verifier: create.verifier,
+        expires_at: create.expires_at,
+    })])
+}
+
+pub(super) fn share(roll: &Roll, key: KeyId, worker: &WorkerId, now: Timestamp) -> Decision {
+    let found = known(roll, key)?;
+    let target = workers::member(roll, worker)?;
+    let index = roll.worker_index(worker.as_str()).ok_or_else(|| Refusal::WorkerUnknown(worker.clone()))?;
+    let first = match &found.holder {
+        Holder::Operator(_) => return Err(Refusal::KeyOfOperator(key)),
+        Holder::Worker(first) => *first,
+        Holder::Workers(all) => all[0],
+    };
+    good(found, now)?;
+    if found.workers().contains(&index) {
+        return Ok(vec![]);
+    }
+    let pool = roll.worker_at(first).map(|worker| &worker.pool);
+    if pool != Some(&target.pool) {
+        return Err(Refusal::SharedAcrossPools(pool.unwrap_or(&target.pool).clone()));
+    }
+    if !roll.pool(target.pool.as_str()).is_some_and(|pool| pool.settings.sharing) {
+        return Err(Refusal::SharingOff(target.pool.clone()));
+    }
+    if found.workers().len() >= SHARERS_MAX {
+        return Err(Refusal::TooManySharers);
+    }
+    if count_live(roll, &target.keys, now) >= WORKER_KEYS_MAX {
+        return Err(Refusal::TooManyKeys);
+    }
+    Ok(vec![Event::KeyShared { key, worker: worker.clone() }])
+}
+
+fn good(key: &Key, now: Timestamp) -> Result<(), Refusal> {
+    match key.standing(now) {
+        KeyStanding::Live | KeyStanding::Overlapping => Ok(()),
+        KeyStanding::Expired => Err(Refusal::KeyExpired(key.id)),
+        KeyStanding::Revoked => Err(Refusal::KeyRevoked(key.id)),
+    }
+}
+
+pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Seconds, context: &Context) -> Decision {
+    let now = context.now;
+    let found = known(roll, key)?;
+    limits::overlap(overlap)?;
+    limits::future("expires_at", successor.expires_at, now)?;
+    good(found, now)?;
+    if found.kind != successor.kind {
+        return Err(Refusal::KeyKind(key));
+    }
+    if roll.key(successor.id).is_some() {
+        return Err(Refusal::KeyExists(successor.id));
+    }
+    let members = found.workers().iter().filter_map(|index| roll.worker_at(*index));
+    if found.kind == KeyKind::Static
+        && let Some(worker) = members.clone().next()
+    {
+        static_secret_is_free(roll, &successor.verifier, &worker.pool)?;
+    }
+    // An operator may rotate the key of a worker that is isolated, not of one that is gone.
+    if let [only] = found.workers()
+        && let Some(worker) = roll.worker_at(*only)
+    {
+        workers::member(roll, &worker.id)?;
+    }
+    if members.map(|worker| count_live(roll, &worker.keys, now)).max() >= Some(WORKER_KEYS_MAX) {
+        return Err(Refusal::TooManyKeys);
+    }
+    Ok(vec![Event::KeyRotated {
+        key,
+        successor: successor.id,
+        verifier: successor.verifier,
+        expires_at: successor.expires_at,
+        overlap_until: now.after(overlap),
+        derived: is_presented(context, key),
+    }])
+}
+
+/// Whether the command came with this very key.
+fn is_presented(context: &Context, key: KeyId) -> bool {
+    context.author.credential == Some(CredentialUsed::Key(key))
+}
+
+/// Revokes the key and, with `descendants`, what was made with it by its own holder: whoever stole the key may have
+/// rotated it, and must not be left with the successor (H7).
+pub(super) fn revoke(roll: &Roll, key: KeyId, descendants: bool, context: &Context) -> Decision {
+    let found = known(roll, key)?;
+    let mut doomed = vec![found];
+    if descendants {
+        let siblings = holder_keys(roll, found);
+        let mut next = 0;
+        while next < doomed.len() {
+            let parent = doomed[next].id;
+            doomed.extend(siblings.iter().filter(|key| key.derived && key.parent == Some(parent)));
+            next += 1;
+        }
+    }
+    // Whoever holds a key may always end it, even the last admin's: a leaked key must not be kept alive by a rule.
+    if !is_presented(context, key) {
+        operators::admin_remains_without_keys(roll, &doomed, context.now)?;
+    }
+    let revoke = |key: &&Key| (key.state != KeyState::Revoked).then_some(Event::KeyRevoked { key: key.id });
+    Ok(doomed.iter().filter_map(revoke).collect())
+}
+
+/// All keys of the key's (first) holder: a successor has the holders of its parent.
+fn holder_keys<'a>(roll: &'a Roll, key: &Key) -> Vec<&'a Key> {
+    let ids: &[KeyId] = match &key.holder {
+        Holder::Operator(id) => roll.operator(*id).map_or(&[], |operator| &operator.keys),
+        Holder::Worker(_) | Holder::Workers(_) => {
+            let first = key.workers().first().and_then(|index| roll.worker_at(*index));
+            first.map_or(&[], |worker| &worker.keys)
+        }
+    };
+    ids.iter().filter_map(|id| roll.key(*id)).map(AsRef::as_ref).collect()
+}

@@ -1,0 +1,81 @@
+//! Limits on what people write, each with its reason beside the constant. A refusal names the field and the remedy.
+
+use crate::domain::enrollment::{CIDRS_MAX, Limits};
+use crate::domain::key::OVERLAP_MAX;
+use crate::domain::pool::{
+    AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, PoolSettings, SCOPE_CHARS_MAX, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
+};
+use crate::domain::refusal::Refusal;
+use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, Labels, NAME_CHARS_MAX};
+
+fn invalid(field: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal::Invalid { field, message: message.into() }
+}
+
+fn check(holds: bool, field: &'static str, message: impl FnOnce() -> String) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(invalid(field, message())) }
+}
+
+pub(super) fn name(name: &str) -> Result<(), Refusal> {
+    check(!name.is_empty(), "name", || "must not be empty; leave it out instead".to_owned())?;
+    check(name.chars().count() <= NAME_CHARS_MAX, "name", || format!("has at most {NAME_CHARS_MAX} characters"))?;
+    // Names end up in terminals and logs, where a control character is an attack.
+    check(!name.chars().any(char::is_control), "name", || "must not hold control characters".to_owned())
+}
+
+pub(super) fn labels(labels: &Labels) -> Result<(), Refusal> {
+    check(labels.len() <= LABELS_MAX, "labels", || format!("at most {LABELS_MAX} labels"))?;
+    for (key, value) in labels {
+        let text = |text: &str| text.chars().count() <= LABEL_CHARS_MAX && !text.chars().any(char::is_control);
+        check(!key.is_empty(), "labels", || "a label's name must not be empty".to_owned())?;
+        check(text(key) && text(value), "labels", || {
+            format!("names and values have at most {LABEL_CHARS_MAX} characters, none of them control characters")
+        })?;
+    }
+    Ok(())
+}
+
+/// A new thing that has already ended is a mistake in the caller's clock or unit.
+pub(super) fn future(field: &'static str, at: Option<Timestamp>, now: Timestamp) -> Result<(), Refusal> {
+    check(at.is_none_or(|at| at > now), field, || "must be in the future".to_owned())
+}
+
+pub(super) fn overlap(overlap: Seconds) -> Result<(), Refusal> {
+    check(overlap <= OVERLAP_MAX, "overlap", || format!("at most {} days", OVERLAP_MAX.0 / Seconds::DAY))
+}
+
+pub(super) fn token_ttl(field: &'static str, ttl: Seconds) -> Result<(), Refusal> {
+    check((TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&ttl), field, || {
+        format!("from {TOKEN_TTL_MIN} to {} days", TOKEN_TTL_MAX.0 / Seconds::DAY)
+    })
+}
+
+pub(super) fn pool_settings(settings: &PoolSettings) -> Result<(), Refusal> {
+    token_ttl("token_ttl", settings.token_ttl)?;
+    let audience = &settings.audience;
+    check(!audience.is_empty() && audience.len() <= AUDIENCE_CHARS_MAX, "audience", || {
+        format!("1 to {AUDIENCE_CHARS_MAX} characters")
+    })?;
+    check(!audience.chars().any(char::is_control), "audience", || "must not hold control characters".to_owned())?;
+    check(settings.description.chars().count() <= DESCRIPTION_CHARS_MAX, "description", || {
+        format!("at most {DESCRIPTION_CHARS_MAX} characters")
+    })?;
+    check(settings.scopes.len() <= SCOPES_MAX, "scopes", || format!("at most {SCOPES_MAX} scopes"))?;
+    // RFC 6749, section 3.3: printable ASCII without space, quote and backslash.
+    let is_scope = |scope: &str| {
+        (1..=SCOPE_CHARS_MAX).contains(&scope.len())
+            && scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    };
+    check(settings.scopes.iter().all(|scope| is_scope(scope)), "scopes", || {
+        format!("a scope is 1 to {SCOPE_CHARS_MAX} printable ASCII characters without space, quote and backslash")
+    })
+}
+
+pub(super) fn enrollment(limits: &Limits, now: Timestamp) -> Result<(), Refusal> {
+    check(limits.cidrs.len() <= CIDRS_MAX, "cidrs", || format!("at most {CIDRS_MAX} CIDRs"))?;
+    check(limits.uses_max != Some(0), "uses_max", || {
+        "must be at least 1; to let every worker wait, set `approval`".to_owned()
+    })?;
+    future("expires_at", limits.expires_at, now)
+}

@@ -1,0 +1,232 @@
+//! Events: past facts, with today's meaning. How they lie on disk, in every schema ever, is [`crate::log`]'s matter.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::actor::Author;
+use super::enrollment::Limits;
+use super::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use super::key::{Digest, KeyKind};
+use super::operator::Role;
+use super::pool::PoolSettings;
+use super::signing_key::NewSigningKey;
+use super::time::Timestamp;
+use super::token::NewToken;
+use super::worker::Labels;
+
+/// One fact, in its place in the one order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub position: u64,
+    /// Strictly increasing over the log.
+    pub recorded_at: Timestamp,
+    /// When the command was made: earlier than `recorded_at` by its wait in the queue.
+    pub occurred_at: Timestamp,
+    pub author: Author,
+    pub command: CommandId,
+    /// The position of the event that led to this one.
+    pub cause: Option<u64>,
+    pub incident: Option<Arc<str>>,
+    pub reason: Option<Arc<str>>,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    PoolCreated {
+        pool: PoolId,
+        settings: PoolSettings,
+    },
+    PoolUpdated {
+        pool: PoolId,
+        settings: PoolSettings,
+    },
+    PoolRemoved {
+        pool: PoolId,
+    },
+
+    WorkerCreated(WorkerCreated),
+    /// The whole of what can be updated, as it is from now on.
+    WorkerUpdated {
+        worker: WorkerId,
+        name: Option<Arc<str>>,
+        labels: Labels,
+        expires_at: Option<Timestamp>,
+    },
+    WorkerApproved {
+        worker: WorkerId,
+    },
+    WorkerRejected {
+        worker: WorkerId,
+    },
+    WorkerIsolated {
+        worker: WorkerId,
+        until: Option<Timestamp>,
+    },
+    WorkerReleased {
+        worker: WorkerId,
+    },
+    WorkerRemoved {
+        worker: WorkerId,
+    },
+
+    KeyCreated(KeyCreated),
+    /// The key may from now on be presented by this worker too.
+    KeyShared {
+        key: KeyId,
+        worker: WorkerId,
+    },
+    KeyRotated {
+        key: KeyId,
+        successor: KeyId,
+        verifier: Digest,
+        expires_at: Option<Timestamp>,
+        overlap_until: Timestamp,
+        derived: bool,
+    },
+    KeyRevoked {
+        key: KeyId,
+    },
+
+    EnrollmentSecretCreated {
+        secret: EnrollmentSecretId,
+        pool: PoolId,
+        verifier: Digest,
+        limits: Limits,
+    },
+    EnrollmentSecretRotated {
+        secret: EnrollmentSecretId,
+        successor: EnrollmentSecretId,
+        verifier: Digest,
+        overlap_until: Timestamp,
+    },
+    EnrollmentSecretDisabled {
+        secret: EnrollmentSecretId,
+    },
+
+    TokenIssued(NewToken),
+    /// Where the pool counts: how many tokens one worker was given in a window.
+    TokensIssued {
+        worker: WorkerId,
+        count: u64,
+        from: Timestamp,
+        to: Timestamp,
+    },
+    TokenRevoked {
+        token: TokenId,
+        session: TokenId,
+        worker: WorkerId,
+        issued: u64,
+    },
+
+    /// The first two keys of a log.
+    SigningKeysInstalled {
+        active: NewSigningKey,
+        next: NewSigningKey,
+    },
+    /// Next became active, active became retired, and there is another next.
+    SigningKeysRotated {
+        next: NewSigningKey,
+        retired_verifies_until: Timestamp,
+    },
+
+    OperatorCreated {
+        operator: OperatorId,
+        name: Arc<str>,
+        role: Role,
+    },
+    OperatorUpdated {
+        operator: OperatorId,
+        name: Arc<str>,
+        role: Role,
+    },
+    OperatorRemoved {
+        operator: OperatorId,
+    },
+
+    /// Failed attempts of a window, counted.
+    AuthFailuresObserved {
+        from: Timestamp,
+        to: Timestamp,
+        failures: Vec<FailureCount>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerCreated {
+    pub worker: WorkerId,
+    pub pool: PoolId,
+    pub name: Option<Arc<str>>,
+    pub labels: Labels,
+    pub expires_at: Option<Timestamp>,
+    /// Waits for approval.
+    pub pending: bool,
+    pub enrolled_by: Option<EnrollmentSecretId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyCreated {
+    pub key: KeyId,
+    pub holder: KeyHolder,
+    pub kind: KeyKind,
+    pub verifier: Digest,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// For whom a key is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyHolder {
+    Worker(WorkerId),
+    Operator(OperatorId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureCount {
+    pub reason: Arc<str>,
+    pub source: Option<IpAddr>,
+    /// The public id of the credential that was tried, where there was one.
+    pub credential: Option<Arc<str>>,
+    pub count: u64,
+}
+
+/// What an event is about, for search: a kind and an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    pub kind: &'static str,
+    pub id: String,
+}
+
+impl Event {
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let subject = |kind, id: &dyn std::fmt::Display| Subject { kind, id: id.to_string() };
+        match self {
+            Event::PoolCreated { pool, .. } | Event::PoolUpdated { pool, .. } | Event::PoolRemoved { pool } => {
+                subject("pool", pool)
+            }
+            Event::WorkerCreated(created) => subject("worker", &created.worker),
+            Event::WorkerUpdated { worker, .. }
+            | Event::WorkerApproved { worker }
+            | Event::WorkerRejected { worker }
+            | Event::WorkerIsolated { worker, .. }
+            | Event::WorkerReleased { worker }
+            | Event::WorkerRemoved { worker }
+            | Event::TokensIssued { worker, .. } => subject("worker", worker),
+            Event::KeyCreated(created) => subject("key", &created.key),
+            Event::KeyShared { key, .. } | Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => {
+                subject("key", key)
+            }
+            Event::EnrollmentSecretCreated { secret, .. }
+            | Event::EnrollmentSecretRotated { secret, .. }
+            | Event::EnrollmentSecretDisabled { secret } => subject("enrollment_secret", secret),
+            Event::TokenIssued(issued) => subject("worker", &issued.worker),
+            Event::TokenRevoked { token, .. } => subject("token", token),
+            Event::SigningKeysInstalled { active, .. } => subject("signing_key", &active.id),
+            Event::SigningKeysRotated { next, .. } => subject("signing_key", &next.id),
+            Event::OperatorCreated { operator, .. }
+            | Event::OperatorUpdated { operator, .. }
+            | Event::OperatorRemoved { operator } => subject("operator", operator),
+            Event::AuthFailuresObserved { .. } => Subject { kind: "log", id: "auth".to_owned() },
+        }
+    }
+}

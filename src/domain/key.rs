@@ -1,0 +1,180 @@
+//! API keys and static secrets: the long-lived credentials, as verifiers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::ids::{KeyId, OperatorId};
+use super::time::{Seconds, Timestamp};
+use super::worker::WorkerIndex;
+
+/// 90 days: a rotation that is not finished by then was forgotten.
+pub const OVERLAP_MAX: Seconds = Seconds(90 * Seconds::DAY);
+/// A day: time enough to deploy the new key everywhere and to notice where it was not.
+pub const OVERLAP_DEFAULT: Seconds = Seconds(Seconds::DAY);
+/// How many workers one shared key may serve. Each is a copy of the worker's index in the key's record.
+pub const SHARERS_MAX: usize = 10_000;
+
+/// What is kept of a secret: a keyed digest, of which nobody without the root key can make another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// `ptc_…`, made by us.
+    Api,
+    /// A value that the caller chose; presented together with the worker's id.
+    Static,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Worker(WorkerIndex),
+    /// More than one worker; the first is the one that the key was made for.
+    Workers(Arc<[WorkerIndex]>),
+    Operator(OperatorId),
+}
+
+/// How a key's life was cut short. What time makes of it is [`KeyStanding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    Live,
+    /// Rotated: good until the overlap ends.
+    Superseded {
+        until: Timestamp,
+    },
+    /// For ever.
+    Revoked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyStanding {
+    Live,
+    /// Rotated, and still good for the overlap.
+    Overlapping,
+    /// Its time, or its overlap, is over.
+    Expired,
+    Revoked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub id: KeyId,
+    pub verifier: Digest,
+    pub holder: Holder,
+    pub kind: KeyKind,
+    pub state: KeyState,
+    pub expires_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    /// The position at which it was issued: what fences compare.
+    pub issued: u64,
+    /// The key that it succeeded.
+    pub parent: Option<KeyId>,
+    /// Whether the parent itself, or a token made from it, was what asked for this key. Then whoever stole the parent
+    /// may hold this one too, and revoking the parent revokes it (H7).
+    pub derived: bool,
+}
+
+impl Key {
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> KeyStanding {
+        let expired = self.expires_at.is_some_and(|at| at <= now);
+        match self.state {
+            KeyState::Revoked => KeyStanding::Revoked,
+            KeyState::Live | KeyState::Superseded { .. } if expired => KeyStanding::Expired,
+            KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
+            KeyState::Superseded { .. } => KeyStanding::Overlapping,
+            KeyState::Live => KeyStanding::Live,
+        }
+    }
+
+    /// Whether it works at `now`, as far as the key itself goes.
+    #[must_use]
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        match self.standing(now) {
+            KeyStanding::Live | KeyStanding::Overlapping => true,
+            KeyStanding::Expired | KeyStanding::Revoked => false,
+        }
+    }
+
+    /// When it ends by itself: the earlier of its expiry and the end of its overlap.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        match (self.expires_at, self.state) {
+            (at, KeyState::Live | KeyState::Revoked) => at,
+            (Some(at), KeyState::Superseded { until }) => Some(at.min(until)),
+            (None, KeyState::Superseded { until }) => Some(until),
+        }
+    }
+
+    /// The workers that may present it, the first being the one that it was made for; none for an operator's key.
+    #[must_use]
+    pub fn workers(&self) -> &[WorkerIndex] {
+        match &self.holder {
+            Holder::Worker(index) => std::slice::from_ref(index),
+            Holder::Workers(all) => all,
+            Holder::Operator(_) => &[],
+        }
+    }
+}
+
+impl KeyKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyKind::Api => "api_key",
+            KeyKind::Static => "static_secret",
+        }
+    }
+}
+
+impl KeyStanding {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyStanding::Live => "live",
+            KeyStanding::Overlapping => "overlapping",
+            KeyStanding::Expired => "expired",
+            KeyStanding::Revoked => "revoked",
+        }
+    }
+}
+
+/// Lower-case hexadecimal, as the log writes it.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A verifier is no secret, but nobody needs to read it in a log line.
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is 64 hexadecimal digits")]
+pub struct NotADigest;
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 64 {
+            return Err(NotADigest);
+        }
+        let nibble = |digit: u8| match digit {
+            b'0'..=b'9' => Ok(digit - b'0'),
+            b'a'..=b'f' => Ok(digit - b'a' + 10),
+            _ => Err(NotADigest),
+        };
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Digest(digest))
+    }
+}

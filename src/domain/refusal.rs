@@ -1,0 +1,141 @@
+//! Refusals: the domain's no, with a stable code each. What a caller reads of one is made in `http/problem.rs`.
+
+use super::admit::Denial;
+use super::enrollment::PENDING_MAX;
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use super::key::SHARERS_MAX;
+use super::operator::{OPERATOR_KEYS_MAX, Permission};
+use super::worker::{Standing, WORKER_KEYS_MAX};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("this credential may not {}; ask an admin", .0.as_str())]
+    NotPermitted(Permission),
+    /// The author's own credential is not good, or no longer.
+    #[error("the credential of this request is not good")]
+    Denied(Denial),
+
+    #[error("there is no pool `{0}`; create it first")]
+    PoolUnknown(PoolId),
+    #[error("pool `{0}` exists with other settings; update it, or choose another name")]
+    PoolExists(PoolId),
+    #[error("pool `{0}` was removed, and its name is not used again")]
+    PoolRemoved(PoolId),
+    #[error("pool `{pool}` still has {workers} workers or enrollment secrets; remove or disable them first")]
+    PoolNotEmpty { pool: PoolId, workers: u64 },
+
+    #[error("there is no worker `{0}`")]
+    WorkerUnknown(WorkerId),
+    #[error("worker `{0}` exists, and not as described; ids are unique for ever, choose another")]
+    WorkerExists(WorkerId),
+    #[error("worker `{worker}` is {}", .standing.as_str())]
+    WorkerState { worker: WorkerId, standing: Standing },
+
+    #[error("there is no key `{0}`")]
+    KeyUnknown(KeyId),
+    #[error("key `{0}` is revoked, and no key is ever revived; create a new one")]
+    KeyRevoked(KeyId),
+    #[error("key `{0}` has expired; create a new one")]
+    KeyExpired(KeyId),
+    #[error("a key with the id `{0}` exists")]
+    KeyExists(KeyId),
+    #[error("key `{0}` is of another kind; rotate a static secret with a new value, and an API key without one")]
+    KeyKind(KeyId),
+    #[error("key `{0}` is an operator's, and cannot be given to workers")]
+    KeyOfOperator(KeyId),
+    #[error("a worker holds at most {WORKER_KEYS_MAX} live keys, an operator {OPERATOR_KEYS_MAX}; revoke one first")]
+    TooManyKeys,
+    #[error("a shared key serves at most {SHARERS_MAX} workers")]
+    TooManySharers,
+    #[error("pool `{0}` does not allow sharing; allow it, or give the worker a key of its own")]
+    SharingOff(PoolId),
+    #[error("a key is shared only within its own pool, `{0}`")]
+    SharedAcrossPools(PoolId),
+    #[error("this static secret is already in use; choose another, or allow sharing in the pool")]
+    StaticSecretInUse,
+    #[error("this static secret was revoked, and no secret is ever revived; choose another")]
+    StaticSecretRevoked,
+
+    #[error("there is no enrollment secret `{0}`")]
+    EnrollmentUnknown(EnrollmentSecretId),
+    #[error("this value is, or was, an enrollment secret; choose another")]
+    EnrollmentSecretInUse,
+    #[error("enrollment secret `{0}` is disabled or has ended; create a new one")]
+    EnrollmentEnded(EnrollmentSecretId),
+    #[error("the source address is outside of the CIDRs of enrollment secret `{0}`")]
+    EnrollmentSource(EnrollmentSecretId),
+    #[error("the name does not match the pattern of enrollment secret `{0}`")]
+    EnrollmentName(EnrollmentSecretId),
+    #[error("enrollment secret `{0}` already has {PENDING_MAX} workers waiting; approve or reject some first")]
+    EnrollmentCrowded(EnrollmentSecretId),
+
+    #[error("the scopes asked for are not all among the pool's")]
+    ScopeNotAllowed,
+    #[error("there are no signing keys; the service was never started on this log")]
+    NoSigningKey,
+
+    #[error("there is no operator `{0}`")]
+    OperatorUnknown(OperatorId),
+    #[error("operator `{0}` was removed")]
+    OperatorRemoved(OperatorId),
+    #[error("this would leave no admin with a working key; make another admin first")]
+    LastAdmin,
+
+    #[error("{field}: {message}")]
+    Invalid { field: &'static str, message: String },
+}
+
+impl Refusal {
+    /// The stable reason code (promise 11). It is API: it never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NotPermitted(_) => "not_permitted",
+            Refusal::Denied(denial) => denial.code(),
+            Refusal::PoolUnknown(_) => "pool_unknown",
+            Refusal::PoolExists(_) => "pool_exists",
+            Refusal::PoolRemoved(_) => "pool_removed",
+            Refusal::PoolNotEmpty { .. } => "pool_not_empty",
+            Refusal::WorkerUnknown(_) => "worker_unknown",
+            Refusal::WorkerExists(_) => "worker_exists",
+            Refusal::WorkerState { standing, .. } => match standing {
+                Standing::Pending => "worker_pending",
+                Standing::Active => "worker_active",
+                Standing::Isolated => "worker_isolated",
+                Standing::Rejected => "worker_rejected",
+                Standing::Removed => "worker_removed",
+                Standing::Expired => "worker_expired",
+            },
+            Refusal::KeyUnknown(_) => "key_unknown",
+            Refusal::KeyRevoked(_) => "key_revoked",
+            Refusal::KeyExpired(_) => "key_expired",
+            Refusal::KeyExists(_) => "key_exists",
+            Refusal::KeyKind(_) => "key_kind",
+            Refusal::KeyOfOperator(_) => "key_of_operator",
+            Refusal::TooManyKeys => "too_many_keys",
+            Refusal::TooManySharers => "too_many_sharers",
+            Refusal::SharingOff(_) => "sharing_off",
+            Refusal::SharedAcrossPools(_) => "shared_across_pools",
+            Refusal::StaticSecretInUse => "static_secret_in_use",
+            Refusal::StaticSecretRevoked => "static_secret_revoked",
+            Refusal::EnrollmentUnknown(_) => "enrollment_secret_unknown",
+            Refusal::EnrollmentSecretInUse => "enrollment_secret_in_use",
+            Refusal::EnrollmentEnded(_) => "enrollment_secret_ended",
+            Refusal::EnrollmentSource(_) => "enrollment_source",
+            Refusal::EnrollmentName(_) => "enrollment_name",
+            Refusal::EnrollmentCrowded(_) => "enrollment_crowded",
+            Refusal::ScopeNotAllowed => "scope_not_allowed",
+            Refusal::NoSigningKey => "no_signing_key",
+            Refusal::OperatorUnknown(_) => "operator_unknown",
+            Refusal::OperatorRemoved(_) => "operator_removed",
+            Refusal::LastAdmin => "last_admin",
+            Refusal::Invalid { .. } => "invalid",
+        }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Refusal::Denied(denial)
+    }
+}

@@ -1,0 +1,195 @@
+//! The Roll: the whole state, as one immutable value.
+//!
+//! It is a function of the log and of nothing else (promise 3): [`Roll::apply`] is the only thing that changes it. The
+//! maps are persistent, so that a copy costs a few pointers: a draft that is not committed is dropped, a reader keeps its
+//! snapshot for as long as it likes. Fold it from nothing and the maps change in place, since nobody else holds them.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, HashMap, OrdMap, OrdSet, Vector};
+
+use super::enrollment::EnrollmentSecret;
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::key::{Digest, Key};
+use super::operator::Operator;
+use super::pool::Pool;
+use super::signing_key::{SigningKey, SigningKeyState};
+use super::time::Timestamp;
+use super::token::SessionCut;
+use super::worker::{Worker, WorkerIndex};
+
+mod evolve;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Roll {
+    /// How many events it holds: the position of the next one.
+    next_position: u64,
+    /// When the last of them was recorded.
+    recorded_at: Timestamp,
+    pools: OrdMap<PoolId, Arc<Pool>>,
+    workers: Vector<Arc<Worker>>,
+    worker_ids: OrdMap<WorkerId, WorkerIndex>,
+    /// Members of the fleet by the name that they were given, to show collisions.
+    names: HashMap<Arc<str>, Arc<[WorkerIndex]>>,
+    keys: IdMap<KeyId, Arc<Key>>,
+    /// Every static secret ever, by verifier: a value is never used again.
+    static_secrets: IdMap<Digest, Arc<[KeyId]>>,
+    /// Keys that serve more than one worker: a risk to be listed.
+    shared_keys: OrdSet<KeyId>,
+    /// Static secrets that more than one key has: a risk to be listed.
+    shared_secrets: OrdSet<Digest>,
+    enrollment_secrets: OrdMap<EnrollmentSecretId, Arc<EnrollmentSecret>>,
+    enrollment_verifiers: IdMap<Digest, EnrollmentSecretId>,
+    signing_keys: Vector<Arc<SigningKey>>,
+    session_cuts: IdMap<TokenId, SessionCut>,
+    session_cut_ends: OrdSet<(Timestamp, TokenId)>,
+    operators: OrdMap<OperatorId, Arc<Operator>>,
+}
+
+type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
+
+/// Takes the id itself as its hash: ids are random, or digests, and made by us alone, so nobody can aim at a bucket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the low half of a UUIDv7 is the random one")]
+    fn write_u128(&mut self, id: u128) {
+        self.0 ^= id as u64;
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = self.0.rotate_left(5) ^ u64::from_le_bytes(word);
+        }
+    }
+}
+
+impl Roll {
+    #[must_use]
+    pub fn next_position(&self) -> u64 {
+        self.next_position
+    }
+
+    #[must_use]
+    pub fn recorded_at(&self) -> Timestamp {
+        self.recorded_at
+    }
+
+    #[must_use]
+    pub fn pool(&self, id: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(id)
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.values()
+    }
+
+    #[must_use]
+    pub fn worker(&self, id: &str) -> Option<&Arc<Worker>> {
+        self.worker_index(id).and_then(|index| self.worker_at(index))
+    }
+
+    #[must_use]
+    pub fn worker_index(&self, id: &str) -> Option<WorkerIndex> {
+        self.worker_ids.get(id).copied()
+    }
+
+    #[must_use]
+    pub fn worker_at(&self, index: WorkerIndex) -> Option<&Arc<Worker>> {
+        self.workers.get(index.0 as usize)
+    }
+
+    /// Workers in the order of their ids, from the one after `cursor` on.
+    pub fn workers_after<'a>(&'a self, cursor: Option<&str>) -> impl Iterator<Item = &'a Arc<Worker>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = cursor.map_or(Unbounded, Excluded);
+        self.worker_ids.range::<_, str>((from, Unbounded)).filter_map(|(_, index)| self.worker_at(*index))
+    }
+
+    /// Members of the fleet that were given this name.
+    pub fn workers_named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Worker>> {
+        self.names.get(name).into_iter().flat_map(|all| all.iter()).filter_map(|index| self.worker_at(*index))
+    }
+
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    #[must_use]
+    pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.keys.get(&id)
+    }
+
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The keys whose value has this verifier, oldest first.
+    #[must_use]
+    pub fn static_secrets(&self, verifier: &Digest) -> &[KeyId] {
+        self.static_secrets.get(verifier).map_or(&[], |keys| keys)
+    }
+
+    /// Keys that several workers share, and keys whose static secret another key has too.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
+        let by_value = self.shared_secrets.iter().flat_map(|verifier| self.static_secrets(verifier));
+        self.shared_keys.iter().chain(by_value).filter_map(|id| self.keys.get(id))
+    }
+
+    #[must_use]
+    pub fn enrollment_secret(&self, id: EnrollmentSecretId) -> Option<&Arc<EnrollmentSecret>> {
+        self.enrollment_secrets.get(&id)
+    }
+
+    #[must_use]
+    pub fn enrollment_secret_by_verifier(&self, verifier: &Digest) -> Option<&Arc<EnrollmentSecret>> {
+        self.enrollment_verifiers.get(verifier).and_then(|id| self.enrollment_secrets.get(id))
+    }
+
+    pub fn enrollment_secrets(&self) -> impl Iterator<Item = &Arc<EnrollmentSecret>> {
+        self.enrollment_secrets.values()
+    }
+
+    /// Oldest first.
+    pub fn signing_keys(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
+        self.signing_keys.iter()
+    }
+
+    #[must_use]
+    pub fn signing_key(&self, id: SigningKeyId) -> Option<&Arc<SigningKey>> {
+        self.signing_keys.iter().find(|key| key.id == id)
+    }
+
+    #[must_use]
+    pub fn active_signing_key(&self) -> Option<&Arc<SigningKey>> {
+        self.signing_keys.iter().rev().find(|key| key.state == SigningKeyState::Active)
+    }
+
+    /// Whether a token of this session, issued at this position, was revoked or descends from one that was.
+    #[must_use]
+    pub fn is_token_revoked(&self, session: TokenId, issued: u64) -> bool {
+        self.session_cuts.get(&session).is_some_and(|cut| cut.from <= issued)
+    }
+
+    #[must_use]
+    pub fn operator(&self, id: OperatorId) -> Option<&Arc<Operator>> {
+        self.operators.get(&id)
+    }
+
+    pub fn operators(&self) -> impl Iterator<Item = &Arc<Operator>> {
+        self.operators.values()
+    }
+}

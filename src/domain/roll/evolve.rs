@@ -1,0 +1,392 @@
+//! What each event makes of the Roll. The only code that changes state.
+//!
+//! `decide` never writes an event that names what does not exist. Should a log hold one all the same, the past is not ours
+//! to refuse: the state stands.
+
+use std::sync::Arc;
+
+use super::Roll;
+use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
+use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
+use crate::domain::operator::Operator;
+use crate::domain::pool::Pool;
+use crate::domain::signing_key::{NewSigningKey, SigningKey, SigningKeyState};
+use crate::domain::time::Timestamp;
+use crate::domain::token::{SESSION_CUT_KEPT, SessionCut};
+use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
+
+impl Roll {
+    /// Folds in the next event.
+    pub fn apply(&mut self, recorded: &Recorded) {
+        self.next_position = recorded.position + 1;
+        self.recorded_at = recorded.recorded_at;
+        self.forget_ended_cuts(recorded.recorded_at);
+        self.evolve(recorded.position, recorded.recorded_at, &recorded.event);
+    }
+
+    fn evolve(&mut self, position: u64, at: Timestamp, event: &Event) {
+        match event {
+            Event::PoolCreated { pool, settings } => {
+                let new =
+                    Pool { id: pool.clone(), settings: settings.clone(), created_at: at, removed: false, workers: 0 };
+                self.pools.insert(pool.clone(), Arc::new(new));
+            }
+            Event::PoolUpdated { pool, settings } => self.with_pool(pool, |pool| pool.settings = settings.clone()),
+            Event::PoolRemoved { pool } => self.with_pool(pool, |pool| pool.removed = true),
+
+            Event::WorkerCreated(created) => self.create_worker(position, at, created),
+            Event::WorkerUpdated { worker, name, labels, expires_at } => {
+                self.rename(worker, name.as_ref());
+                self.with_worker(worker, |worker| {
+                    worker.labels = (!labels.is_empty()).then(|| Arc::new(labels.clone()));
+                    worker.expires_at = *expires_at;
+                });
+            }
+            Event::WorkerApproved { worker } => {
+                self.no_longer_pending(worker);
+                self.with_worker(worker, |worker| worker.state = WorkerState::Active);
+            }
+            Event::WorkerRejected { worker } => {
+                self.no_longer_pending(worker);
+                self.leave(worker, WorkerState::Rejected);
+            }
+            Event::WorkerIsolated { worker, until } => {
+                self.with_worker(worker, |worker| worker.state = WorkerState::Isolated { until: *until });
+            }
+            Event::WorkerReleased { worker } => self.with_worker(worker, |worker| worker.state = WorkerState::Active),
+            Event::WorkerRemoved { worker } => {
+                self.no_longer_pending(worker);
+                self.leave(worker, WorkerState::Removed);
+            }
+
+            Event::KeyCreated(created) => self.create_key(position, at, created),
+            Event::KeyShared { key, worker } => self.share_key(*key, worker),
+            Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
+                let parent = self.supersede_key(*key, *overlap_until);
+                if let Some(parent) = parent {
+                    let successor = Key {
+                        id: *successor,
+                        verifier: *verifier,
+                        holder: parent.holder.clone(),
+                        kind: parent.kind,
+                        state: KeyState::Live,
+                        expires_at: *expires_at,
+                        created_at: at,
+                        issued: position,
+                        parent: Some(*key),
+                        derived: *derived,
+                    };
+                    self.insert_key(successor);
+                }
+            }
+            Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
+
+            Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
+                self.insert_enrollment_secret(position, at, *secret, pool, *verifier, limits, None);
+            }
+            Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
+                if let Some(parent) = self.enrollment_secrets.get(secret).cloned() {
+                    self.with_enrollment_secret(*secret, |old| old.state = superseded(old.state, *overlap_until));
+                    let (pool, limits) = (&parent.pool, &parent.limits);
+                    self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
+                }
+            }
+            Event::EnrollmentSecretDisabled { secret } => {
+                self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
+            }
+
+            // A token carries its own facts; only what was revoked of tokens is state.
+            Event::TokenIssued(_) | Event::TokensIssued { .. } => {}
+            Event::TokenRevoked { session, issued, .. } => self.cut_session(*session, *issued, at),
+
+            Event::SigningKeysInstalled { active, next } => {
+                self.signing_keys.push_back(Arc::new(signing_key(active, SigningKeyState::Active, at)));
+                self.signing_keys.push_back(Arc::new(signing_key(next, SigningKeyState::Next, at)));
+            }
+            Event::SigningKeysRotated { next, retired_verifies_until } => {
+                self.rotate_signing_keys(next, *retired_verifies_until, at);
+            }
+
+            Event::OperatorCreated { operator, name, role } => {
+                let new = Operator {
+                    id: *operator,
+                    name: name.clone(),
+                    role: *role,
+                    removed: false,
+                    created_at: at,
+                    keys: Vec::new(),
+                };
+                self.operators.insert(*operator, Arc::new(new));
+            }
+            Event::OperatorUpdated { operator, name, role } => self.with_operator(*operator, |operator| {
+                operator.name = name.clone();
+                operator.role = *role;
+            }),
+            Event::OperatorRemoved { operator } => self.with_operator(*operator, |operator| operator.removed = true),
+
+            Event::AuthFailuresObserved { .. } => {}
+        }
+    }
+
+    fn create_worker(&mut self, position: u64, at: Timestamp, created: &WorkerCreated) {
+        let index = WorkerIndex(u32::try_from(self.workers.len()).expect("fewer than four billion workers in one log"));
+        let worker = Worker {
+            id: created.worker.clone(),
+            pool: created.pool.clone(),
+            name: created.name.clone(),
+            labels: (!created.labels.is_empty()).then(|| Arc::new(created.labels.clone())),
+            state: if created.pending { WorkerState::Pending } else { WorkerState::Active },
+            expires_at: created.expires_at,
+            created_at: at,
+            created: position,
+            enrolled_by: created.enrolled_by,
+            keys: Vec::new(),
+        };
+        self.workers.push_back(Arc::new(worker));
+        self.worker_ids.insert(created.worker.clone(), index);
+        if let Some(name) = &created.name {
+            self.add_name(name, index);
+        }
+        self.with_pool(&created.pool, |pool| pool.workers += 1);
+        if let Some(secret) = created.enrolled_by {
+            self.with_enrollment_secret(secret, |secret| {
+                secret.uses += 1;
+                secret.pending += u64::from(created.pending);
+            });
+        }
+    }
+
+    /// The worker is no member of the fleet any more.
+    fn leave(&mut self, id: &WorkerId, state: WorkerState) {
+        let Some(worker) = self.worker(id.as_str()).cloned() else { return };
+        if worker.is_member() {
+            self.remove_name(&worker);
+            self.with_pool(&worker.pool, |pool| pool.workers = pool.workers.saturating_sub(1));
+        }
+        self.with_worker(id, |worker| worker.state = state);
+    }
+
+    fn no_longer_pending(&mut self, id: &WorkerId) {
+        let waiting = self.worker(id.as_str()).filter(|worker| worker.state == WorkerState::Pending);
+        if let Some(secret) = waiting.and_then(|worker| worker.enrolled_by) {
+            self.with_enrollment_secret(secret, |secret| secret.pending = secret.pending.saturating_sub(1));
+        }
+    }
+
+    fn rename(&mut self, id: &WorkerId, name: Option<&Arc<str>>) {
+        let Some(worker) = self.worker(id.as_str()).cloned() else { return };
+        if worker.is_member() {
+            self.remove_name(&worker);
+            if let (Some(name), Some(index)) = (name, self.worker_index(id.as_str())) {
+                self.add_name(name, index);
+            }
+        }
+        self.with_worker(id, |worker| worker.name = name.cloned());
+    }
+
+    fn add_name(&mut self, name: &Arc<str>, index: WorkerIndex) {
+        let others = self.names.get(name).map_or(&[][..], |all| all);
+        let all = others.iter().copied().chain([index]).collect();
+        self.names.insert(name.clone(), all);
+    }
+
+    fn remove_name(&mut self, worker: &Worker) {
+        let (Some(name), Some(index)) = (&worker.name, self.worker_index(worker.id.as_str())) else { return };
+        let Some(all) = self.names.get(name) else { return };
+        let rest: Arc<[WorkerIndex]> = all.iter().copied().filter(|other| *other != index).collect();
+        if rest.is_empty() {
+            self.names.remove(name);
+        } else {
+            self.names.insert(name.clone(), rest);
+        }
+    }
+
+    fn create_key(&mut self, position: u64, at: Timestamp, created: &KeyCreated) {
+        let holder = match &created.holder {
+            KeyHolder::Worker(worker) => self.worker_index(worker.as_str()).map(Holder::Worker),
+            KeyHolder::Operator(operator) => Some(Holder::Operator(*operator)),
+        };
+        let Some(holder) = holder else { return };
+        self.insert_key(Key {
+            id: created.key,
+            verifier: created.verifier,
+            holder,
+            kind: created.kind,
+            state: KeyState::Live,
+            expires_at: created.expires_at,
+            created_at: at,
+            issued: position,
+            parent: None,
+            derived: false,
+        });
+    }
+
+    fn insert_key(&mut self, key: Key) {
+        if key.kind == KeyKind::Static {
+            let others = self.static_secrets(&key.verifier);
+            if !others.is_empty() {
+                self.shared_secrets.insert(key.verifier);
+            }
+            let all = self.static_secrets(&key.verifier).iter().copied().chain([key.id]).collect();
+            self.static_secrets.insert(key.verifier, all);
+        }
+        match &key.holder {
+            Holder::Operator(operator) => self.with_operator(*operator, |operator| operator.keys.push(key.id)),
+            Holder::Worker(index) => self.give_key(*index, key.id),
+            Holder::Workers(all) => {
+                self.shared_keys.insert(key.id);
+                all.iter().for_each(|index| self.give_key(*index, key.id));
+            }
+        }
+        self.keys.insert(key.id, Arc::new(key));
+    }
+
+    fn give_key(&mut self, index: WorkerIndex, key: KeyId) {
+        if let Some(worker) = self.workers.get_mut(index.0 as usize) {
+            Arc::make_mut(worker).keys.push(key);
+        }
+    }
+
+    fn share_key(&mut self, id: KeyId, worker: &WorkerId) {
+        let Some(index) = self.worker_index(worker.as_str()) else { return };
+        self.with_key(id, |key| {
+            let all = key.workers().iter().copied().chain([index]).collect();
+            key.holder = Holder::Workers(all);
+        });
+        self.shared_keys.insert(id);
+        self.give_key(index, id);
+    }
+
+    fn supersede_key(&mut self, id: KeyId, until: Timestamp) -> Option<Arc<Key>> {
+        self.with_key(id, |key| {
+            key.state = match key.state {
+                KeyState::Live => KeyState::Superseded { until },
+                // Rotated before: a second rotation never makes the overlap longer.
+                KeyState::Superseded { until: earlier } => KeyState::Superseded { until: earlier.min(until) },
+                KeyState::Revoked => KeyState::Revoked,
+            }
+        });
+        self.keys.get(&id).cloned()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one row")]
+    fn insert_enrollment_secret(
+        &mut self,
+        position: u64,
+        at: Timestamp,
+        id: EnrollmentSecretId,
+        pool: &PoolId,
+        verifier: Digest,
+        limits: &Limits,
+        parent: Option<EnrollmentSecretId>,
+    ) {
+        let secret = EnrollmentSecret {
+            id,
+            pool: pool.clone(),
+            verifier,
+            limits: limits.clone(),
+            state: EnrollmentState::Live,
+            created_at: at,
+            issued: position,
+            parent,
+            uses: 0,
+            pending: 0,
+        };
+        self.enrollment_secrets.insert(id, Arc::new(secret));
+        self.enrollment_verifiers.insert(verifier, id);
+    }
+
+    fn cut_session(&mut self, session: TokenId, from: u64, at: Timestamp) {
+        let keep_until = at.after(SESSION_CUT_KEPT);
+        let cut = match self.session_cuts.get(&session) {
+            Some(earlier) => {
+                self.session_cut_ends.remove(&(earlier.keep_until, session));
+                SessionCut { from: from.min(earlier.from), keep_until }
+            }
+            None => SessionCut { from, keep_until },
+        };
+        self.session_cuts.insert(session, cut);
+        self.session_cut_ends.insert((keep_until, session));
+    }
+
+    /// Forgetting by the time of the record, and not of the clock, keeps the state a function of the log.
+    fn forget_ended_cuts(&mut self, now: Timestamp) {
+        while let Some((until, session)) = self.session_cut_ends.get_min().copied() {
+            if until > now {
+                break;
+            }
+            self.session_cut_ends.remove(&(until, session));
+            self.session_cuts.remove(&session);
+        }
+    }
+
+    fn rotate_signing_keys(&mut self, next: &NewSigningKey, verify_until: Timestamp, at: Timestamp) {
+        for key in &mut self.signing_keys {
+            let state = match key.state {
+                SigningKeyState::Next => SigningKeyState::Active,
+                SigningKeyState::Active => SigningKeyState::Retired { verify_until },
+                // A rotation without an overlap is for a key that leaked: it ends the overlap of older ones too.
+                SigningKeyState::Retired { verify_until: earlier } => {
+                    SigningKeyState::Retired { verify_until: earlier.min(verify_until) }
+                }
+            };
+            if state != key.state {
+                Arc::make_mut(key).state = state;
+            }
+        }
+        self.signing_keys.push_back(Arc::new(signing_key(next, SigningKeyState::Next, at)));
+    }
+
+    fn with_pool(&mut self, id: &PoolId, change: impl FnOnce(&mut Pool)) {
+        if let Some(pool) = self.pools.get_mut(id) {
+            change(Arc::make_mut(pool));
+        }
+    }
+
+    fn with_worker(&mut self, id: &WorkerId, change: impl FnOnce(&mut Worker)) {
+        if let Some(index) = self.worker_index(id.as_str())
+            && let Some(worker) = self.workers.get_mut(index.0 as usize)
+        {
+            change(Arc::make_mut(worker));
+        }
+    }
+
+    fn with_key(&mut self, id: KeyId, change: impl FnOnce(&mut Key)) {
+        if let Some(key) = self.keys.get_mut(&id) {
+            change(Arc::make_mut(key));
+        }
+    }
+
+    fn with_enrollment_secret(&mut self, id: EnrollmentSecretId, change: impl FnOnce(&mut EnrollmentSecret)) {
+        if let Some(secret) = self.enrollment_secrets.get_mut(&id) {
+            change(Arc::make_mut(secret));
+        }
+    }
+
+    fn with_operator(&mut self, id: OperatorId, change: impl FnOnce(&mut Operator)) {
+        if let Some(operator) = self.operators.get_mut(&id) {
+            change(Arc::make_mut(operator));
+        }
+    }
+}
+
+fn superseded(state: EnrollmentState, until: Timestamp) -> EnrollmentState {
+    match state {
+        EnrollmentState::Live => EnrollmentState::Superseded { until },
+        EnrollmentState::Superseded { until: earlier } => EnrollmentState::Superseded { until: earlier.min(until) },
+        EnrollmentState::Disabled => EnrollmentState::Disabled,
+    }
+}
+
+fn signing_key(new: &NewSigningKey, state: SigningKeyState, created_at: Timestamp) -> SigningKey {
+    SigningKey {
+        id: new.id,
+        algorithm: new.algorithm,
+        public_jwk: new.public_jwk.clone(),
+        sealed: new.sealed.clone(),
+        state,
+        created_at,
+    }
+}
