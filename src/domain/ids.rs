@@ -46,6 +46,7 @@ pub(crate) fn encode_base62(value: u128) -> [u8; ID_DIGITS] {
 
 /// Reads exactly [`ID_DIGITS`] base62 digits; `None` for any other text, or a number past 2^128.
 pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
+    const TEN_DIGITS: u128 = 62_u128.pow(10);
     if text.len() != ID_DIGITS {
         return None;
     }
