@@ -148,6 +148,10 @@ impl Telemetry {
 }
 
 impl TraceJoin {
+    pub fn enabled(self) -> bool {
+        self.enabled
+    }
+
     /// Makes `span` a part of the trace that the caller named in `traceparent`, if it named one.
     pub fn join(self, span: &Span, headers: &HeaderMap) {
         if !self.enabled || !headers.contains_key("traceparent") {

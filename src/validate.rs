@@ -122,7 +122,8 @@ fn check_static_secret<'s>(
     let same = roll.static_secrets(&digest).iter().filter_map(|id| roll.key(*id));
     let own = same.filter(|key| index.is_some_and(|index| key.workers().contains(&index)));
     // The map was asked by the digest; the comparison that decides is in constant time all the same.
-    let key = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0))).last();
+    let mut genuine = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0)));
+    let key = genuine.next_back();
     let key = key.ok_or_else(|| denied(Denial::SecretWrong, None))?;
     admit_worker(roll, key, Some(named), now)
 }

@@ -39,7 +39,7 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const RACES_LOST_MAX: u32 = 2;
 /// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
 const PARTITION_LEAD: u64 = 1 << 19;
-const FORGET_INTERVAL: Duration = Duration::from_secs(600);
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
 pub struct Start {
@@ -126,8 +126,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         head,
         partitioned: 0,
     };
-    writer.connect().await.map_err(|setback| setback.into_start_error())?;
-    writer.follow().await.map_err(|setback| setback.into_start_error())?;
+    writer.connect().await.map_err(Setback::into_start_error)?;
+    writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(writer.run(stopped));
     Ok(Running { node, queue, task, stop })
