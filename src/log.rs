@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod read;
 pub mod schema;
 pub mod seal;
+mod text;
 pub(crate) mod time;
 
 /// The channel on which an append says that there is more to read, once a batch.

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
+use crate::domain::command::Command;
 use crate::domain::ids::CommandId;
 use crate::domain::roll::Roll;
 use crate::log::append::{self, AppendError, Appended};
@@ -203,7 +204,8 @@ impl Writer {
         }
         let replies = self.write(&submissions).instrument(span).await;
         for (submission, reply) in submissions.into_iter().zip(replies) {
-            self.metrics.commanded(submission.wish.command.name(), outcome_name(&reply));
+            let command = index_of(&Command::NAMES, submission.wish.command.name());
+            self.metrics.commanded(command, index_of(&OUTCOMES, outcome_name(&reply)));
             // A caller who has gone away misses the answer, not the command.
             drop(submission.reply.send(reply));
         }
@@ -452,6 +454,10 @@ fn outcome_name(reply: &Reply) -> &'static str {
         Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
         Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_)) => "failed",
     }
+}
+
+fn index_of(names: &[&str], name: &str) -> usize {
+    names.iter().position(|known| *known == name).unwrap_or(names.len())
 }
 
 /// What metrics may say of a command's end.

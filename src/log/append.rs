@@ -1,12 +1,14 @@
 //! Adding a batch to the log: one statement, that does all of it or nothing.
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::LogFault;
-use super::entry::{self, Columns};
+use super::entry;
 use super::head::Head;
+use super::seal::Sealed;
 use super::time::date_time;
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
@@ -26,7 +28,17 @@ struct SealedEvent {
     entry: Vec<u8>,
     mac: [u8; 32],
     leaf_hash: [u8; 32],
-    columns: Columns,
+    /// What is copied out of the entry for search.
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    kind: &'static str,
+    schema: i32,
+    subject_kind: &'static str,
+    subject_id: String,
+    pool: Option<String>,
+    actor: String,
+    incident: Option<String>,
+    command: Uuid,
 }
 
 /// What became of a command, kept so that a repeat gets the first answer.
@@ -110,10 +122,25 @@ impl Batch {
         debug_assert_eq!(recorded.position, self.head.next_position);
         debug_assert!(recorded.recorded_at > self.head.recorded_at);
         let entry = entry::encode(recorded)?;
-        let (mac, leaf_hash) = self.head.seals.advance(keys.log_chain(), &entry);
+        let Sealed { mac, leaf_hash } = self.head.seals.advance(keys.log_chain(), &entry);
+        let columns = entry::columns(recorded);
         self.head.next_position += 1;
         self.head.recorded_at = recorded.recorded_at;
-        self.events.push(SealedEvent { entry, mac, leaf_hash, columns: entry::columns(recorded) });
+        self.events.push(SealedEvent {
+            entry,
+            mac,
+            leaf_hash,
+            position: signed(columns.position),
+            recorded_at: date_time(columns.recorded_at),
+            kind: columns.kind,
+            schema: i32::try_from(columns.schema).expect("schemas are few"),
+            subject_kind: columns.subject_kind,
+            subject_id: columns.subject_id,
+            pool: columns.pool.map(ToString::to_string),
+            actor: columns.actor,
+            incident: columns.incident.map(str::to_owned),
+            command: columns.command_id,
+        });
         Ok(())
     }
 
@@ -139,19 +166,19 @@ impl Batch {
                     &&root[..],
                     &self.head.seals.frontier.to_bytes(),
                     &date_time(self.head.recorded_at),
-                    &column(events, |event| signed(event.columns.position)),
+                    &column(events, |event| event.position),
                     &column(events, |event| event.entry.as_slice()),
                     &column(events, |event| &event.mac[..]),
                     &column(events, |event| &event.leaf_hash[..]),
-                    &column(events, |event| date_time(event.columns.recorded_at)),
-                    &column(events, |event| event.columns.kind),
-                    &column(events, |event| event.columns.schema),
-                    &column(events, |event| event.columns.subject_kind),
-                    &column(events, |event| event.columns.subject_id.as_str()),
-                    &column(events, |event| event.columns.pool.as_deref()),
-                    &column(events, |event| event.columns.actor.as_str()),
-                    &column(events, |event| event.columns.incident.as_deref()),
-                    &column(events, |event| event.columns.command_id),
+                    &column(events, |event| event.recorded_at),
+                    &column(events, |event| event.kind),
+                    &column(events, |event| event.schema),
+                    &column(events, |event| event.subject_kind),
+                    &column(events, |event| event.subject_id.as_str()),
+                    &column(events, |event| event.pool.as_deref()),
+                    &column(events, |event| event.actor.as_str()),
+                    &column(events, |event| event.incident.as_deref()),
+                    &column(events, |event| event.command),
                     &column(outcomes, |outcome| Uuid::from_u128(outcome.command.0)),
                     &column(outcomes, |outcome| outcome.fingerprint.as_slice()),
                     &column(outcomes, |outcome| signed(outcome.position)),

@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use super::append::signed;
 use super::entry;
 use super::head::Head;
+use super::seal::Sealed;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
@@ -52,7 +53,7 @@ pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Rec
     if raw.position != signed(position) {
         return Err(Tampered::Missing { position }.into());
     }
-    let (mac, leaf_hash) = head.seals.advance(keys.log_chain(), &raw.entry);
+    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), &raw.entry);
     if mac[..] != raw.mac[..] {
         return Err(Tampered::Mac { position }.into());
     }

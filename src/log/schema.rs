@@ -1,0 +1,204 @@
+//! Every schema of every kind of event ever written, in one table.
+//!
+//! An entry is read for as long as the service lives, so a struct in the files below is frozen the day it ships. A new
+//! need gets the next number, an upcast and a golden file; nobody edits a field. Kinds and schemas that are not in the
+//! table stop the reader: to skip one is to have a state that others do not have.
+
+mod auth;
+mod enrollment;
+mod key;
+mod operator;
+mod pool;
+mod signing_key;
+mod token;
+mod worker;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::entry::{EntryError, SubjectText, check_canonical};
+use crate::domain::event::Event;
+
+/// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
+const KIND_BYTES_MAX: usize = 64;
+
+/// Every pair of kind and schema that was ever written.
+pub const KINDS: &[(&str, u32)] = &[
+    ("pool.created", 1),
+    ("pool.updated", 1),
+    ("pool.removed", 1),
+    ("worker.created", 1),
+    ("worker.updated", 1),
+    ("worker.approved", 1),
+    ("worker.rejected", 1),
+    ("worker.isolated", 1),
+    ("worker.released", 1),
+    ("worker.removed", 1),
+    ("key.created", 1),
+    ("key.shared", 1),
+    ("key.rotated", 1),
+    ("key.revoked", 1),
+    ("enrollment_secret.created", 1),
+    ("enrollment_secret.rotated", 1),
+    ("enrollment_secret.disabled", 1),
+    ("token.issued", 1),
+    ("tokens.issued", 1),
+    ("token.revoked", 1),
+    ("signing_keys.installed", 1),
+    ("signing_keys.rotated", 1),
+    ("operator.created", 1),
+    ("operator.updated", 1),
+    ("operator.removed", 1),
+    ("auth.failures_observed", 1),
+];
+
+/// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
+trait Frozen<'a>: Serialize + Deserialize<'a> {
+    /// The kind and the id of the event's subject, which the entry repeats outside of the data.
+    fn subject(&self) -> (&'static str, &str);
+}
+
+/// The kind of an event, and the schema that it is written in: the newest.
+#[must_use]
+pub fn kind(event: &Event) -> (&'static str, u32) {
+    match event {
+        Event::PoolCreated { .. } => ("pool.created", 1),
+        Event::PoolUpdated { .. } => ("pool.updated", 1),
+        Event::PoolRemoved { .. } => ("pool.removed", 1),
+        Event::WorkerCreated(_) => ("worker.created", 1),
+        Event::WorkerUpdated { .. } => ("worker.updated", 1),
+        Event::WorkerApproved { .. } => ("worker.approved", 1),
+        Event::WorkerRejected { .. } => ("worker.rejected", 1),
+        Event::WorkerIsolated { .. } => ("worker.isolated", 1),
+        Event::WorkerReleased { .. } => ("worker.released", 1),
+        Event::WorkerRemoved { .. } => ("worker.removed", 1),
+        Event::KeyCreated(_) => ("key.created", 1),
+        Event::KeyShared { .. } => ("key.shared", 1),
+        Event::KeyRotated { .. } => ("key.rotated", 1),
+        Event::KeyRevoked { .. } => ("key.revoked", 1),
+        Event::EnrollmentSecretCreated { .. } => ("enrollment_secret.created", 1),
+        Event::EnrollmentSecretRotated { .. } => ("enrollment_secret.rotated", 1),
+        Event::EnrollmentSecretDisabled { .. } => ("enrollment_secret.disabled", 1),
+        Event::TokenIssued(_) => ("token.issued", 1),
+        Event::TokensIssued { .. } => ("tokens.issued", 1),
+        Event::TokenRevoked { .. } => ("token.revoked", 1),
+        Event::SigningKeysInstalled { .. } => ("signing_keys.installed", 1),
+        Event::SigningKeysRotated { .. } => ("signing_keys.rotated", 1),
+        Event::OperatorCreated { .. } => ("operator.created", 1),
+        Event::OperatorUpdated { .. } => ("operator.updated", 1),
+        Event::OperatorRemoved { .. } => ("operator.removed", 1),
+        Event::AuthFailuresObserved { .. } => ("auth.failures_observed", 1),
+    }
+}
+
+/// The data of an event, in the schema that [`kind`] names.
+pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
+    match event {
+        Event::PoolCreated { pool, settings } | Event::PoolUpdated { pool, settings } => {
+            json(&pool::SettledV1::new(pool, settings))
+        }
+        Event::PoolRemoved { pool } => json(&pool::RemovedV1::new(pool)),
+        Event::WorkerCreated(created) => json(&worker::CreatedV1::new(created)?),
+        Event::WorkerUpdated { worker, name, labels, expires_at } => {
+            json(&worker::UpdatedV1::new(worker, name.as_deref(), labels, *expires_at)?)
+        }
+        Event::WorkerIsolated { worker, until } => json(&worker::IsolatedV1::new(worker, *until)?),
+        Event::WorkerApproved { worker }
+        | Event::WorkerRejected { worker }
+        | Event::WorkerReleased { worker }
+        | Event::WorkerRemoved { worker } => json(&worker::NamedV1::new(worker)),
+        Event::KeyCreated(created) => json(&key::CreatedV1::new(created)?),
+        Event::KeyShared { key, worker } => json(&key::SharedV1::new(*key, worker)),
+        Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
+            json(&key::RotatedV1::new(*key, *successor, verifier, *expires_at, *overlap_until, *derived)?)
+        }
+        Event::KeyRevoked { key } => json(&key::RevokedV1::new(*key)),
+        Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
+            json(&enrollment::CreatedV1::new(*secret, pool, verifier, limits)?)
+        }
+        Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
+            json(&enrollment::RotatedV1::new(*secret, *successor, verifier, *overlap_until)?)
+        }
+        Event::EnrollmentSecretDisabled { secret } => json(&enrollment::DisabledV1::new(*secret)),
+        Event::TokenIssued(issued) => json(&token::IssuedV1::new(issued)?),
+        Event::TokensIssued { worker, count, from, to } => json(&token::CountedV1::new(worker, *count, *from, *to)?),
+        Event::TokenRevoked { token, session, worker, issued } => {
+            json(&token::RevokedV1::new(*token, *session, worker, *issued)?)
+        }
+        Event::SigningKeysInstalled { active, next } => json(&signing_key::InstalledV1::new(active, next)),
+        Event::SigningKeysRotated { next, retired_verifies_until } => {
+            json(&signing_key::RotatedV1::new(next, *retired_verifies_until)?)
+        }
+        Event::OperatorCreated { operator, name, role } | Event::OperatorUpdated { operator, name, role } => {
+            json(&operator::SettledV1::new(*operator, name, *role))
+        }
+        Event::OperatorRemoved { operator } => json(&operator::RemovedV1::new(*operator)),
+        Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
+    }
+}
+
+/// Reads the data of an entry whose envelope was read already.
+pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: &RawValue) -> Result<Event, EntryError> {
+    let written = Written { subject, data };
+    match (kind, schema) {
+        ("pool.created", 1) => written.read::<pool::SettledV1<'_>>()?.created(),
+        ("pool.updated", 1) => written.read::<pool::SettledV1<'_>>()?.updated(),
+        ("pool.removed", 1) => written.read::<pool::RemovedV1<'_>>()?.removed(),
+        ("worker.created", 1) => written.read::<worker::CreatedV1<'_>>()?.created(),
+        ("worker.updated", 1) => written.read::<worker::UpdatedV1<'_>>()?.updated(),
+        ("worker.approved", 1) => written.read::<worker::NamedV1<'_>>()?.approved(),
+        ("worker.rejected", 1) => written.read::<worker::NamedV1<'_>>()?.rejected(),
+        ("worker.isolated", 1) => written.read::<worker::IsolatedV1<'_>>()?.isolated(),
+        ("worker.released", 1) => written.read::<worker::NamedV1<'_>>()?.released(),
+        ("worker.removed", 1) => written.read::<worker::NamedV1<'_>>()?.removed(),
+        ("key.created", 1) => written.read::<key::CreatedV1<'_>>()?.created(),
+        ("key.shared", 1) => written.read::<key::SharedV1<'_>>()?.shared(),
+        ("key.rotated", 1) => written.read::<key::RotatedV1<'_>>()?.rotated(),
+        ("key.revoked", 1) => written.read::<key::RevokedV1<'_>>()?.revoked(),
+        ("enrollment_secret.created", 1) => written.read::<enrollment::CreatedV1<'_>>()?.created(),
+        ("enrollment_secret.rotated", 1) => written.read::<enrollment::RotatedV1<'_>>()?.rotated(),
+        ("enrollment_secret.disabled", 1) => written.read::<enrollment::DisabledV1<'_>>()?.disabled(),
+        ("token.issued", 1) => written.read::<token::IssuedV1<'_>>()?.issued(),
+        ("tokens.issued", 1) => written.read::<token::CountedV1<'_>>()?.counted(),
+        ("token.revoked", 1) => written.read::<token::RevokedV1<'_>>()?.revoked(),
+        ("signing_keys.installed", 1) => written.read::<signing_key::InstalledV1<'_>>()?.installed(),
+        ("signing_keys.rotated", 1) => written.read::<signing_key::RotatedV1<'_>>()?.rotated(),
+        ("operator.created", 1) => written.read::<operator::SettledV1<'_>>()?.created(),
+        ("operator.updated", 1) => written.read::<operator::SettledV1<'_>>()?.updated(),
+        ("operator.removed", 1) => written.read::<operator::RemovedV1<'_>>()?.removed(),
+        ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
+        _ => Err(unknown(kind, schema)),
+    }
+}
+
+/// The data of an entry, and the subject that it has to name.
+struct Written<'e, 'a> {
+    subject: &'e SubjectText<'a>,
+    data: &'a RawValue,
+}
+
+impl<'a> Written<'_, 'a> {
+    fn read<D: Frozen<'a>>(&self) -> Result<D, EntryError> {
+        let text = self.data.get();
+        let data: D = serde_json::from_str(text).map_err(|_| EntryError::Malformed { field: "data" })?;
+        check_canonical(&data, text)?;
+        if data.subject() == (self.subject.kind.as_str(), self.subject.id.as_str()) {
+            Ok(data)
+        } else {
+            Err(EntryError::Malformed { field: "subject" })
+        }
+    }
+}
+
+fn json(data: &impl Serialize) -> Result<Box<RawValue>, EntryError> {
+    to_raw_value(data).map_err(|_| EntryError::Unwritable { field: "data" })
+}
+
+fn unknown(kind: &str, schema: u32) -> EntryError {
+    let is_kind = kind.len() <= KIND_BYTES_MAX && kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'.'));
+    if is_kind {
+        EntryError::Unknown { kind: kind.to_owned(), schema }
+    } else {
+        EntryError::Malformed { field: "kind" }
+    }
+}
