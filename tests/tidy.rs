@@ -109,8 +109,9 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("policy", None),
     ("command", None),
     ("projection", None),
-    ("node", None),
+    // A verdict is read off the Snapshot that the node publishes; the node itself judges nobody.
     ("validate", None),
+    ("node", None),
     // Reading and writing records must not depend on what is made of them, or the log could not outlive the service.
     ("log", Some(&["credential", "postgres", "domain", "telemetry", "secret"])),
     // Credentials are checked where there is no database.
