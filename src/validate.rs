@@ -18,7 +18,16 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenFacts;
 use crate::domain::worker::Worker;
-use crate::node::Snapshot;
+
+pub mod ring;
+
+use ring::SigningRing;
+
+/// Everything that a verdict needs, as of one position.
+pub struct Snapshot {
+    pub roll: Roll,
+    pub ring: Arc<SigningRing>,
+}
 
 /// What somebody shows.
 #[derive(Clone, Copy)]
@@ -62,7 +71,7 @@ pub struct Denied<'s> {
     pub worker: Option<&'s Arc<Worker>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialId {
     Key(KeyId),
     Token(TokenId),

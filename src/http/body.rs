@@ -77,8 +77,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
-        let Query(params) =
-            Query::try_from_uri(&parts.uri).map_err(|error| Problem::malformed(inner_text(&error)))?;
+        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|error| Problem::malformed(inner_text(&error)))?;
         Ok(Self(params))
     }
 }
@@ -99,7 +98,8 @@ pub(super) fn moment(field: &'static str, text: &str) -> Result<Timestamp, Probl
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    let fits = (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !fits {
         let detail = format!("1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters, such as a UUID");
         return Err(Problem::invalid("Idempotency-Key", detail));

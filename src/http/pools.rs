@@ -84,7 +84,8 @@ pub(super) async fn list(
     Params(paging): Params<Paging>,
 ) -> Result<Reply<Value>, Problem> {
     let snapshot = app.node().snapshot();
-    let after = snapshot.roll.pools().filter(|pool| paging.cursor.as_deref().is_none_or(|cursor| pool.id.as_str() > cursor));
+    let after =
+        snapshot.roll.pools().filter(|pool| paging.cursor.as_deref().is_none_or(|cursor| pool.id.as_str() > cursor));
     let render = |pool: &&Arc<Pool>| json!(PoolView::from(&***pool));
     Ok(Reply(page(after, paging.limit()?, render, |pool| pool.id.to_string())))
 }

@@ -104,7 +104,8 @@ impl Problem {
     }
 
     pub fn secret_gone() -> Self {
-        let detail = "this command was carried out before, and its secret is kept for a day only; rotate to get another";
+        let detail =
+            "this command was carried out before, and its secret is kept for a day only; rotate to get another";
         Self::new(StatusCode::GONE, "secret_gone", detail)
     }
 
@@ -139,11 +140,9 @@ pub fn refusal_status(code: &str) -> StatusCode {
     match code {
         "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
         "not_permitted" => StatusCode::FORBIDDEN,
-        "pool_unknown"
-        | "worker_unknown"
-        | "key_unknown"
-        | "enrollment_secret_unknown"
-        | "operator_unknown" => StatusCode::NOT_FOUND,
+        "pool_unknown" | "worker_unknown" | "key_unknown" | "enrollment_secret_unknown" | "operator_unknown" => {
+            StatusCode::NOT_FOUND
+        }
         _ => StatusCode::CONFLICT,
     }
 }
