@@ -143,9 +143,10 @@ impl Roll {
         self.static_secrets.get(verifier).map_or(&[], |keys| keys)
     }
 
-    /// Keys that several workers share, and keys whose static secret another key has too.
+    /// Keys that several workers share, and keys whose static secret another key has too; each once.
     pub fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
         let by_value = self.shared_secrets.iter().flat_map(|verifier| self.static_secrets(verifier));
+        let by_value = by_value.filter(|id| !self.shared_keys.contains(*id));
         self.shared_keys.iter().chain(by_value).filter_map(|id| self.keys.get(id))
     }
 
