@@ -21,6 +21,8 @@ use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 
 mod evolve;
+#[cfg(test)]
+mod tests;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
