@@ -133,7 +133,7 @@ impl Roll {
         self.workers.push_back(Arc::new(worker));
         self.worker_ids.insert(created.worker.clone(), index);
         if let Some(name) = &created.name {
-            self.add_name(name, index);
+            self.names.insert((name.clone(), index));
         }
         self.with_pool(&created.pool, |pool| pool.workers += 1);
         if let Some(secret) = created.enrolled_by {
@@ -180,26 +180,15 @@ impl Roll {
         if worker.is_member() {
             self.remove_name(&worker);
             if let (Some(name), Some(index)) = (name, self.worker_index(id.as_str())) {
-                self.add_name(name, index);
+                self.names.insert((name.clone(), index));
             }
         }
         self.with_worker(id, |worker| worker.name = name.cloned());
     }
 
-    fn add_name(&mut self, name: &Arc<str>, index: WorkerIndex) {
-        let others = self.names.get(name).map_or(&[][..], |all| all);
-        let all = others.iter().copied().chain([index]).collect();
-        self.names.insert(name.clone(), all);
-    }
-
     fn remove_name(&mut self, worker: &Worker) {
-        let (Some(name), Some(index)) = (&worker.name, self.worker_index(worker.id.as_str())) else { return };
-        let Some(all) = self.names.get(name) else { return };
-        let rest: Arc<[WorkerIndex]> = all.iter().copied().filter(|other| *other != index).collect();
-        if rest.is_empty() {
-            self.names.remove(name);
-        } else {
-            self.names.insert(name.clone(), rest);
+        if let (Some(name), Some(index)) = (&worker.name, self.worker_index(worker.id.as_str())) {
+            self.names.remove(&(name.clone(), index));
         }
     }
 
