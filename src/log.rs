@@ -1,9 +1,61 @@
-//! The log: events as they lie on disk, in every schema ever, and the seals over them.
+//! The log: append-only, in one order, sealed so that the database cannot lie about it (design, section 5).
 //!
-//! An entry is written once and read for as long as the service lives. What an event *means* is
-//! [`crate::domain::event`]'s matter, and changes with the code; what stands here about the past never does.
+//! [`entry`] is an event as bytes, [`schema`] every shape that events ever had, [`seal`] the keyed chain and the Merkle tree.
+//! [`append`] adds a batch in one statement, [`read`] believes nothing that is not sealed.
 
+use crate::domain::ids::SigningKeyId;
+use crate::log::entry::EntryError;
+
+pub mod append;
 pub mod entry;
+pub mod head;
+pub mod outcome;
+pub mod read;
 pub mod schema;
 pub mod seal;
 mod text;
+pub(crate) mod time;
+
+/// The channel on which an append says that there is more to read, once a batch.
+pub const CHANNEL: &str = "portcullis_log";
+
+/// Why the log cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFault {
+    #[error("the database failed: {0}")]
+    Database(#[from] tokio_postgres::Error),
+    #[error(
+        "this root key is not the one that the log was begun with; nothing was changed. \
+         Give the right one: `--root-key-file`, or `root.key` in the data directory"
+    )]
+    WrongRootKey,
+    #[error("the row that says where the log ends is damaged: {0}")]
+    Head(&'static str),
+    #[error("the log was tampered with: {0}")]
+    Tampered(#[from] Tampered),
+    #[error("the event at position {position} cannot be read: {cause}")]
+    Unreadable { position: u64, cause: EntryError },
+    #[error("signing key `{key}` cannot be used: {why}")]
+    SigningKey { key: SigningKeyId, why: &'static str },
+    #[error("the event cannot be written: {0}")]
+    Unwritable(#[from] EntryError),
+}
+
+/// What someone without the root key has done to the log, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Tampered {
+    #[error("the event at position {position} was changed, moved, or not written by a node (its mac is wrong)")]
+    Mac { position: u64 },
+    #[error("the leaf hash of the event at position {position} is wrong")]
+    LeafHash { position: u64 },
+    #[error("the event at position {position} is missing")]
+    Missing { position: u64 },
+    #[error("the event at position {position} says that it stands at {says}")]
+    Position { position: u64, says: u64 },
+    #[error("the event at position {position} is not later than the one before it")]
+    Time { position: u64 },
+    #[error("the head, at position {position}, was not written by a node (its seals are wrong)")]
+    HeadSeals { position: u64 },
+    #[error("the log ends at position {found}, and this node has seen {known}: an older database was put in its place")]
+    WentBack { known: u64, found: u64 },
+}

@@ -144,13 +144,14 @@ impl Database {
         Ok(Self { pool, service, owner: owner.as_owner() })
     }
 
-    /// Brings the schema up to date, as the owner. Several may try at once: one does it, the others wait and find it done.
+    /// Brings the schema up to date and lets the service's login serve, as the owner. Several may try at once: one does it, the others wait and find it done.
     pub async fn migrate(&self) -> Result<Report, MigrationError> {
         let (client, connection) =
             self.owner.config.connect(self.owner.tls.clone()).await.map_err(MigrationError::Connect)?;
         let (unheard, _) = mpsc::channel(1);
         tokio::spawn(drive(connection, unheard));
-        migrations::run(client).await
+        let (login, owner) = (self.service.config.get_user(), self.owner.config.get_user());
+        migrations::run(client, login.filter(|_| login != owner)).await
     }
 
     /// A pooled connection in the service's role. The schema must be there: before [`Database::migrate`] this fails.

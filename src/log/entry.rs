@@ -5,6 +5,7 @@
 //! meaning in a field that our reader skips and another's does not.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -41,18 +42,18 @@ pub enum EntryError {
 
 /// What is copied out of an entry for search. The log's table keeps these beside it, and verification compares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns<'a> {
+pub struct Columns {
     pub position: u64,
     pub recorded_at: Timestamp,
     pub kind: &'static str,
     /// The newest schema of the kind: the one that the event is written in.
-    pub schema: u32,
+    pub schema: i32,
     pub subject_kind: &'static str,
     pub subject_id: String,
-    pub pool: Option<&'a PoolId>,
+    pub pool: Option<String>,
     /// `operator:<id>`, `worker:<id>`, `enrollee:<id of the secret>` or `system`.
     pub actor: String,
-    pub incident: Option<&'a str>,
+    pub incident: Option<Arc<str>>,
     pub command_id: Uuid,
 }
 
@@ -178,7 +179,7 @@ pub fn decode(entry: &[u8]) -> Result<Recorded, EntryError> {
 }
 
 /// The columns that stand beside the entry of `recorded`.
-pub fn columns(recorded: &Recorded) -> Columns<'_> {
+pub fn columns(recorded: &Recorded) -> Columns {
     let (kind, schema) = schema::kind(&recorded.event);
     let subject = recorded.event.subject();
     let actor = match &recorded.author.actor {
@@ -191,12 +192,12 @@ pub fn columns(recorded: &Recorded) -> Columns<'_> {
         position: recorded.position,
         recorded_at: recorded.recorded_at,
         kind,
-        schema,
+        schema: i32::try_from(schema).expect("a kind has a handful of schemas"),
         subject_kind: subject.kind,
         subject_id: subject.id,
-        pool: pool(&recorded.event),
+        pool: pool(&recorded.event).map(PoolId::to_string),
         actor,
-        incident: recorded.incident.as_deref(),
+        incident: recorded.incident.clone(),
         command_id: Uuid::from_u128(recorded.command.0),
     }
 }

@@ -34,12 +34,13 @@ pub const LOGIN: &str = "portcullis_login";
 pub const DATABASE: &str = "portcullis";
 
 /// A crash may leave much to replay; past this something is wrong with the machine.
-const READY_TIMEOUT: Duration = Duration::from_secs(300);
+const READY_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Postgres that ends this often before it was ready once will not become so by trying again.
-const START_ATTEMPTS_MAX: u32 = 6;
+/// Postgres that ends this often before it was ready once will not become so by trying again. With the pauses between
+/// them that is 13 s: enough for the processes of a killed one to notice, which keep a new one from starting.
+const START_ATTEMPTS_MAX: u32 = 8;
 
-/// `READY_POLL` is short against the 70 ms that a start takes.
+/// Short against the 70 ms that a start takes.
 const READY_POLL: Duration = Duration::from_millis(20);
 
 /// Why there is no private cluster.
@@ -126,20 +127,23 @@ impl Cluster {
     /// How the service reaches this cluster.
     #[must_use]
     pub fn options(&self) -> Options {
-        let url = |role| SecretString::from(socket_url(&self.socket_folder, role, DATABASE));
+        let url = |role| SecretString::from(socket_url(&self.socket_folder, PORT, role, DATABASE));
         Options { owner_url: Some(url(OWNER)), ..Options::new(url(LOGIN)) }
     }
 
     /// Stops Postgres, after what it is committing. Connections that are still open are closed.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        self.server.stop().await
+        self.server.stop().await?;
+        // A folder outside of the data folder would stay behind for ever. Elsewhere it is made anew, so failing is no loss.
+        std::fs::remove_dir(&self.socket_folder).ok();
+        Ok(())
     }
 }
 
-/// The URL of a database behind the socket in `folder`.
+/// The URL of a database behind the socket in `folder`. Postgres names the socket for its port, opened or not.
 #[must_use]
-pub fn socket_url(folder: &Path, role: &str, database: &str) -> String {
-    let mut url = format!("postgres://{role}@/{database}?port={PORT}&host=");
+pub fn socket_url(folder: &Path, port: u16, role: &str, database: &str) -> String {
+    let mut url = format!("postgres://{role}@/{database}?port={port}&host=");
     for byte in folder.as_os_str().as_encoded_bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => url.push(char::from(*byte)),
@@ -205,7 +209,7 @@ fn create(folder: &Folder, account: &Account, binaries: &Binaries) -> Result<(),
 /// Waits until Postgres takes connections.
 async fn ready(server: &Server, socket_folder: &Path, folder: &Folder) -> Result<Client, EmbeddedError> {
     let config: tokio_postgres::Config =
-        socket_url(socket_folder, OWNER, "postgres").parse().expect("the URL is of our making");
+        socket_url(socket_folder, PORT, OWNER, "postgres").parse().expect("the URL is of our making");
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         if let Ok((client, connection)) = config.connect(NoTls).await {
@@ -245,7 +249,7 @@ mod tests {
     #[test]
     fn any_folder_can_be_in_a_url() {
         let folder = Path::new("/tmp/a folder/with%odd?names&é");
-        let config: tokio_postgres::Config = socket_url(folder, "someone", "there").parse().unwrap();
+        let config: tokio_postgres::Config = socket_url(folder, 5433, "someone", "there").parse().unwrap();
         assert_eq!(config.get_hosts(), [tokio_postgres::config::Host::Unix(folder.into())]);
         assert_eq!((config.get_user(), config.get_dbname()), (Some("someone"), Some("there")));
     }

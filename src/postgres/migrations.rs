@@ -6,7 +6,7 @@
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
-use super::chain;
+use super::{SERVICE_ROLE, chain};
 
 /// Every migration, oldest first. Named one by one, and not found by a macro: a file added beside these makes the test
 /// below fail until it is named too, while cargo would not even notice that there is something new to build.
@@ -38,12 +38,16 @@ pub enum MigrationError {
     History(#[source] tokio_postgres::Error),
     #[error("a migration failed, and was rolled back: {}", chain(.0))]
     Failed(#[source] Box<refinery::Error>),
-    #[error(transparent)]
-    Settings(#[from] super::settings::SettingsError),
+    #[error(
+        "{login} may not serve: let a superuser say `grant {SERVICE_ROLE} to {login}`. The owner cannot: {}",
+        chain(.source)
+    )]
+    Membership { login: String, source: tokio_postgres::Error },
 }
 
-/// Applies what is missing. `client` is a connection of the owner; the lock ends with it, however it ends.
-pub(super) async fn run(mut client: Client) -> Result<Report, MigrationError> {
+/// Applies what is missing, and lets `login` serve. `client` is a connection of the owner; the lock ends with it, however
+/// it ends.
+pub(super) async fn run(mut client: Client, login: Option<&str>) -> Result<Report, MigrationError> {
     client.execute("select pg_advisory_lock($1)", &[&LOCK]).await.map_err(MigrationError::History)?;
     let known = known();
     let runner = Runner::new(&known);
@@ -53,12 +57,28 @@ pub(super) async fn run(mut client: Client) -> Result<Report, MigrationError> {
     if database > binary {
         return Err(MigrationError::DatabaseIsNewer { database, binary });
     }
+    let mut report = Report { version: binary, applied: Vec::new() };
     // refinery would create its history table even so, which a login that only serves has no right to.
-    if applied == known {
-        return Ok(Report { version: binary, applied: Vec::new() });
+    if applied != known {
+        let done = runner.run_async(&mut client).await.map_err(|error| MigrationError::Failed(Box::new(error)))?;
+        report.applied = done.applied_migrations().iter().map(ToString::to_string).collect();
     }
-    let report = runner.run_async(&mut client).await.map_err(|error| MigrationError::Failed(Box::new(error)))?;
-    Ok(Report { version: binary, applied: report.applied_migrations().iter().map(ToString::to_string).collect() })
+    if let Some(login) = login {
+        admit(&client, login).await.map_err(|source| MigrationError::Membership { login: login.into(), source })?;
+    }
+    Ok(report)
+}
+
+/// Makes `login` a member of the service's role. The role is made by a migration, so nobody could have done it before.
+async fn admit(client: &Client, login: &str) -> Result<(), tokio_postgres::Error> {
+    let statement = client
+        .query_one(include_str!("membership.sql"), &[&login, &SERVICE_ROLE])
+        .await?
+        .get::<_, Option<String>>("grant_statement");
+    match statement {
+        Some(statement) => client.batch_execute(&statement).await,
+        None => Ok(()),
+    }
 }
 
 fn known() -> Vec<Migration> {

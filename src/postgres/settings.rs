@@ -19,6 +19,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// The same for a connection with a statement under way, to which keepalives do not apply.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// A transaction that its client has forgotten holds locks and keeps old rows alive: Postgres ends it.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
 
@@ -30,7 +33,9 @@ pub enum SettingsError {
     Url,
     #[error("the database URL names no host")]
     NoHost,
-    #[error("sslmode=disable is refused for a host that is not this machine: the password would cross the network in clear")]
+    #[error(
+        "sslmode=disable is refused for a host that is not this machine: the password would cross the network in clear"
+    )]
     Plaintext,
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -60,6 +65,9 @@ impl Target {
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(options.connect_timeout);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(UNACKNOWLEDGED);
         }
         config
             .keepalives(true)
@@ -132,9 +140,7 @@ fn is_local(config: &Config) -> bool {
     config.get_hostaddrs().iter().all(IpAddr::is_loopback)
         && config.get_hosts().iter().all(|host| match host {
             Host::Unix(_) => true,
-            Host::Tcp(name) => {
-                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-            }
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
         })
 }
 

@@ -51,26 +51,21 @@ impl Account {
     /// the process. So it has to be started by a thread that outlives it.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = match &self.setpriv {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.arg("--pdeathsig=INT");
-                if self.lowered {
-                    command.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid));
-                    command.arg("--clear-groups");
-                }
-                command.arg("--").arg(program);
-                command
+        let mut command;
+        if let Some(setpriv) = &self.setpriv {
+            command = Command::new(setpriv);
+            command.arg("--pdeathsig=INT");
+            if self.lowered {
+                command.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid)).arg("--clear-groups");
             }
-            None => {
-                let mut command = Command::new(program);
-                if self.lowered {
-                    // The standard library then drops the supplementary groups too.
-                    command.uid(self.uid).gid(self.gid);
-                }
-                command
+            command.arg("--").arg(program);
+        } else {
+            command = Command::new(program);
+            if self.lowered {
+                // The standard library then drops the supplementary groups too.
+                command.uid(self.uid).gid(self.gid);
             }
-        };
+        }
         // Nothing of our environment: it may hold secrets, and Postgres shows its own to whoever may look at /proc.
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
         if let Some(path) = std::env::var_os("PATH") {

@@ -64,9 +64,7 @@ impl Folder {
     /// The major version of the cluster here, if there is one.
     pub(super) fn cluster_major(&self) -> Result<Option<u32>, EmbeddedError> {
         match std::fs::read_to_string(self.cluster.join("PG_VERSION")) {
-            Ok(text) => {
-                text.trim().parse().map(Some).map_err(|_| EmbeddedError::NotACluster(self.cluster.clone()))
-            }
+            Ok(text) => text.trim().parse().map(Some).map_err(|_| EmbeddedError::NotACluster(self.cluster.clone())),
             // initdb writes into another folder, which is renamed when it is whole: a folder without this file is
             // something else, and not ours to write into.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.cluster.exists() => Ok(None),
@@ -87,7 +85,8 @@ impl Folder {
             let digest = blake3::hash(self.root.as_os_str().as_encoded_bytes()).to_hex();
             let name = format!("portcullis-{}", &digest[..16]);
             let run = Path::new("/run");
-            let place = if rustix::process::geteuid().is_root() && run.is_dir() { run.into() } else { std::env::temp_dir() };
+            let place =
+                if rustix::process::geteuid().is_root() && run.is_dir() { run.into() } else { std::env::temp_dir() };
             place.join(name)
         };
         private_folder(&folder, account).map_err(|source| EmbeddedError::Folder { folder: folder.clone(), source })?;

@@ -19,7 +19,7 @@ use super::folder::{Folder, PORT};
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Postgres that ran for this long was well, and its end is a new story.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// How long a fast stop may take: it writes a checkpoint. After that it is told to stop at once, and to recover later.
 const STOP_FAST: Duration = Duration::from_secs(30);
@@ -153,7 +153,9 @@ fn supervise(launch: &Launch, shared: &Shared, exits: &watch::Sender<u32>) {
         }
         exits.send_modify(|count| *count += 1);
         match ended {
-            Ok(status) => tracing::error!(%status, log = %launch.folder.log.display(), "Postgres ended; starting it again"),
+            Ok(status) => {
+                tracing::error!(%status, log = %launch.folder.log.display(), "Postgres ended; starting it again");
+            }
             Err(error) => tracing::error!(%error, "Postgres cannot be started; trying again"),
         }
         if started.elapsed() > STABLE_AFTER {

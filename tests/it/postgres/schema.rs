@@ -92,7 +92,8 @@ async fn partitions_are_made_ahead_and_once() {
     let database = scratch.database().await;
     let client = database.client().await.unwrap();
     let make = "select log.make_partitions($1)";
-    for (through, made) in [(0, 0), (2 * POSITIONS - 1, 0), (2 * POSITIONS, 1), (2 * POSITIONS, 0), (5 * POSITIONS, 3)] {
+    for (through, made) in [(0, 0), (2 * POSITIONS - 1, 0), (2 * POSITIONS, 1), (2 * POSITIONS, 0), (5 * POSITIONS, 3)]
+    {
         assert_eq!(client.query_one(make, &[&through]).await.unwrap().get::<_, i32>(0), made, "through {through}");
     }
     for refused in [-1, 70 * POSITIONS] {
@@ -101,9 +102,15 @@ async fn partitions_are_made_ahead_and_once() {
     }
     let (one, other) = (database.client().await.unwrap(), database.client().await.unwrap());
     let through = 9 * POSITIONS;
+    // Nobody who writes is waited for, or has to wait.
+    let mut writer = database.client().await.unwrap();
+    let transaction = writer.transaction().await.unwrap();
+    transaction.batch_execute(ONE_EVENT).await.unwrap();
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&through];
     let (one, other) = tokio::join!(one.query_one(make, &parameters), other.query_one(make, &parameters));
     assert_eq!(one.unwrap().get::<_, i32>(0) + other.unwrap().get::<_, i32>(0), 4);
+
+    transaction.rollback().await.unwrap();
 
     let last = 10 * POSITIONS - 1;
     let owner = scratch.superuser().await;
@@ -150,6 +157,23 @@ async fn a_newer_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn migrating_lets_the_login_serve() {
+    let scratch = Scratch::unmigrated().await;
+    let superuser = scratch.superuser().await;
+    let login = "\"a fresh login\"";
+    superuser.batch_execute(&format!("create role {login} login")).await.unwrap();
+    let url = scratch.url().replace("portcullis_login", "a%20fresh%20login");
+    let database =
+        Database::open(Options { url: SecretString::from(url.as_str()), ..scratch.options() }).await.unwrap();
+    for _ in 0..2 {
+        database.migrate().await.unwrap();
+        database.client().await.unwrap().batch_execute("select from log.event").await.unwrap();
+    }
+    drop(database);
+    superuser.batch_execute(&format!("drop role {login}")).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_owner_needs_no_superuser_and_may_also_serve() {
     let scratch = Scratch::unmigrated().await;
     let superuser = scratch.superuser().await;
@@ -166,7 +190,10 @@ async fn an_owner_needs_no_superuser_and_may_also_serve() {
     assert_eq!(database.migrate().await.unwrap().applied, ["V1__log"]);
     let client = database.client().await.unwrap();
     client.batch_execute(ONE_EVENT).await.unwrap();
-    assert_eq!(client.query_one("select current_user::text", &[]).await.unwrap().get::<_, &str>(0), "portcullis_service");
+    assert_eq!(
+        client.query_one("select current_user::text", &[]).await.unwrap().get::<_, &str>(0),
+        "portcullis_service"
+    );
     assert!(client.batch_execute("delete from log.event").await.is_err());
     // What the service may execute as the owner, it may execute here too.
     client.batch_execute("select log.make_partitions(3 << 20)").await.unwrap();

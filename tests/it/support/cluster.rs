@@ -16,13 +16,21 @@ use std::time::{Duration, Instant};
 
 use portcullis::postgres::embedded::{Account, Binaries, LOGIN, OWNER, initialise, socket_url};
 use portcullis::postgres::{Database, Options, SERVICE_ROLE};
+use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
 use tokio_postgres::{Client, NoTls};
 
 /// A migrated database that nobody connects to: copying its files takes a third of the time of migrating anew.
 const TEMPLATE: &str = "portcullis_template";
 
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The port of the shared cluster: the name of its socket, and nothing that is opened.
+const PORT: u16 = 5432;
+
+/// Memory, where there is enough of it free: a database is some 300 files, and copying them is most of a test's time.
+const MEMORY: &str = "/dev/shm";
+const MEMORY_BYTES_MIN: u64 = 4 << 30;
 
 /// A throwaway cluster need not survive a power cut. It does survive `kill -9`: what is written is in the kernel.
 const SETTINGS: &[&str] = &[
@@ -32,7 +40,7 @@ const SETTINGS: &[&str] = &[
     "jit=off",
     "max_connections=300",
     "shared_buffers=64MB",
-    "max_wal_size=4GB",
+    "max_wal_size=1GB",
     "checkpoint_timeout=1h",
     "log_destination=stderr",
     "logging_collector=off",
@@ -46,6 +54,8 @@ pub(crate) struct Scratch {
 /// A cluster of one test.
 pub(crate) struct PrivateCluster {
     folder: PathBuf,
+    /// Of 127.0.0.1 too, if the settings say `listen_addresses`.
+    pub(crate) port: u16,
     account: Account,
     binaries: Binaries,
     settings: Vec<String>,
@@ -75,18 +85,18 @@ impl Scratch {
     async fn create(how: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("scratch_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let client = connect(&socket_url(&shared().sockets, OWNER, "postgres")).await.unwrap();
+        let client = connect(&socket_url(&shared().sockets, PORT, OWNER, "postgres")).await.unwrap();
         client.batch_execute(&format!("create database {name} {how}")).await.unwrap();
         Self { name }
     }
 
     /// For the service: a login that is a member of its role, and no more.
     pub(crate) fn url(&self) -> String {
-        socket_url(&shared().sockets, LOGIN, &self.name)
+        socket_url(&shared().sockets, PORT, LOGIN, &self.name)
     }
 
     pub(crate) fn owner_url(&self) -> String {
-        socket_url(&shared().sockets, OWNER, &self.name)
+        socket_url(&shared().sockets, PORT, OWNER, &self.name)
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -106,7 +116,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let statement = format!("drop database if exists {} with (force)", self.name);
-        let url = socket_url(&shared().sockets, OWNER, "postgres");
+        let url = socket_url(&shared().sockets, PORT, OWNER, "postgres");
         // Whatever fails here, the cluster is thrown away soon.
         block_on(async move {
             if let Ok(client) = connect(&url).await {
@@ -127,38 +137,46 @@ impl PrivateCluster {
     pub(crate) async fn start_with(prepare: impl FnOnce(&Path, &Account) -> Vec<String>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("portcullis-private-{}-{count}", std::process::id()));
+        let folder = place().join(format!("portcullis-private-{}-{count}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         make_folder(&folder);
         let users = lockable(&folder.join("users"));
         users.lock_shared().unwrap();
         let (account, binaries) = create(&folder);
+        let port = free_port();
         let mut settings: Vec<String> = SETTINGS.iter().map(ToString::to_string).collect();
+        settings.push(format!("port={port}"));
         settings.extend(prepare(&folder, &account));
         let watchdog = launch(&folder, &account, &binaries, &settings);
-        let cluster = Self { folder, account, binaries, settings, _users: users, watchdog };
-        let client = cluster.ready().await;
+        let cluster = Self { folder, port, account, binaries, settings, _users: users, watchdog };
+        let client = wait_ready(&cluster.folder, port).await;
         create_roles(&client).await;
         client.batch_execute("create database portcullis").await.unwrap();
         cluster
     }
 
     pub(crate) fn url(&self) -> String {
-        socket_url(&self.folder.join("run"), LOGIN, "portcullis")
+        socket_url(&self.folder.join("run"), self.port, LOGIN, "portcullis")
     }
 
     pub(crate) fn owner_url(&self) -> String {
-        socket_url(&self.folder.join("run"), OWNER, "portcullis")
+        socket_url(&self.folder.join("run"), self.port, OWNER, "portcullis")
     }
 
     pub(crate) fn options(&self) -> Options {
         options(&self.url(), &self.owner_url())
     }
 
-    /// `kill -9` of the server, and of all its processes soon after: they notice by themselves.
+    /// `kill -9` of the server and of all its processes, as the kernel does when it is out of memory.
     pub(crate) fn kill(&mut self) {
         let pid = postmaster(&self.folder.join("data")).expect("the server runs");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", pid.as_raw_nonzero());
+        let children = std::fs::read_to_string(children).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+            // Those that have ended since are as good.
+            kill_process(child, Signal::KILL).ok();
+        }
         self.watchdog.kill().unwrap();
         self.watchdog.wait().unwrap();
     }
@@ -181,16 +199,13 @@ impl PrivateCluster {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-
-    async fn ready(&self) -> Client {
-        wait_ready(&self.folder).await
-    }
 }
 
 impl Drop for PrivateCluster {
     fn drop(&mut self) {
         if let Some(pid) = postmaster(&self.folder.join("data")) {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::QUIT));
+            // Whatever fails here, the folder goes.
+            kill_process(pid, Signal::QUIT).ok();
         }
         drop(self.watchdog.kill());
         drop(self.watchdog.wait());
@@ -208,7 +223,7 @@ fn shared() -> &'static Shared {
 /// Finds the cluster of this run, or makes it, under a lock: nextest runs each test in a process of its own.
 fn open_shared() -> Shared {
     let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| format!("process-{}", std::process::id()));
-    let folder = std::env::temp_dir().join(format!("portcullis-test-{run}"));
+    let folder = place().join(format!("portcullis-test-{run}"));
     loop {
         make_folder(&folder);
         let users = lockable(&folder.join("users"));
@@ -234,11 +249,11 @@ fn set_up_shared(folder: &Path) {
     drop(launch(folder, &account, &binaries, &settings));
     let owned = folder.to_owned();
     block_on(async move {
-        let client = wait_ready(&owned).await;
+        let client = wait_ready(&owned, PORT).await;
         create_roles(&client).await;
         client.batch_execute(&format!("create database {TEMPLATE}")).await.unwrap();
         let sockets = owned.join("run");
-        let url = |role| socket_url(&sockets, role, TEMPLATE);
+        let url = |role| socket_url(&sockets, PORT, role, TEMPLATE);
         let database = Database::open(options(&url(LOGIN), &url(OWNER))).await.unwrap();
         database.migrate().await.unwrap();
         client.batch_execute(&format!("alter database {TEMPLATE} with allow_connections false")).await.unwrap();
@@ -254,6 +269,13 @@ fn options(url: &str, owner_url: &str) -> Options {
         pool_size: 4,
         allow_unsafe_durability: true,
         ..Options::new(SecretString::from(url))
+    }
+}
+
+fn place() -> PathBuf {
+    match rustix::fs::statvfs(MEMORY) {
+        Ok(memory) if memory.f_bavail * memory.f_frsize >= MEMORY_BYTES_MIN => MEMORY.into(),
+        _ => std::env::temp_dir(),
     }
 }
 
@@ -278,7 +300,7 @@ fn create(folder: &Path) -> (Account, Binaries) {
 fn launch(folder: &Path, account: &Account, binaries: &Binaries, settings: &[String]) -> Child {
     let mut server = account.command(binaries.program("postgres"));
     server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder.join("run"));
-    server.args(["-p", "5432", "-c", "listen_addresses="]);
+    server.arg("-p").arg(PORT.to_string()).args(["-c", "listen_addresses="]);
     for setting in settings {
         server.arg("-c").arg(setting);
     }
@@ -292,8 +314,8 @@ fn launch(folder: &Path, account: &Account, binaries: &Binaries, settings: &[Str
     watchdog.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
-async fn wait_ready(folder: &Path) -> Client {
-    let url = socket_url(&folder.join("run"), OWNER, "postgres");
+async fn wait_ready(folder: &Path, port: u16) -> Client {
+    let url = socket_url(&folder.join("run"), port, OWNER, "postgres");
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         match connect(&url).await {
@@ -306,9 +328,7 @@ async fn wait_ready(folder: &Path) -> Client {
 
 async fn create_roles(client: &Client) {
     client
-        .batch_execute(&format!(
-            "create role {SERVICE_ROLE} nologin; create role {LOGIN} login in role {SERVICE_ROLE}"
-        ))
+        .batch_execute(&format!("create role {SERVICE_ROLE} nologin; create role {LOGIN} login in role {SERVICE_ROLE}"))
         .await
         .unwrap();
 }
@@ -337,14 +357,14 @@ pub(crate) fn write_private(path: &Path, text: &str, account: &Account) {
 }
 
 /// The process of the server on these data, if it runs.
-pub(crate) fn postmaster(data: &Path) -> Option<rustix::process::Pid> {
+pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     let text = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    let pid = rustix::process::Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
+    let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
     is_alive(pid).then_some(pid)
 }
 
 /// Whether a process runs. One that has ended, and whose parent has not looked yet, does not.
-pub(crate) fn is_alive(pid: rustix::process::Pid) -> bool {
+pub(crate) fn is_alive(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -1,0 +1,239 @@
+//! Real clients against a real listener, on a port of loopback that is free.
+
+use std::sync::Arc;
+
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use chrono::Utc;
+use reqwest::{Certificate, StatusCode, Version};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Vocabulary;
+
+struct Running {
+    address: SocketAddr,
+    tls: Option<Tls>,
+    telemetry: Telemetry,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<io::Result<()>>,
+    /// Told when a request has reached `/slow`, which answers when told to.
+    slow_reached: Arc<Notify>,
+    slow_answers: Arc<Notify>,
+    _folder: tempfile::TempDir,
+}
+
+fn options() -> ListenOptions {
+    let mut options = ListenOptions::new(100, Duration::from_secs(10));
+    options.handshake_timeout = Duration::from_millis(300);
+    options.header_timeout = Duration::from_millis(300);
+    options
+}
+
+async fn start(options: ListenOptions, with_tls: bool) -> Running {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let folder = tempfile::tempdir().expect("a folder");
+    let tls = with_tls.then(|| {
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        Tls::own_authority(folder.path().join("tls"), names, Utc::now()).expect("an authority")
+    });
+    let vocabulary = Vocabulary {
+        routes: &[],
+        validation_outcomes: &[],
+        commands: &[],
+        command_outcomes: &[],
+        auth_failure_reasons: &[],
+    };
+    let telemetry = Telemetry::new(None).expect("exporters");
+    let metrics = telemetry.metrics(&vocabulary).expect("instruments");
+    let (slow_reached, slow_answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (reached, answers) = (Arc::clone(&slow_reached), Arc::clone(&slow_answers));
+    let slow = move || async move {
+        reached.notify_one();
+        answers.notified().await;
+        "done"
+    };
+    let who = |ConnectInfo(address): ConnectInfo<SocketAddr>| async move { address.ip().to_string() };
+    let router = Router::new().route("/", get(who)).route("/slow", get(slow));
+    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), options).await.expect("a port");
+    let address = listener.address().expect("an address");
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn({
+        let tls = tls.clone();
+        async move {
+            let shutdown = async { drop(stopped.await) };
+            listener.serve(router, tls.as_ref(), &metrics, shutdown).await
+        }
+    });
+    Running { address, tls, telemetry, stop: Some(stop), served, slow_reached, slow_answers, _folder: folder }
+}
+
+impl Running {
+    fn url(&self, path: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.address)
+    }
+
+    fn client(&self) -> reqwest::ClientBuilder {
+        let builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
+        match &self.tls {
+            Some(tls) => {
+                let pem = std::fs::read(tls.ca_file().expect("an own authority")).expect("a file");
+                builder.tls_certs_only([Certificate::from_pem(&pem).expect("a certificate")])
+            }
+            None => builder,
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_versions_are_spoken_and_the_client_is_known() {
+    let running = start(options(), true).await;
+    let old = running.client().http1_only().build().expect("a client");
+    let new = running.client().build().expect("a client");
+    for (client, version) in [(old, Version::HTTP_11), (new, Version::HTTP_2)] {
+        let response = client.get(running.url("/")).send().await.expect("an answer");
+        assert_eq!(response.version(), version);
+        assert_eq!(response.text().await.expect("a body"), "127.0.0.1");
+    }
+}
+
+#[tokio::test]
+async fn curl_verifies_us_by_the_ca_file_and_not_without() {
+    let running = start(options(), true).await;
+    let ca = running.tls.as_ref().and_then(Tls::ca_file).expect("an own authority");
+    let curl = async |more: &[&std::ffi::OsStr]| {
+        let mut command = tokio::process::Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "10"]).args(more).arg(running.url("/"));
+        command.output().await.expect("curl, which `ops/test` installs")
+    };
+    let trusted = curl(&["--cacert".as_ref(), ca.as_os_str()]).await;
+    assert_eq!(trusted.stdout, b"127.0.0.1", "{}", String::from_utf8_lossy(&trusted.stderr));
+    assert!(!curl(&[]).await.status.success(), "an unknown authority must not be trusted");
+}
+
+#[tokio::test]
+async fn a_reload_shows_to_the_next_connection() {
+    let running = start(options(), true).await;
+    let tls = running.tls.clone().expect("TLS");
+    let ca_file = tls.ca_file().expect("an own authority");
+    let first = tls.fingerprint();
+    let before = running.client().build().expect("a client");
+    before.get(running.url("/")).send().await.expect("an answer");
+
+    // The whole authority is lost, so that a client of the new file can only mean the new certificate.
+    std::fs::remove_file(ca_file.with_file_name("authority.pem")).expect("a file to remove");
+    assert!(tls.reload(Utc::now()).expect("a new authority"));
+    assert_ne!(tls.fingerprint(), first);
+    let after = running.client().build().expect("a client");
+    after.get(running.url("/")).send().await.expect("an answer under the new certificate");
+    before.get(running.url("/")).send().await.expect("an open connection goes on");
+}
+
+#[tokio::test]
+async fn headers_have_a_limit_in_both_versions() {
+    let running = start(options(), true).await;
+    let old = running.client().http1_only().build().expect("a client");
+    let new = running.client().build().expect("a client");
+    for client in [old, new] {
+        let response = client.get(running.url("/")).header("x-large", "x".repeat(60_000)).send().await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{:?}", response.version());
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_a_running_request_finish() {
+    let mut running = start(options(), true).await;
+    let client = running.client().build().expect("a client");
+    let request = tokio::spawn(client.get(running.url("/slow")).send());
+    running.slow_reached.notified().await;
+    running.stop.take().expect("runs").send(()).expect("still serves");
+    // Until the listener is closed, new connections might still be let in.
+    let refused = async {
+        while tokio::net::TcpStream::connect(running.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(!running.served.is_finished(), "it waits for the request");
+    running.slow_answers.notify_one();
+    let response = request.await.expect("no panic").expect("an answer");
+    assert_eq!(response.text().await.expect("a body"), "done");
+    running.served.await.expect("no panic").expect("served");
+    tokio::time::timeout(Duration::from_secs(5), refused).await.expect("nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_longer_than_the_grace() {
+    let mut options = options();
+    options.shutdown_grace = Duration::from_millis(100);
+    let mut running = start(options, false).await;
+    let client = running.client().build().expect("a client");
+    let request = tokio::spawn(client.get(running.url("/slow")).send());
+    running.slow_reached.notified().await;
+    running.stop.take().expect("runs").send(()).expect("still serves");
+    running.served.await.expect("no panic").expect("served");
+    assert!(request.await.expect("no panic").is_err(), "the request was cut off");
+}
+
+/// Connects, sends `bytes`, and returns what comes back until the connection is closed.
+async fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(bytes).await.expect("sent");
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    // A reset is a close too.
+    drop(closed.expect("the connection was left open"));
+    answer
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_loses_its_place() {
+    let plain = start(options(), false).await;
+    let encrypted = start(options(), true).await;
+    for bytes in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+        let answer = answer_to(plain.address, bytes).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    answer_to(encrypted.address, b"").await;
+    answer_to(encrypted.address, b"\x16\x03\x01\x02").await;
+}
+
+#[tokio::test]
+async fn connections_past_the_limit_are_closed_and_counted() {
+    let mut options = options();
+    options.connections_max = 1;
+    let running = start(options, false).await;
+    let client = running.client().pool_max_idle_per_host(1).build().expect("a client");
+    let request = tokio::spawn(client.get(running.url("/slow")).send());
+    running.slow_reached.notified().await;
+    assert_eq!(answer_to(running.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await, b"");
+    let text = running.telemetry.render().expect("metrics");
+    assert!(text.contains("portcullis_connections_refused_total 1"), "{text}");
+    running.slow_answers.notify_one();
+    assert_eq!(request.await.expect("no panic").expect("an answer").status(), StatusCode::OK);
+}
+
+#[test]
+fn the_opening_is_settled_by_the_first_byte_that_leaves_the_preface() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let _context = runtime.enter();
+    for (chunks, settled) in [
+        (vec![&b"G"[..]], true),
+        (vec![b"P"], false),
+        (vec![b"P", b"OST"], true),
+        (vec![b"PRI", b" * HTTP/2.0\r\n\r\nSM\r\n\r"], false),
+        (vec![b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"], true),
+        (vec![b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], true),
+    ] {
+        let mut opening = Opening::new(Duration::from_secs(1));
+        let mut last = None;
+        for chunk in &chunks {
+            last = Some(opening.is_settled_by(chunk));
+        }
+        assert_eq!(last, Some(settled), "{chunks:?}");
+    }
+}

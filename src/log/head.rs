@@ -1,0 +1,86 @@
+//! Where the log ends: its row, and the genesis that says which log it is.
+
+use tokio_postgres::{Client, GenericClient, Row};
+use uuid::Uuid;
+
+use super::LogFault;
+use super::seal::{Frontier, Seals, genesis_mac};
+use super::time::timestamp;
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::ids::LogId;
+use crate::domain::time::Timestamp;
+
+/// The end of the log, as one node believes it to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Counts append statements: what an append compares and swaps.
+    pub version: i64,
+    pub next_position: u64,
+    pub seals: Seals,
+    /// Of the last event.
+    pub recorded_at: Timestamp,
+}
+
+impl Head {
+    /// The head of a log without events.
+    pub fn genesis(keys: &DerivedKeys, log: LogId) -> Self {
+        let seals = Seals { mac: genesis_mac(keys.log_chain(), log), frontier: Frontier::default() };
+        Self { version: 0, next_position: 0, seals, recorded_at: Timestamp::default() }
+    }
+
+    /// As the database has it now.
+    pub async fn read(client: &impl GenericClient) -> Result<Self, LogFault> {
+        Self::from_row(&client.query_one(include_str!("head.sql"), &[]).await?)
+    }
+
+    /// The same, held until the transaction ends.
+    pub async fn lock(client: &impl GenericClient) -> Result<Self, LogFault> {
+        Self::from_row(&client.query_one(include_str!("head_for_update.sql"), &[]).await?)
+    }
+
+    fn from_row(row: &Row) -> Result<Self, LogFault> {
+        let next_position = row.get::<_, i64>("next_position");
+        let next_position = u64::try_from(next_position).map_err(|_| LogFault::Head("its position is negative"))?;
+        let mac = row.get::<_, &[u8]>("mac").try_into().map_err(|_| LogFault::Head("its mac has not 32 bytes"))?;
+        let frontier = Frontier::from_bytes(next_position, row.get("frontier"))
+            .map_err(|_| LogFault::Head("its frontier does not fit its position"))?;
+        if frontier.root()[..] != *row.get::<_, &[u8]>("merkle_root") {
+            return Err(LogFault::Head("its Merkle root is not that of its frontier"));
+        }
+        Ok(Self {
+            version: row.get("version"),
+            next_position,
+            seals: Seals { mac, frontier },
+            recorded_at: row.get::<_, Option<_>>("recorded_at").map(timestamp).unwrap_or_default(),
+        })
+    }
+}
+
+/// Finds out which log this is, and begins one where there is none.
+///
+/// A root key that is not the log's is refused here, before anything is written: everything that it would seal or digest
+/// could never be checked again.
+pub async fn open(client: &Client, keys: &DerivedKeys) -> Result<LogId, LogFault> {
+    if let Some(log) = find(client, keys).await? {
+        return Ok(log);
+    }
+    let fresh = LogId::from_uuid(Uuid::now_v7());
+    let empty = Head::genesis(keys, fresh);
+    let (mac, root) = (&empty.seals.mac[..], empty.seals.frontier.root());
+    let check = keys.root_key_check();
+    client
+        .execute(include_str!("begin.sql"), &[&Uuid::from_u128(fresh.0), &&check[..], &mac, &&root[..]])
+        .await?;
+    find(client, keys).await?.ok_or(LogFault::Head("it was not there after it was made"))
+}
+
+async fn find(client: &Client, keys: &DerivedKeys) -> Result<Option<LogId>, LogFault> {
+    let Some(row) = client.query_opt(include_str!("genesis.sql"), &[]).await? else { return Ok(None) };
+    check_root_key(row.get("root_key_check"), keys)?;
+    Ok(Some(LogId::from_uuid(row.get("log_id"))))
+}
+
+/// Compares what the database says of its root key with the key at hand.
+pub fn check_root_key(found: &[u8], keys: &DerivedKeys) -> Result<(), LogFault> {
+    if found == keys.root_key_check() { Ok(()) } else { Err(LogFault::WrongRootKey) }
+}

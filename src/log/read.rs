@@ -1,0 +1,85 @@
+//! Reading the log in order, and believing none of it before its seals are checked.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Client;
+
+use super::append::signed;
+use super::entry;
+use super::head::Head;
+use super::{LogFault, Tampered};
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::event::Recorded;
+
+/// An event as it lies there, not yet believed.
+pub struct RawEvent {
+    pub position: i64,
+    pub entry: Vec<u8>,
+    pub mac: Vec<u8>,
+    pub leaf_hash: Vec<u8>,
+}
+
+/// Streams the events from `from` up to, and without, `to`, handing them on in chunks of at most `chunk`.
+///
+/// `hand_on` answers whether to go on.
+pub async fn stream<F, Fut>(client: &Client, from: u64, to: u64, chunk: usize, mut hand_on: F) -> Result<(), LogFault>
+where
+    F: FnMut(Vec<RawEvent>) -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let rows = client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]).await?;
+    let mut rows = pin!(rows);
+    let mut pending = Vec::with_capacity(chunk);
+    while let Some(row) = rows.try_next().await? {
+        let raw = RawEvent { position: row.get(0), entry: row.get(1), mac: row.get(2), leaf_hash: row.get(3) };
+        pending.push(raw);
+        if pending.len() == chunk && !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk))).await {
+            return Ok(());
+        }
+    }
+    if !pending.is_empty() {
+        hand_on(pending).await;
+    }
+    Ok(())
+}
+
+/// The next event, if everything about it is as a node with the root key would have written it after `head`.
+///
+/// Moves `head` past it.
+pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
+    let position = head.next_position;
+    if raw.position != signed(position) {
+        return Err(Tampered::Missing { position }.into());
+    }
+    let (mac, leaf_hash) = head.seals.advance(keys.log_chain(), &raw.entry);
+    if mac[..] != raw.mac[..] {
+        return Err(Tampered::Mac { position }.into());
+    }
+    if leaf_hash[..] != raw.leaf_hash[..] {
+        return Err(Tampered::LeafHash { position }.into());
+    }
+    let recorded = entry::decode(&raw.entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
+    // The chain proves the order; these prove that the entry stands where it says it does.
+    if recorded.position != position {
+        return Err(Tampered::Position { position, says: recorded.position }.into());
+    }
+    if recorded.recorded_at <= head.recorded_at && position > 0 {
+        return Err(Tampered::Time { position }.into());
+    }
+    head.next_position += 1;
+    head.recorded_at = recorded.recorded_at;
+    Ok(recorded)
+}
+
+/// After the last event before `head`: what was folded must end where the head says that the log ends.
+pub fn check_end(folded: &Head, head: &Head) -> Result<(), LogFault> {
+    let position = folded.next_position;
+    if folded.next_position < head.next_position {
+        return Err(Tampered::Missing { position }.into());
+    }
+    if folded.seals != head.seals {
+        return Err(Tampered::HeadSeals { position }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The Roll from the log: every event in order, every seal checked, nothing believed that a node did not write.
+//!
+//! A pipeline of three, because the log may hold millions: one task reads rows, one thread checks and decodes, one folds.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::event::Recorded;
+use crate::domain::ids::LogId;
+use crate::domain::roll::Roll;
+use crate::log::head::Head;
+use crate::log::read::{self, RawEvent};
+use crate::log::{LogFault, Tampered};
+
+/// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
+const CHUNK: usize = 1_024;
+/// Chunks that may wait between two stages.
+const CHUNKS_WAITING: usize = 8;
+
+/// The state that was folded, and the head that it ends at.
+pub struct Folded {
+    pub roll: Roll,
+    pub head: Head,
+}
+
+/// Folds the whole log from nothing, and checks that it ends as the head says.
+pub async fn fold(client: &Client, keys: &Arc<DerivedKeys>, log: LogId) -> Result<Folded, LogFault> {
+    let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
+    let end = Head::read(client).await?;
+    catch_up(client, keys, start, &end).await
+}
+
+/// Folds what lies between the state and `end`.
+pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, end: &Head) -> Result<Folded, LogFault> {
+    let Folded { roll, mut head } = from;
+    if end.next_position < head.next_position || end.version < head.version {
+        let (known, found) = (head.next_position, end.next_position);
+        return Err(Tampered::WentBack { known, found }.into());
+    }
+    let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
+    let (sender, receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
+
+    let first = head.next_position;
+    let (checker_keys, version) = (keys.clone(), end.version);
+    let check = tokio::task::spawn_blocking(move || {
+        let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys);
+        head.version = version;
+        result.map(|()| head)
+    });
+    let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, roll));
+
+    let read = read::stream(client, first, end.next_position, CHUNK, |chunk| {
+        let sender = raw_sender.clone();
+        async move { sender.send(chunk).await.is_ok() }
+    })
+    .await;
+    drop(raw_sender);
+
+    let checked = check.await.expect("the checking thread does not panic");
+    let roll = apply.await.expect("the folding thread does not panic");
+    // What the checks found comes first: a reader that was hung up on has nothing to tell.
+    let head = checked?;
+    read?;
+    read::check_end(&head, end)?;
+    Ok(Folded { roll, head })
+}
+
+fn check_chunks(
+    mut chunks: mpsc::Receiver<Vec<RawEvent>>,
+    sender: &mpsc::Sender<Vec<Recorded>>,
+    head: &mut Head,
+    keys: &DerivedKeys,
+) -> Result<(), LogFault> {
+    while let Some(chunk) = chunks.blocking_recv() {
+        let checked = chunk.iter().map(|raw| read::unseal(raw, head, keys)).collect::<Result<Vec<_>, _>>()?;
+        if sender.blocking_send(checked).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn apply_chunks(mut chunks: mpsc::Receiver<Vec<Recorded>>, mut roll: Roll) -> Roll {
+    while let Some(chunk) = chunks.blocking_recv() {
+        for recorded in &chunk {
+            roll.apply(recorded);
+        }
+    }
+    roll
+}
