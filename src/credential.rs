@@ -11,3 +11,6 @@ pub mod signing_key;
 pub mod strength;
 pub mod token;
 pub mod verifier;
+
+#[cfg(test)]
+mod golden;

@@ -1,10 +1,25 @@
 //! Portcullis: the gatehouse of a fleet of workers.
+//!
+//! Data flows down this list; a module uses what stands below it, never what stands above.
+
+pub mod cli;
+
+pub mod http;
+
+pub mod command;
+
+pub mod node;
+
+pub mod validate;
+
+pub mod log;
+
+pub mod credential;
+
+pub mod postgres;
+
+pub mod domain;
 
 pub mod config;
-pub mod credential;
-pub mod domain;
-pub mod http;
-pub mod log;
-pub mod postgres;
 pub mod secret;
 pub mod telemetry;

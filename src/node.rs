@@ -12,20 +12,13 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::roll::Roll;
 use crate::log::LogFault;
+use crate::validate::Snapshot;
+use crate::validate::ring::SigningRing;
 
 pub mod replay;
-pub mod signing;
-
-use signing::SigningRing;
 
 /// Without a confirmation of the head for longer than this, a node refuses (promise 5).
 pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(5);
-
-/// Everything that an answer needs, as of one position.
-pub struct Snapshot {
-    pub roll: Roll,
-    pub ring: Arc<SigningRing>,
-}
 
 /// The published state of this node.
 pub struct Node {
@@ -61,11 +54,15 @@ impl Node {
         })
     }
 
-    /// The newest state that was published. Never held across an `await`: keep [`Node::snapshot`] for that.
-    pub fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.published.load()
+    /// The state to validate against, if this node may answer for it at all. One clock reading, three atomic loads; never
+    /// held across an `await`.
+    pub fn current(&self) -> Result<Guard<Arc<Snapshot>>, NotCurrent> {
+        // Looked at first: a state that is published after this is only newer.
+        self.check_current()?;
+        Ok(self.published.load())
     }
 
+    /// The newest state that was published, current or not: for reads that say which position they are of.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
     }
@@ -74,10 +71,10 @@ impl Node {
         &self.keys
     }
 
-    /// Whether this node may answer for its state. Asked on every validation: one clock reading and one atomic load.
+    /// Whether this node may answer for its state.
     pub fn check_current(&self) -> Result<(), NotCurrent> {
-        if let Some(fault) = self.fault.load_full() {
-            return Err(NotCurrent::Stopped(fault));
+        if let Some(fault) = self.fault.load().as_ref() {
+            return Err(NotCurrent::Stopped(fault.clone()));
         }
         let confirmed = Duration::from_millis(self.confirmed_ms.load(Ordering::Acquire));
         if confirmed.is_zero() || self.started.elapsed() > confirmed + self.max_stale {
@@ -90,7 +87,8 @@ impl Node {
     pub(crate) fn publish(&self, roll: Roll) -> Result<(), LogFault> {
         let before = self.published.load();
         debug_assert!(roll.next_position() >= before.roll.next_position());
-        let ring = if before.ring.is_of(&roll) { before.ring.clone() } else { Arc::new(SigningRing::of(&roll, &self.keys)?) };
+        let ring =
+            if before.ring.is_of(&roll) { before.ring.clone() } else { Arc::new(SigningRing::of(&roll, &self.keys)?) };
         self.published.store(Arc::new(Snapshot { roll, ring }));
         Ok(())
     }

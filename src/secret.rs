@@ -238,8 +238,8 @@ mod tests {
         assert!(matches!(read(b""), Err(SecretFileError::Empty(_))));
         assert!(matches!(read(b"\n"), Err(SecretFileError::Empty(_))));
         assert!(matches!(read(b"\xff"), Err(SecretFileError::NotText(_))));
-        assert!(read(&[b'x'; SECRET_FILE_BYTES_MAX]).is_ok());
-        assert!(matches!(read(&[b'x'; SECRET_FILE_BYTES_MAX + 1]), Err(SecretFileError::TooLarge(_))));
+        assert!(read(&vec![b'x'; SECRET_FILE_BYTES_MAX]).is_ok());
+        assert!(matches!(read(&vec![b'x'; SECRET_FILE_BYTES_MAX + 1]), Err(SecretFileError::TooLarge(_))));
         assert!(matches!(read_secret_file(folder.path()), Err(SecretFileError::NotAFile(_))));
         let absent = read_secret_file(&folder.path().join("absent"));
         assert!(matches!(absent, Err(SecretFileError::Io { action: "open", .. })));

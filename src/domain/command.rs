@@ -203,6 +203,38 @@ pub struct IssueToken {
 }
 
 impl Command {
+    /// Every name that [`Command::name`] gives.
+    pub const NAMES: [&'static str; 28] = [
+        "bootstrap",
+        "create_pool",
+        "update_pool",
+        "remove_pool",
+        "create_worker",
+        "update_worker",
+        "approve_worker",
+        "reject_worker",
+        "isolate_worker",
+        "release_worker",
+        "remove_worker",
+        "create_key",
+        "share_key",
+        "rotate_key",
+        "revoke_key",
+        "create_enrollment_secret",
+        "rotate_enrollment_secret",
+        "disable_enrollment_secret",
+        "ensure_enrollment_secret",
+        "enroll",
+        "issue_token",
+        "revoke_token",
+        "record_tokens_issued",
+        "rotate_signing_keys",
+        "create_operator",
+        "update_operator",
+        "remove_operator",
+        "record_auth_failures",
+    ];
+
     /// A stable name, for metrics and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {

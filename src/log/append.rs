@@ -1,12 +1,14 @@
 //! Adding a batch to the log: one statement, that does all of it or nothing.
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::LogFault;
-use super::entry::{self, Columns};
+use super::entry;
 use super::head::Head;
+use super::seal::Sealed;
 use super::time::date_time;
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
@@ -26,7 +28,17 @@ struct SealedEvent {
     entry: Vec<u8>,
     mac: [u8; 32],
     leaf_hash: [u8; 32],
-    columns: Columns,
+    /// What is copied out of the entry for search.
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    kind: &'static str,
+    schema: i32,
+    subject_kind: &'static str,
+    subject_id: String,
+    pool: Option<String>,
+    actor: String,
+    incident: Option<String>,
+    command: Uuid,
 }
 
 /// What became of a command, kept so that a repeat gets the first answer.
@@ -76,12 +88,32 @@ impl Batch {
     pub fn after(head: &Head) -> Self {
         let mut next = head.clone();
         next.version += 1;
-        Self { expected_version: head.version, head: next, events: Vec::new(), outcomes: Vec::new(), secrets: Vec::new() }
+        Self {
+            expected_version: head.version,
+            head: next,
+            events: Vec::new(),
+            outcomes: Vec::new(),
+            secrets: Vec::new(),
+        }
     }
 
     /// The head that the batch leaves.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// An empty batch that follows this one, to be [joined](Batch::join) to it or dropped.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { head: self.head.clone(), ..Self::after(&self.head) }
+    }
+
+    /// Adds what a fork has gathered.
+    pub fn join(&mut self, fork: Self) {
+        self.head = fork.head;
+        self.events.extend(fork.events);
+        self.outcomes.extend(fork.outcomes);
+        self.secrets.extend(fork.secrets);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -97,10 +129,25 @@ impl Batch {
         debug_assert_eq!(recorded.position, self.head.next_position);
         debug_assert!(recorded.recorded_at > self.head.recorded_at);
         let entry = entry::encode(recorded)?;
-        let (mac, leaf_hash) = self.head.seals.advance(keys.log_chain(), &entry);
+        let Sealed { mac, leaf_hash } = self.head.seals.advance(keys.log_chain(), &entry);
+        let columns = entry::columns(recorded);
         self.head.next_position += 1;
         self.head.recorded_at = recorded.recorded_at;
-        self.events.push(SealedEvent { entry, mac, leaf_hash, columns: entry::columns(recorded) });
+        self.events.push(SealedEvent {
+            entry,
+            mac,
+            leaf_hash,
+            position: signed(columns.position),
+            recorded_at: date_time(columns.recorded_at),
+            kind: columns.kind,
+            schema: i32::try_from(columns.schema).expect("schemas are few"),
+            subject_kind: columns.subject_kind,
+            subject_id: columns.subject_id,
+            pool: columns.pool.map(ToString::to_string),
+            actor: columns.actor,
+            incident: columns.incident.map(str::to_owned),
+            command: columns.command_id,
+        });
         Ok(())
     }
 
@@ -126,19 +173,19 @@ impl Batch {
                     &&root[..],
                     &self.head.seals.frontier.to_bytes(),
                     &date_time(self.head.recorded_at),
-                    &column(events, |event| signed(event.columns.position)),
+                    &column(events, |event| event.position),
                     &column(events, |event| event.entry.as_slice()),
                     &column(events, |event| &event.mac[..]),
                     &column(events, |event| &event.leaf_hash[..]),
-                    &column(events, |event| date_time(event.columns.recorded_at)),
-                    &column(events, |event| event.columns.kind),
-                    &column(events, |event| event.columns.schema),
-                    &column(events, |event| event.columns.subject_kind),
-                    &column(events, |event| event.columns.subject_id.as_str()),
-                    &column(events, |event| event.columns.pool.as_deref()),
-                    &column(events, |event| event.columns.actor.as_str()),
-                    &column(events, |event| event.columns.incident.as_deref()),
-                    &column(events, |event| event.columns.command_id),
+                    &column(events, |event| event.recorded_at),
+                    &column(events, |event| event.kind),
+                    &column(events, |event| event.schema),
+                    &column(events, |event| event.subject_kind),
+                    &column(events, |event| event.subject_id.as_str()),
+                    &column(events, |event| event.pool.as_deref()),
+                    &column(events, |event| event.actor.as_str()),
+                    &column(events, |event| event.incident.as_deref()),
+                    &column(events, |event| event.command),
                     &column(outcomes, |outcome| Uuid::from_u128(outcome.command.0)),
                     &column(outcomes, |outcome| outcome.fingerprint.as_slice()),
                     &column(outcomes, |outcome| signed(outcome.position)),
@@ -157,6 +204,12 @@ impl Batch {
 /// Prepares the statement of [`Batch::append`] on a connection.
 pub async fn prepare(client: &Client) -> Result<Statement, tokio_postgres::Error> {
     client.prepare(include_str!("append.sql")).await
+}
+
+/// Makes the partitions that positions up to `through` need. They are made ahead: an append finds its own.
+pub async fn make_partitions(client: &Client, through: u64) -> Result<(), LogFault> {
+    client.execute(include_str!("make_partitions.sql"), &[&signed(through)]).await?;
+    Ok(())
 }
 
 /// Positions come from a `bigint`, and go back into one.

@@ -4,8 +4,6 @@
 //! [`encode`] would write to the byte. So whoever holds an event can check its seals, and nobody can hide a second
 //! meaning in a field that our reader skips and another's does not.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,18 +39,18 @@ pub enum EntryError {
 
 /// What is copied out of an entry for search. The log's table keeps these beside it, and verification compares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns {
+pub struct Columns<'a> {
     pub position: u64,
     pub recorded_at: Timestamp,
     pub kind: &'static str,
     /// The newest schema of the kind: the one that the event is written in.
-    pub schema: i32,
+    pub schema: u32,
     pub subject_kind: &'static str,
     pub subject_id: String,
-    pub pool: Option<String>,
+    pub pool: Option<&'a PoolId>,
     /// `operator:<id>`, `worker:<id>`, `enrollee:<id of the secret>` or `system`.
     pub actor: String,
-    pub incident: Option<Arc<str>>,
+    pub incident: Option<&'a str>,
     pub command_id: Uuid,
 }
 
@@ -176,7 +174,7 @@ pub fn decode(entry: &[u8]) -> Result<Recorded, EntryError> {
 }
 
 /// The columns that stand beside the entry of `recorded`.
-pub fn columns(recorded: &Recorded) -> Columns {
+pub fn columns(recorded: &Recorded) -> Columns<'_> {
     let (kind, schema) = schema::kind(&recorded.event);
     let subject = recorded.event.subject();
     let actor = match &recorded.author.actor {
@@ -189,12 +187,12 @@ pub fn columns(recorded: &Recorded) -> Columns {
         position: recorded.position,
         recorded_at: recorded.recorded_at,
         kind,
-        schema: i32::try_from(schema).expect("a kind has a handful of schemas"),
+        schema,
         subject_kind: subject.kind,
         subject_id: subject.id,
-        pool: pool(&recorded.event).map(PoolId::to_string),
+        pool: pool(&recorded.event),
         actor,
-        incident: recorded.incident.clone(),
+        incident: recorded.incident.as_deref(),
         command_id: Uuid::from_u128(recorded.command.0),
     }
 }

@@ -11,6 +11,8 @@ use crate::domain::ids::CommandId;
 /// A command's outcome as it was kept.
 pub struct KeptOutcome {
     pub fingerprint: Vec<u8>,
+    /// The head's position when it was decided.
+    pub position: u64,
     pub outcome: Vec<u8>,
     /// The secret part, for a day.
     pub sealed: Option<Vec<u8>>,
@@ -27,6 +29,7 @@ pub async fn find(client: &Client, commands: &[CommandId]) -> Result<HashMap<Com
         let command = CommandId::from_uuid(row.get("command_id"));
         let kept = KeptOutcome {
             fingerprint: row.get("fingerprint"),
+            position: row.get::<_, i64>("position").unsigned_abs(),
             outcome: row.get("outcome"),
             sealed: row.get("sealed"),
         };

@@ -68,6 +68,13 @@ pub struct Seals {
     pub frontier: Frontier,
 }
 
+/// What the log keeps beside one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub mac: Hash,
+    pub leaf_hash: Hash,
+}
+
 impl Frontier {
     /// How many leaves the tree has.
     #[must_use]
@@ -115,12 +122,12 @@ impl Seals {
         Self { mac: genesis_mac(chain_key, log_id), frontier: Frontier::default() }
     }
 
-    /// Moves both past `entry`, and answers its mac and its leaf hash: what the log keeps beside it.
-    pub fn advance(&mut self, chain_key: &[u8; 32], entry: &[u8]) -> (Hash, Hash) {
+    /// Moves both past `entry`.
+    pub fn advance(&mut self, chain_key: &[u8; 32], entry: &[u8]) -> Sealed {
         self.mac = next_mac(chain_key, &self.mac, entry);
         let leaf_hash = leaf_hash(entry);
         self.frontier.push(leaf_hash);
-        (self.mac, leaf_hash)
+        Sealed { mac: self.mac, leaf_hash }
     }
 }
 

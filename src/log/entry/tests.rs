@@ -3,6 +3,7 @@
 mod arbitrary;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -170,6 +171,7 @@ fn columns_repeat_what_the_entry_says() {
         command: CommandId(7),
         ..plain(Event::PoolRemoved { pool: "p".parse().unwrap() })
     };
+    let pool = "p".parse().unwrap();
     let expected = Columns {
         position: 0,
         recorded_at: Timestamp(1),
@@ -177,9 +179,9 @@ fn columns_repeat_what_the_entry_says() {
         schema: 1,
         subject_kind: "pool",
         subject_id: "p".to_owned(),
-        pool: Some("p".to_owned()),
+        pool: Some(&pool),
         actor: "worker:w".to_owned(),
-        incident: Some("i".into()),
+        incident: Some("i"),
         command_id: Uuid::from_u128(7),
     };
     assert_eq!(columns(&recorded), expected);

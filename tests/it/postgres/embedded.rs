@@ -108,22 +108,25 @@ async fn what_a_killed_service_left_behind_is_stopped() {
     let folder = data.path().canonicalize().unwrap();
     let account = Account::choose(&folder.join("postgres")).unwrap();
     let binaries = Binaries::find(None, None).unwrap();
+    let sockets = TempDir::new().unwrap();
+    account.own(sockets.path()).unwrap();
     let mut leftover = account
         .command(binaries.program("postgres"))
         .arg("-D")
         .arg(folder.join("postgres"))
         .arg("-k")
-        .arg(folder.join("run"))
+        .arg(sockets.path())
         .args(["-c", "listen_addresses="])
         .spawn()
         .unwrap();
+    let url = embedded::socket_url(sockets.path(), 5432, embedded::OWNER, embedded::DATABASE);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while postmaster(&folder.join("postgres")).is_none() {
+    while connect(&url).await.is_err() {
         assert!(Instant::now() < deadline, "the leftover starts");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let cluster = start(data.path()).await.unwrap();
-    assert!(leftover.try_wait().unwrap().is_some(), "the leftover was stopped");
+    assert!(leftover.try_wait().unwrap().expect("the leftover was stopped").success());
     assert_eq!(rows(&Database::open(cluster.options()).await.unwrap()).await, 1);
     cluster.stop().await.unwrap();
 }

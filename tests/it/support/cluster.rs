@@ -286,7 +286,8 @@ fn make_folder(folder: &Path) {
 
 /// Makes the cluster in `folder`, and the folder of its socket.
 fn create(folder: &Path) -> (Account, Binaries) {
-    let binaries = Binaries::find(None, None).unwrap_or_else(|error| panic!("{error}"));
+    let named = std::env::var_os("PORTCULLIS_PG_BIN").map(PathBuf::from);
+    let binaries = Binaries::find(named.as_deref(), None).unwrap_or_else(|error| panic!("{error}"));
     let account = Account::choose(&folder.join("data")).unwrap_or_else(|error| panic!("{error}"));
     for name in ["data", "run"] {
         DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name)).unwrap();

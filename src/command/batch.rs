@@ -1,0 +1,171 @@
+//! Deciding a batch: what the commands that queued while the last commit was in flight come to, over one draft of the Roll.
+//!
+//! Nothing here waits. A draft that is not committed is dropped, and the submissions are decided again on the newer state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{CommandError, DENIED_BEFORE, Done, KeptAnswer, Outcome, Reply, Submission};
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::decide;
+use crate::domain::event::{Event, Recorded};
+use crate::domain::ids::CommandId;
+use crate::domain::refusal::Refusal;
+use crate::domain::roll::Roll;
+use crate::domain::time::Timestamp;
+use crate::log::LogFault;
+use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
+use crate::log::head::Head;
+use crate::log::outcome::KeptOutcome;
+
+/// A batch that was decided and not yet appended.
+pub(super) struct Decided {
+    pub(super) draft: Roll,
+    pub(super) batch: Batch,
+    /// One for each submission, in order.
+    pub(super) replies: Vec<Reply>,
+}
+
+/// Decides all submissions in turn, each on what the ones before it left.
+///
+/// `kept` holds the outcomes of those commands that were asked for before.
+pub(super) fn decide_all(
+    submissions: &[Submission],
+    roll: &Roll,
+    head: &Head,
+    kept: &HashMap<CommandId, KeptOutcome>,
+    keys: &DerivedKeys,
+    now: Timestamp,
+) -> Decided {
+    let mut decided = Decided { draft: roll.clone(), batch: Batch::after(head), replies: Vec::new() };
+    // The same id twice in one batch: the second is a repeat of the first, as it would be a moment later.
+    let mut in_batch = HashMap::new();
+    for submission in submissions {
+        let wish = &submission.wish;
+        let reply = match (kept.get(&wish.id), in_batch.get(&wish.id)) {
+            (Some(kept), _) => repeat(submission, kept),
+            (None, Some(kept)) => repeat(submission, kept),
+            (None, None) => {
+                let (reply, kept) = decided.decide_one(submission, keys, now);
+                in_batch.extend(kept.map(|kept| (wish.id, kept)));
+                reply
+            }
+        };
+        decided.replies.push(reply);
+    }
+    decided
+}
+
+impl Decided {
+    fn decide_one(
+        &mut self,
+        submission: &Submission,
+        keys: &DerivedKeys,
+        now: Timestamp,
+    ) -> (Reply, Option<KeptOutcome>) {
+        let wish = &submission.wish;
+        let events = match decide(&self.draft, &wish.command, &wish.context) {
+            Ok(events) => events,
+            Err(refusal) => {
+                let kept = wish.fingerprint.is_some().then(|| self.keep(submission, &refused(&refusal)));
+                return (Err(CommandError::Refused(refusal)), kept);
+            }
+        };
+        let changed = !events.is_empty();
+        // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command.
+        let (mut draft, mut batch, mut recorded) = (self.draft.clone(), self.batch.fork(), Vec::new());
+        for event in events {
+            let event = record(submission, event, &batch, now);
+            if let Err(fault) = batch.push(&event, keys) {
+                return (Err(unwritable(&fault)), None);
+            }
+            draft.apply(&event);
+            recorded.push(event);
+        }
+        self.draft = draft;
+        self.batch.join(batch);
+        let position = self.draft.next_position().saturating_sub(1);
+        let body = (wish.answer)(&self.draft, &Done { position, events: &recorded });
+        let outcome =
+            Outcome { position, changed, body: body.clone(), repeated: false, sealed: None, secrets_gone: false };
+        let kept = (changed || wish.fingerprint.is_some()).then(|| {
+            let secrets = changed && wish.sealed.is_some();
+            self.keep(submission, &KeptAnswer::Done { changed, body, secrets })
+        });
+        (Ok(outcome), kept)
+    }
+
+    /// Puts the outcome into the batch, and gives back what a repeat would find.
+    fn keep(&mut self, submission: &Submission, answer: &KeptAnswer) -> KeptOutcome {
+        let wish = &submission.wish;
+        let fingerprint = wish.fingerprint.map(Vec::from).unwrap_or_default();
+        let outcome = serde_json::to_vec(answer).expect("an answer is JSON");
+        let has_secrets = matches!(answer, KeptAnswer::Done { secrets: true, .. });
+        let sealed = wish.sealed.as_ref().filter(|_| has_secrets);
+        let position = self.draft.next_position().saturating_sub(1);
+        let secret = sealed.map(|answer| SealedOutcome {
+            command: wish.id,
+            sealed: answer.sealed.clone(),
+            expires_at: answer.expires_at,
+        });
+        let kept = KeptOutcome {
+            fingerprint: fingerprint.clone(),
+            position,
+            outcome: outcome.clone(),
+            sealed: sealed.map(|answer| answer.sealed.clone()),
+        };
+        self.batch.push_outcome(CommandOutcome { command: wish.id, fingerprint, position, outcome }, secret);
+        kept
+    }
+}
+
+/// The event in its place: position and time of the record are the batch's matter.
+fn record(submission: &Submission, event: Event, batch: &Batch, now: Timestamp) -> Recorded {
+    let context = &submission.wish.context;
+    let head = batch.head();
+    Recorded {
+        position: head.next_position,
+        // Strictly increasing, whatever the clock does.
+        recorded_at: now.max(Timestamp(head.recorded_at.0 + 1)),
+        occurred_at: context.now,
+        author: context.author.clone(),
+        command: submission.wish.id,
+        cause: None,
+        incident: None,
+        reason: context.reason.clone(),
+        event,
+    }
+}
+
+fn repeat(submission: &Submission, kept: &KeptOutcome) -> Reply {
+    // Without an Idempotency-Key the id was made for this one request: what is kept under it is our own append, whose
+    // answer was lost on the way.
+    let given = submission.wish.fingerprint;
+    let same = given.map_or(kept.fingerprint.is_empty(), |fingerprint| fingerprint[..] == kept.fingerprint[..]);
+    if !same {
+        return Err(CommandError::OtherContent);
+    }
+    let answer: KeptAnswer = serde_json::from_slice(&kept.outcome)
+        .map_err(|_| CommandError::Fault("the outcome that was kept cannot be read".into()))?;
+    match answer {
+        KeptAnswer::Refused { code, detail } => Err(CommandError::RefusedBefore { code, detail }),
+        KeptAnswer::Done { changed, body, secrets } => Ok(Outcome {
+            position: kept.position,
+            changed,
+            body,
+            repeated: given.is_some(),
+            sealed: kept.sealed.clone(),
+            secrets_gone: secrets && kept.sealed.is_none(),
+        }),
+    }
+}
+
+fn refused(refusal: &Refusal) -> KeptAnswer {
+    let code = if matches!(refusal, Refusal::Denied(_)) { DENIED_BEFORE } else { refusal.code() };
+    KeptAnswer::Refused { code: code.to_owned(), detail: refusal.to_string() }
+}
+
+fn unwritable(fault: &LogFault) -> CommandError {
+    tracing::error!(%fault, "a command's event could not be written");
+    CommandError::Fault(Arc::from(fault.to_string()))
+}

@@ -1,0 +1,191 @@
+//! The hot path: a credential in, a verdict out. No I/O, no lock, no allocation for a key; microseconds.
+//!
+//! First whether the credential is genuine (its digest, or its signature), then whether it is good (state and time, which
+//! [`crate::domain::admit`] decides). A credential that is not genuine takes the same steps as one that is, so that the time
+//! it takes tells a guesser nothing (H31).
+
+use std::sync::Arc;
+
+use crate::credential::key::{self, KeyKind as Prefix};
+use crate::credential::root_key::DerivedKeys;
+use crate::credential::token::{self, Claims, TokenError};
+use crate::credential::verifier::Verifier;
+use crate::domain::admit::{self, Denial};
+use crate::domain::ids::{KeyId, TokenId};
+use crate::domain::key::{Holder, Key, KeyKind};
+use crate::domain::operator::Operator;
+use crate::domain::roll::Roll;
+use crate::domain::time::Timestamp;
+use crate::domain::token::TokenFacts;
+use crate::domain::worker::Worker;
+
+pub mod ring;
+
+use ring::SigningRing;
+
+/// Everything that a verdict needs, as of one position.
+pub struct Snapshot {
+    pub roll: Roll,
+    pub ring: Arc<SigningRing>,
+}
+
+/// What somebody shows.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// An API key, an access token, or a static secret.
+    pub credential: &'a str,
+    /// The worker's id: needed with a static secret and with a key that several workers share.
+    pub worker: Option<&'a str>,
+}
+
+/// A credential that is genuine and good.
+#[derive(Debug)]
+pub struct Accepted<'s> {
+    pub bearer: Bearer<'s>,
+    /// The key that was shown, or that the token was made from.
+    pub key: &'s Arc<Key>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub enum Bearer<'s> {
+    Worker { worker: &'s Arc<Worker>, token: Option<Box<Token>> },
+    Operator(&'s Arc<Operator>),
+}
+
+/// An access token, as it was read.
+#[derive(Debug)]
+pub struct Token {
+    pub facts: TokenFacts,
+    pub claims: Claims,
+}
+
+/// A credential that is not accepted; with what is known of it, for the operator's eyes alone.
+#[derive(Debug)]
+pub struct Denied<'s> {
+    pub denial: Denial,
+    /// The public id of what was shown.
+    pub credential: Option<CredentialId>,
+    /// Set only where the credential was genuine.
+    pub worker: Option<&'s Arc<Worker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialId {
+    Key(KeyId),
+    Token(TokenId),
+}
+
+pub type Verdict<'s> = Result<Accepted<'s>, Denied<'s>>;
+
+/// Whether the credential is accepted at `now`, by this state.
+pub fn check<'s>(snapshot: &'s Snapshot, keys: &DerivedKeys, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+    let roll = &snapshot.roll;
+    if key::looks_like_key(presented.credential) {
+        check_api_key(roll, keys, presented, now)
+    } else if token::looks_like_token(presented.credential) {
+        check_token(snapshot, presented, now)
+    } else {
+        check_static_secret(roll, keys, presented, now)
+    }
+}
+
+fn check_api_key<'s>(roll: &'s Roll, keys: &DerivedKeys, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+    let parsed = key::parse(presented.credential).map_err(|_| denied(Denial::Malformed, None))?;
+    let shown = Some(CredentialId::Key(parsed.id));
+    if parsed.kind == Prefix::Enrollment {
+        return Err(denied(Denial::EnrollmentSecret, shown));
+    }
+    let found = roll.key(parsed.id);
+    let verifier = keys.api_key_verifier(&parsed);
+    let expected = found.map_or_else(|| Verifier::from_bytes([0; 32]), |key| Verifier::from_bytes(key.verifier.0));
+    let genuine = verifier.matches(&expected);
+    let key = found.ok_or_else(|| denied(Denial::KeyUnknown, shown))?;
+    let of_kind = match key.holder {
+        Holder::Operator(_) => parsed.kind == Prefix::Operator,
+        Holder::Worker(_) | Holder::Workers(_) => parsed.kind == Prefix::Worker,
+    };
+    if !genuine || !of_kind || key.kind != KeyKind::Api {
+        return Err(denied(Denial::SecretWrong, shown));
+    }
+    match key.holder {
+        Holder::Operator(_) => {
+            let operator = admit::admit_operator_key(roll, key, now).map_err(|denial| denied(denial, shown))?;
+            Ok(Accepted { bearer: Bearer::Operator(operator), key, expires_at: key.ends_at() })
+        }
+        Holder::Worker(_) | Holder::Workers(_) => admit_worker(roll, key, presented.worker, now),
+    }
+}
+
+fn check_static_secret<'s>(
+    roll: &'s Roll,
+    keys: &DerivedKeys,
+    presented: Presented<'_>,
+    now: Timestamp,
+) -> Verdict<'s> {
+    let Some(named) = presented.worker else { return Err(denied(Denial::Malformed, None)) };
+    let verifier = keys.static_secret_verifier(presented.credential);
+    let digest = crate::domain::key::Digest(*verifier.as_bytes());
+    let index = roll.worker_index(named);
+    let same = roll.static_secrets(&digest).iter().filter_map(|id| roll.key(*id));
+    let own = same.filter(|key| index.is_some_and(|index| key.workers().contains(&index)));
+    // The map was asked by the digest; the comparison that decides is in constant time all the same.
+    let mut genuine = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0)));
+    let key = genuine.next_back();
+    let key = key.ok_or_else(|| denied(Denial::SecretWrong, None))?;
+    admit_worker(roll, key, Some(named), now)
+}
+
+/// A worker's key that was found genuine.
+fn admit_worker<'s>(roll: &'s Roll, key: &'s Arc<Key>, named: Option<&str>, now: Timestamp) -> Verdict<'s> {
+    let worker = admit::admit_worker_key(roll, key, named, now).map_err(|denial| Denied {
+        denial,
+        credential: Some(CredentialId::Key(key.id)),
+        worker: admit::holder(roll, key, named).ok(),
+    })?;
+    let ends = [key.ends_at(), worker.expires_at];
+    let expires_at = ends.into_iter().flatten().min();
+    Ok(Accepted { bearer: Bearer::Worker { worker, token: None }, key, expires_at })
+}
+
+fn check_token<'s>(snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+    let roll = &snapshot.roll;
+    let lookup = |id| snapshot.ring.verifying(id, now);
+    let claims = token::verify(presented.credential, lookup, now.unix_seconds()).map_err(|error| {
+        let denial = match error {
+            TokenError::Malformed | TokenError::Type => Denial::Malformed,
+            TokenError::UnknownKey | TokenError::Signature | TokenError::Algorithm => Denial::TokenSignature,
+            TokenError::Expired { .. } | TokenError::NotYet => Denial::TokenExpired,
+        };
+        denied(denial, None)
+    })?;
+    let facts = facts(&claims);
+    let shown = Some(CredentialId::Token(facts.token));
+    if presented.worker.is_some_and(|named| named != facts.worker.as_str()) {
+        return Err(denied(Denial::WorkerMismatch, shown));
+    }
+    match admit::admit_token(roll, &facts, now) {
+        Ok((worker, key)) => {
+            let expires_at = Some(facts.expires_at);
+            let token = Some(Box::new(Token { facts, claims }));
+            Ok(Accepted { bearer: Bearer::Worker { worker, token }, key, expires_at })
+        }
+        Err(denial) => Err(Denied { denial, credential: shown, worker: roll.worker(facts.worker.as_str()) }),
+    }
+}
+
+fn facts(claims: &Claims) -> TokenFacts {
+    TokenFacts {
+        token: claims.jti,
+        session: claims.sid,
+        worker: claims.sub.clone(),
+        key: claims.key,
+        issued: claims.pos,
+        expires_at: Timestamp::from_unix_seconds(claims.exp),
+    }
+}
+
+fn denied<'s>(denial: Denial, credential: Option<CredentialId>) -> Denied<'s> {
+    Denied { denial, credential, worker: None }
+}
