@@ -94,7 +94,8 @@ impl Node {
     pub(crate) fn publish(&self, roll: Roll) -> Result<(), LogFault> {
         let before = self.published.load();
         debug_assert!(roll.next_position() >= before.roll.next_position());
-        let ring = if before.ring.is_of(&roll) { before.ring.clone() } else { Arc::new(SigningRing::of(&roll, &self.keys)?) };
+        let ring =
+            if before.ring.is_of(&roll) { before.ring.clone() } else { Arc::new(SigningRing::of(&roll, &self.keys)?) };
         self.published.store(Arc::new(Snapshot { roll, ring }));
         Ok(())
     }

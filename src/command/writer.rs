@@ -217,7 +217,8 @@ impl Writer {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut effort = Effort::default();
         loop {
-            let fault = |why: String| submissions.iter().map(|_| Err(CommandError::Fault(why.as_str().into()))).collect();
+            let fault =
+                |why: String| submissions.iter().map(|_| Err(CommandError::Fault(why.as_str().into()))).collect();
             match self.try_write(submissions, &mut effort).await {
                 Ok(replies) => return replies,
                 Err(Setback::Again) => effort.races_lost += 1,
@@ -227,7 +228,11 @@ impl Writer {
                     return fault(cause.to_string());
                 }
                 Err(Setback::Lost(why)) => {
-                    tracing::warn!(why, fate_unknown = effort.fate_unknown, "the writer lost its connection to the log");
+                    tracing::warn!(
+                        why,
+                        fate_unknown = effort.fate_unknown,
+                        "the writer lost its connection to the log"
+                    );
                     self.link = None;
                     if Instant::now() > give_up && !effort.fate_unknown {
                         return fault(why);

@@ -88,7 +88,13 @@ impl Batch {
     pub fn after(head: &Head) -> Self {
         let mut next = head.clone();
         next.version += 1;
-        Self { expected_version: head.version, head: next, events: Vec::new(), outcomes: Vec::new(), secrets: Vec::new() }
+        Self {
+            expected_version: head.version,
+            head: next,
+            events: Vec::new(),
+            outcomes: Vec::new(),
+            secrets: Vec::new(),
+        }
     }
 
     /// The head that the batch leaves.

@@ -68,9 +68,7 @@ pub async fn open(client: &Client, keys: &DerivedKeys) -> Result<LogId, LogFault
     let empty = Head::genesis(keys, fresh);
     let (mac, root) = (&empty.seals.mac[..], empty.seals.frontier.root());
     let check = keys.root_key_check();
-    client
-        .execute(include_str!("begin.sql"), &[&Uuid::from_u128(fresh.0), &&check[..], &mac, &&root[..]])
-        .await?;
+    client.execute(include_str!("begin.sql"), &[&Uuid::from_u128(fresh.0), &&check[..], &mac, &&root[..]]).await?;
     find(client, keys).await?.ok_or(LogFault::Head("it was not there after it was made"))
 }
 

@@ -32,7 +32,8 @@ impl SigningRing {
     pub(crate) fn of(roll: &Roll, keys: &DerivedKeys) -> Result<Self, LogFault> {
         let mut ring = Self { active: None, verifying: HashMap::new(), jwks: Vec::new(), made_of: made_of(roll) };
         for key in roll.signing_keys() {
-            let jwk: Jwk = serde_json::from_str(&key.public_jwk).map_err(|_| unusable(key, "its JWK cannot be read"))?;
+            let jwk: Jwk =
+                serde_json::from_str(&key.public_jwk).map_err(|_| unusable(key, "its JWK cannot be read"))?;
             let verifying = VerifyingKey::from_jwk(&jwk).map_err(|_| unusable(key, "its JWK is no key"))?;
             ring.verifying.insert(key.id, Verifying { key: Arc::new(verifying), state: key.state });
             let published = serde_json::to_value(&jwk).map_err(|_| unusable(key, "its JWK cannot be written"))?;
