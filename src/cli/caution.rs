@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::output::{Column, Format, Screen};
+use super::output::{self, Column, Format, Screen};
 
 /// Options of every verb that takes something away.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -61,17 +61,17 @@ impl Touched {
             for part in &self.parts {
                 plan[part.what] = Value::from(part.items.clone());
             }
-            return screen.json(&plan);
+            return output::json(&plan);
         }
         screen.note(format_args!("This would {}:", self.deed));
         for part in self.parts.iter().filter(|part| !part.items.is_empty()) {
-            screen.line(format_args!("{} ({})", part.what, part.items.len()))?;
+            output::line(format_args!("{} ({})", part.what, part.items.len()))?;
             screen.rows(part.columns, &part.items)?;
         }
         Ok(())
     }
 
-    fn show_aside(&self, screen: Screen) {
+    pub(crate) fn show_aside(&self, screen: Screen) {
         for part in self.parts.iter().filter(|part| !part.items.is_empty()) {
             screen.note(format_args!("{} ({})", part.what, part.items.len()));
             screen.rows_aside(part.columns, &part.items);

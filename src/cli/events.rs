@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{Call, Client};
 use super::failure::Failure;
-use super::output::{Column, Format};
+use super::output::{self, Column, Format};
 use super::session::{PAGE_MAX, Paging, Session, pages};
 use crate::config::duration;
 
@@ -113,7 +113,7 @@ async fn newest(client: &Client) -> Result<Option<u64>, Failure> {
 
 fn show(session: &Session, items: &[Value]) -> Result<(), Failure> {
     match session.screen.format {
-        Format::Json => items.iter().try_for_each(|item| session.screen.line(item)),
+        Format::Json => items.iter().try_for_each(|item| output::line(item)),
         Format::Table if items.is_empty() => Ok(()),
         Format::Table => session.screen.rows(COLUMNS, items),
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::Answer;
 use super::failure::Failure;
-use super::output::{Column, Format, Screen};
+use super::output::{self, Column, Format, Screen};
 
 /// Where the new secret goes.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,13 +67,13 @@ impl Destination {
         };
         match self {
             Destination::Output if screen.format == Format::Json => {
-                screen.json(&answer.body)?;
+                output::json(&answer.body)?;
                 screen.note(format_args!("The `{field}` is shown this once; store it now."));
             }
             Destination::Output => {
                 screen.object_aside(columns, &answer.body);
                 screen.note("Standard output has the secret. It is shown this once; store it now:");
-                screen.line(secret.as_str())?;
+                output::line(secret.as_str())?;
             }
             Destination::File(reserved) => {
                 let path = reserved.path.clone();

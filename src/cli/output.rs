@@ -39,18 +39,21 @@ impl Screen {
     }
 
     /// Prose: what was done, and what to do next.
-    pub(crate) fn note(&self, text: impl Display) {
+    pub(crate) fn note(self, text: impl Display) {
         if !self.quiet {
             to_stderr(format_args!("{NOTE}{}{NOTE:#}", printable(&text.to_string())));
         }
     }
 
-    /// Prose that somebody should not miss.
-    pub(crate) fn warn(&self, text: impl Display) {
+    /// Prose that somebody should not miss, and that is no failure.
+    pub(crate) fn warn(self, text: impl Display) {
+        if self.quiet {
+            return;
+        }
         to_stderr(format_args!("{WARNING}warning:{WARNING:#} {}", printable(&text.to_string())));
     }
 
-    pub(crate) fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(self, failure: &Failure) {
         match (failure, self.format) {
             (Failure::OutputClosed, _) => {}
             (_, Format::Json) => to_stderr(failure.to_json()),
@@ -58,44 +61,44 @@ impl Screen {
         }
     }
 
-    /// Text as it is.
-    pub(crate) fn line(&self, text: impl Display) -> Result<(), Failure> {
-        let mut out = anstream::stdout().lock();
-        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(closed)
-    }
-
-    pub(crate) fn json(&self, value: &Value) -> Result<(), Failure> {
-        self.line(format_args!("{value:#}"))
-    }
-
     /// One object, a field a line.
-    pub(crate) fn object(&self, columns: &[Column], value: &Value) -> Result<(), Failure> {
+    pub(crate) fn object(self, columns: &[Column], value: &Value) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(value),
-            Format::Table => self.line(object_table(columns, value)),
+            Format::Json => json(value),
+            Format::Table => line(object_table(columns, value)),
         }
     }
 
     /// The same to standard error, where standard output is taken by a secret.
-    pub(crate) fn object_aside(&self, columns: &[Column], value: &Value) {
+    pub(crate) fn object_aside(self, columns: &[Column], value: &Value) {
         if !self.quiet {
             to_stderr(object_table(columns, value));
         }
     }
 
     /// Several objects, one a row.
-    pub(crate) fn rows(&self, columns: &[Column], items: &[Value]) -> Result<(), Failure> {
+    pub(crate) fn rows(self, columns: &[Column], items: &[Value]) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(&serde_json::json!({ "items": items })),
-            Format::Table => self.line(rows_table(columns, items)),
+            Format::Json => json(&serde_json::json!({ "items": items })),
+            Format::Table => line(rows_table(columns, items)),
         }
     }
 
-    pub(crate) fn rows_aside(&self, columns: &[Column], items: &[Value]) {
+    pub(crate) fn rows_aside(self, columns: &[Column], items: &[Value]) {
         if !self.quiet {
             to_stderr(rows_table(columns, items));
         }
     }
+}
+
+/// Text as it is, to standard output.
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(closed)
+}
+
+pub(crate) fn json(value: &Value) -> Result<(), Failure> {
+    line(format_args!("{value:#}"))
 }
 
 fn to_stderr(text: impl Display) {

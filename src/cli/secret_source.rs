@@ -24,8 +24,8 @@ impl SecretSource<'_> {
     /// The secret, if one was given anywhere. A file that was named goes before a variable that happens to be set.
     pub(crate) fn find(&self, screen: Screen) -> Result<Option<SecretString>, Failure> {
         match self.file {
-            Some(file) if file == Path::new("-") => self.from_stdin(screen).map(Some),
-            Some(file) => self.from_file(file).map(Some),
+            Some(file) if file == Path::new("-") => self.read_stdin(screen).map(Some),
+            Some(file) => self.read_file(file).map(Some),
             None => Ok(std::env::var(self.variable).ok().filter(|text| !text.is_empty()).map(SecretString::from)),
         }
     }
@@ -43,19 +43,19 @@ impl SecretSource<'_> {
     pub(crate) fn need_or_stdin(&self, screen: Screen) -> Result<SecretString, Failure> {
         match self.find(screen)? {
             Some(secret) => Ok(secret),
-            None if !std::io::stdin().is_terminal() => self.from_stdin(screen),
+            None if !std::io::stdin().is_terminal() => self.read_stdin(screen),
             None => self.need(screen),
         }
     }
 
-    fn from_file(&self, file: &Path) -> Result<SecretString, Failure> {
+    fn read_file(&self, file: &Path) -> Result<SecretString, Failure> {
         read_secret_file(file).map_err(|error| match error {
             SecretFileError::Io { .. } => Failure::fault(format_args!("{} (`{}`)", self.what, self.option), error),
             error => Failure::Usage(format!("{}: {error}", self.what)),
         })
     }
 
-    fn from_stdin(&self, screen: Screen) -> Result<SecretString, Failure> {
+    fn read_stdin(&self, screen: Screen) -> Result<SecretString, Failure> {
         let stdin = std::io::stdin();
         let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_BYTES_MAX));
         if stdin.is_terminal() {

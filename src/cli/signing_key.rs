@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::client::{Call, given};
 use super::failure::Failure;
-use super::output::Column;
+use super::output::{self, Column, Format};
 use super::session::{Paging, Session};
 use super::time::span;
 
@@ -48,8 +48,8 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.screen.note("Verifiers that keep the JWKS know it already: it was published as the next key.");
             let items = answer.body["items"].as_array().cloned().unwrap_or_default();
             match session.screen.format {
-                super::output::Format::Json => session.screen.json(&answer.body),
-                super::output::Format::Table => session.screen.rows(COLUMNS, &items),
+                Format::Json => output::json(&answer.body),
+                Format::Table => session.screen.rows(COLUMNS, &items),
             }
         }
     }

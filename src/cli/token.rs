@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Auth, Call, exposed, given};
 use super::failure::Failure;
-use super::output::{Column, Format};
+use super::output::{self, Column, Format};
 use super::secret_source::SecretSource;
 use super::session::Session;
 use super::time::span;
@@ -156,10 +156,10 @@ impl Out {
                 }
                 screen.object(COLUMNS, &answer.body)
             }
-            None if screen.format == Format::Json => screen.json(&answer.body),
+            None if screen.format == Format::Json => output::json(&answer.body),
             None => {
                 screen.object_aside(COLUMNS, &answer.body);
-                screen.line(token.expose_secret())
+                output::line(token.expose_secret())
             }
         }
     }

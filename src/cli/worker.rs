@@ -1,5 +1,6 @@
 //! `portcullis worker`: the members of the fleet, and what a worker does for itself.
 
+mod import;
 pub(crate) mod own;
 
 use serde_json::{Map, Value, json};
@@ -65,6 +66,8 @@ pub(crate) enum Verb {
     /// Turn a pending worker away, for ever.
     #[command(after_help = "Example:\n  portcullis worker reject 2fTzGkcV0JPYqkHfYgkWcz --reason 'not ours'")]
     Reject { worker: String },
+    /// Take a fleet from a file: show the plan, then apply exactly that, with a key for each worker.
+    Import(import::Args),
     /// As a worker: get in with an enrollment secret, and get a key.
     Enroll(own::Enroll),
     /// As a worker: say how the service sees this worker.
@@ -190,6 +193,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Release { worker } => turn(session, &worker, "release", "Released worker").await,
         Verb::Approve { worker } => turn(session, &worker, "approve", "Approved worker").await,
         Verb::Reject { worker } => turn(session, &worker, "reject", "Rejected worker").await,
+        Verb::Import(args) => import::run(args, session).await,
         Verb::Enroll(enroll) => enroll.run(session).await,
         Verb::Whoami(whoami) => whoami.run(session).await,
         Verb::RotateKey(rotate) => rotate.run(session).await,
