@@ -65,30 +65,33 @@ Exit codes:
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Pools: workers under one configuration.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis pool create builders --token-ttl 30m")]
     Pool(pool::Verb),
     /// Workers: the members of the fleet, and what a worker does for itself.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis worker list --pool builders --state active")]
     Worker(worker::Verb),
     /// API keys and static secrets: the long-lived credentials.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis key create builder-7 --key-file builder-7.key")]
     Key(key::Verb),
     /// Enrollment secrets: by which workers that nobody announced get in.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis enrollment create builders --key-file enrollment.key")]
     Enrollment(enrollment::Verb),
     /// Signing keys: they sign access tokens.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
     /// Operators: people and services that administer.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  portcullis operator create alice --role auditor --key-file alice.token"
+    )]
     Operator(operator::Verb),
     /// Access tokens: a worker gets, renews and revokes its own; an operator looks at one.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis token register --api-key-file builder-7.key")]
     Token(token::Verb),
     /// Say whether a credential is good, and why not.
     Validate(validate::Args),
     /// What happened, event by event.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  portcullis events list --subject worker:builder-7")]
     Events(events::Verb),
     /// Kill the credential that you hold: whoever has it can.
     Compromised(compromised::Args),

@@ -113,7 +113,7 @@ async fn newest(client: &Client) -> Result<Option<u64>, Failure> {
 
 fn show(session: &Session, items: &[Value]) -> Result<(), Failure> {
     match session.screen.format {
-        Format::Json => items.iter().try_for_each(|item| output::line(item)),
+        Format::Json => items.iter().try_for_each(output::line),
         Format::Table if items.is_empty() => Ok(()),
         Format::Table => session.screen.rows(COLUMNS, items),
     }

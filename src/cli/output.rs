@@ -213,7 +213,7 @@ mod tests {
             ("sharing", json!(true), "yes"),
             ("uses", json!(3), "3"),
             ("scopes", json!(["a", "b"]), "a, b"),
-            ("labels", json!({"zone": "a", "rack": "7"}), "zone=a, rack=7"),
+            ("labels", json!({"zone": "a", "rack": "7"}), "rack=7, zone=a"),
             ("labels", json!({}), "-"),
             ("name", json!("a\u{1b}[2Jb"), "a\\u{1b}[2Jb"),
             ("name", json!("2030-01-01T00:00:00Z"), "2030-01-01T00:00:00Z"),
