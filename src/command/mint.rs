@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::ids::KeyId;
+use crate::domain::ids::{KeyId, WorkerId};
 use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
 
@@ -41,6 +41,12 @@ pub fn entropy() -> Zeroizing<[u8; 32]> {
     // Without entropy there is no secret worth making, and nothing that a caller could do about it.
     SysRng.try_fill_bytes(&mut *bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// The id of a worker whom nobody chose one for.
+#[must_use]
+pub fn worker_id() -> WorkerId {
+    KeyId::from_uuid(id()).to_string().parse().expect("base62 digits are an id")
 }
 
 /// A new API key of this kind.
