@@ -24,6 +24,8 @@ pub const CHANNEL: &str = "portcullis_log";
 pub enum LogFault {
     #[error("the database failed: {0}")]
     Database(#[from] tokio_postgres::Error),
+    #[error("the database stopped answering in the middle of the log")]
+    Silent,
     #[error(
         "this root key is not the one that the log was begun with; nothing was changed. \
          Give the right one: `--root-key-file`, or `root.key` in the data directory"
