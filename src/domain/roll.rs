@@ -127,12 +127,6 @@ impl Roll {
         self.names.range(all).filter_map(|(_, index)| self.worker_at(*index))
     }
 
-    /// How many members of the fleet were given this name.
-    #[must_use]
-    pub fn name_count(&self, name: &str) -> usize {
-        self.names.get(name).map_or(0, |all| all.len())
-    }
-
     #[must_use]
     pub fn worker_count(&self) -> usize {
         self.workers.len()
