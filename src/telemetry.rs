@@ -87,6 +87,11 @@ pub fn init(options: &TelemetryOptions) -> Result<Telemetry, TelemetryError> {
 }
 
 impl Telemetry {
+    /// Metrics that are counted and go nowhere by themselves: for a node inside of another program.
+    pub fn without_exporters() -> Result<Self, TelemetryError> {
+        Self::new(None)
+    }
+
     pub(crate) fn new(otlp_endpoint: Option<&str>) -> Result<Self, TelemetryError> {
         let resource = Resource::builder()
             .with_service_name(SERVICE)
