@@ -4,4 +4,5 @@
 mod log;
 mod postgres;
 mod support;
+mod workers;
 mod writer;
