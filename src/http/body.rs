@@ -3,8 +3,9 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
-use serde::Deserialize;
+use chrono::Datelike;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::problem::Problem;
@@ -104,9 +105,25 @@ pub(super) fn duration(field: &'static str, text: &str) -> Result<Seconds, Probl
 
 /// A moment in RFC 3339.
 pub(super) fn moment(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    let parsed = chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    // An offset can push the last hours of 9999 into a year that RFC 3339, and so the log, cannot write.
+    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()));
     let parsed = parsed.map(|at| Timestamp(at.timestamp_micros()));
-    parsed.map_err(|_| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+    parsed.ok_or_else(|| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+}
+
+/// The same, where there is one.
+pub(super) fn moment_if(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    text.map(|text| moment(field, text)).transpose()
+}
+
+/// For a field of which absent, null and a value are three wishes.
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::command::{CommandError, DENIED_BEFORE};
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
+use crate::log::LogFault;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -154,6 +155,16 @@ pub fn refusal_status(code: &str) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,
+    }
+}
+
+impl From<LogFault> for Problem {
+    /// For those who may read the log: where it is damaged, they are told the position.
+    fn from(fault: LogFault) -> Self {
+        match fault {
+            LogFault::Database(error) => Self::log_unavailable(error),
+            damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
+        }
     }
 }
 

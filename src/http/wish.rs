@@ -192,6 +192,14 @@ impl Answered {
         self.location = Some(location);
         self
     }
+
+    /// The same for a thing whose id was made. The place is that of the thing in the answer: a repeat has minted another
+    /// id, of which nothing came.
+    #[must_use]
+    pub fn created_in(self, folder: &str) -> Self {
+        let location = format!("{folder}/{}", self.body["id"].as_str().unwrap_or_default());
+        self.created(location)
+    }
 }
 
 impl IntoResponse for Answered {
