@@ -5,4 +5,5 @@ mod log;
 mod operators;
 mod postgres;
 mod support;
+mod workers;
 mod writer;
