@@ -19,6 +19,7 @@ mod output;
 mod pool;
 mod remedy;
 mod secret_source;
+pub mod serve;
 mod session;
 mod signing_key;
 mod time;
@@ -33,6 +34,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::connection::ClientArgs;
 use self::failure::Failure;
 use self::session::Session;
+use crate::config::ServeArgs;
 
 /// The gatehouse of a fleet of workers: lets them in, checks, rotates, revokes, and can prove what happened.
 #[derive(Debug, clap::Parser)]
@@ -64,6 +66,21 @@ Exit codes:
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run the service. The client options mean nothing to it.
+    #[command(after_help = "Examples:\n  portcullis serve\n  \
+                            portcullis serve --bind 0.0.0.0:443 --public-url https://portcullis.example.org")]
+    Serve(Box<ServeArgs>),
+    #[command(flatten)]
+    Ask(Ask),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Print the man page, or write all of them into a folder.
+    Man(manual::ManArgs),
+}
+
+/// What a service is asked.
+#[derive(Debug, clap::Subcommand)]
+enum Ask {
     /// Pools: workers under one configuration.
     #[command(subcommand, after_help = "Example:\n  portcullis pool create builders --token-ttl 30m")]
     Pool(pool::Verb),
@@ -95,10 +112,6 @@ enum Command {
     Events(events::Verb),
     /// Kill the credential that you hold: whoever has it can.
     Compromised(compromised::Args),
-    /// Print the completions of a shell.
-    Completions(manual::CompletionsArgs),
-    /// Print the man page, or write all of them into a folder.
-    Man(manual::ManArgs),
 }
 
 /// Parses the arguments of this process and does what they say.
@@ -122,33 +135,31 @@ pub fn command() -> clap::Command {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Serve(args) => serve::run(*args).map_err(Failure::Fault),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
-            command => {
+            Command::Ask(ask) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::fault("cannot start the runtime", error))?;
-                runtime.block_on(command.ask(Session::open(&self.client)?))
+                runtime.block_on(ask.run(Session::open(&self.client)?))
             }
         }
     }
 }
 
-impl Command {
-    /// Does what is asked of the service.
-    async fn ask(self, session: Session) -> Result<(), Failure> {
+impl Ask {
+    async fn run(self, session: Session) -> Result<(), Failure> {
         match self {
-            Command::Pool(verb) => pool::run(verb, &session).await,
-            Command::Worker(verb) => worker::run(verb, &session).await,
-            Command::Key(verb) => key::run(verb, &session).await,
-            Command::Enrollment(verb) => enrollment::run(verb, &session).await,
-            Command::SigningKey(verb) => signing_key::run(verb, &session).await,
-            Command::Operator(verb) => operator::run(verb, &session).await,
-            Command::Token(verb) => token::run(verb, &session).await,
-            Command::Validate(args) => validate::run(args, &session).await,
-            Command::Events(verb) => events::run(verb, &session).await,
-            Command::Compromised(args) => compromised::run(args, &session).await,
-            Command::Completions(args) => manual::completions(&args),
-            Command::Man(args) => manual::man(&args),
+            Ask::Pool(verb) => pool::run(verb, &session).await,
+            Ask::Worker(verb) => worker::run(verb, &session).await,
+            Ask::Key(verb) => key::run(verb, &session).await,
+            Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
+            Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
+            Ask::Operator(verb) => operator::run(verb, &session).await,
+            Ask::Token(verb) => token::run(verb, &session).await,
+            Ask::Validate(args) => validate::run(args, &session).await,
+            Ask::Events(verb) => events::run(verb, &session).await,
+            Ask::Compromised(args) => compromised::run(args, &session).await,
         }
     }
 }

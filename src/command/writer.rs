@@ -39,7 +39,7 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const RACES_LOST_MAX: u32 = 2;
 /// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
 const PARTITION_LEAD: u64 = 1 << 19;
-const FORGET_INTERVAL: Duration = Duration::from_secs(600);
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
 pub struct Start {
@@ -109,6 +109,7 @@ enum Setback {
 /// Opens the log, folds it, and starts the writer. Returns once the node is caught up.
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
+    unhurried(&session.client).await?;
     let log = head::open(&session.client, &keys).await?;
     let began = Instant::now();
     let Folded { roll, head } = replay::fold(&session.client, &keys, log).await?;
@@ -126,8 +127,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         head,
         partitioned: 0,
     };
-    writer.connect().await.map_err(|setback| setback.into_start_error())?;
-    writer.follow().await.map_err(|setback| setback.into_start_error())?;
+    writer.connect().await.map_err(Setback::into_start_error)?;
+    writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(writer.run(stopped));
     Ok(Running { node, queue, task, stop })
@@ -163,7 +164,7 @@ impl Setback {
 impl From<LogFault> for Setback {
     fn from(fault: LogFault) -> Self {
         match fault {
-            LogFault::Database(error) => Setback::Lost(error.to_string()),
+            LogFault::Database(_) | LogFault::Silent => Setback::Lost(chain(&fault)),
             other => Setback::Fault(other),
         }
     }
@@ -397,6 +398,7 @@ impl Writer {
     async fn connect(&mut self) -> Result<(), Setback> {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
         let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
+        unhurried(&session.client).await?;
         // Listening first: what is appended between this and the first look is heard.
         session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
         let append = append::prepare(&session.client).await.map_err(lost)?;
@@ -437,6 +439,11 @@ impl Writer {
     }
 }
 
+/// Reading a long log is one statement that takes as long as it takes; this module keeps its own patience.
+async fn unhurried(client: &Client) -> Result<(), LogFault> {
+    Ok(client.batch_execute("set statement_timeout = 0").await?)
+}
+
 async fn hear(link: &mut Option<Link>) -> Heard {
     match link {
         None => std::future::pending().await,
@@ -468,7 +475,7 @@ fn index_of(names: &[&str], name: &str) -> usize {
 /// What metrics may say of a command's end.
 pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
 
-/// An error with its causes in one line.
+/// An error with its causes in one line: the driver's own text stops at "db error".
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

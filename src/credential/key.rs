@@ -105,8 +105,12 @@ pub fn parse(text: &str) -> Result<ParsedKey<'_>, KeyFormatError> {
         _ => return Err(KeyFormatError::UnknownKind),
     };
     let id = part(ID).and_then(decode_base62).map(KeyId).ok_or(KeyFormatError::Id)?;
-    let secret = part(SECRET).and_then(|digits| digits.try_into().ok()).ok_or(KeyFormatError::Secret)?;
-    check_secret(secret)?;
+    let secret: &[u8; SECRET_DIGITS] =
+        part(SECRET).and_then(|digits| digits.try_into().ok()).ok_or(KeyFormatError::Secret)?;
+    // Not decoded: the verifier is made of the text, and decoding would be half the cost of parsing.
+    if !secret.iter().fold(true, |all, digit| all & digit.is_ascii_alphanumeric()) {
+        return Err(KeyFormatError::Secret);
+    }
     if bytes[SECRET.end + 1..] != check(&bytes[..SECRET.end]) {
         return Err(KeyFormatError::Check);
     }
@@ -129,15 +133,6 @@ pub fn mint(kind: KeyKind, id: KeyId, entropy: &[u8; 32]) -> SecretString {
     let sum = check(&text[..SECRET.end]);
     text[CHECK].copy_from_slice(&sum);
     SecretString::from(std::str::from_utf8(text.as_slice()).expect("a key is ASCII"))
-}
-
-/// Both halves must be numbers below 2^128, so that each secret has exactly one text.
-fn check_secret(secret: &[u8; SECRET_DIGITS]) -> Result<(), KeyFormatError> {
-    let (head, tail) = secret.split_at(ID_DIGITS);
-    match (decode_base62(head), decode_base62(tail)) {
-        (Some(_), Some(_)) => Ok(()),
-        _ => Err(KeyFormatError::Secret),
-    }
 }
 
 /// The check digits of what stands before them.
@@ -183,7 +178,7 @@ mod tests {
             (&good[..SECRET.end - 1], KeyFormatError::Secret),
             (&good[..SECRET.end], KeyFormatError::Secret),
             (&with(SECRET.end - 1..SECRET.end, "-"), KeyFormatError::Secret),
-            (&with(SECRET, &"z".repeat(44)), KeyFormatError::Secret),
+            (&with(SECRET, &"z".repeat(44)), KeyFormatError::Check),
             (&with(SECRET.end - 2..SECRET.end, "ä"), KeyFormatError::Secret),
             (&good[..CHECK.end - 1], KeyFormatError::Check),
             (&format!("{good}0"), KeyFormatError::Check),

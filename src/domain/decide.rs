@@ -74,7 +74,7 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
 
         Command::CreateOperator { operator, name, role, key, verifier, expires_at } => {
             let key = operators::FirstKey { id: *key, verifier: *verifier, expires_at: *expires_at };
-            operators::create(*operator, name, *role, &key)
+            operators::create(roll, *operator, name, *role, &key, context.now)
         }
         Command::UpdateOperator { operator, name, role } => {
             operators::update(roll, *operator, name.as_ref(), *role, context.now)

@@ -13,8 +13,6 @@ pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcde
 /// 62^22 is the first power of 62 past 2^128.
 pub const ID_DIGITS: usize = 22;
 
-const TEN_DIGITS: u128 = 62_u128.pow(10);
-
 /// The longest id that people may choose, for workers and pools. DNS labels and most inventories stop at 63 or 64.
 pub const CHOSEN_ID_CHARS_MAX: usize = 64;
 

@@ -53,7 +53,7 @@ pub enum Refusal {
     SharedAcrossPools(PoolId),
     #[error("this static secret is already in use; choose another, or allow sharing in the pool")]
     StaticSecretInUse,
-    #[error("this static secret was revoked, and no secret is ever revived; choose another")]
+    #[error("this static secret was revoked or has ended, and no secret is ever revived; choose another")]
     StaticSecretRevoked,
 
     #[error("there is no enrollment secret `{0}`")]

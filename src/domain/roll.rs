@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, HashMap, OrdMap, OrdSet, Vector};
+use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
 
 use super::enrollment::EnrollmentSecret;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
@@ -21,6 +21,8 @@ use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 
 mod evolve;
+#[cfg(test)]
+mod tests;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -31,8 +33,9 @@ pub struct Roll {
     pools: OrdMap<PoolId, Arc<Pool>>,
     workers: Vector<Arc<Worker>>,
     worker_ids: OrdMap<WorkerId, WorkerIndex>,
-    /// Members of the fleet by the name that they were given, to show collisions.
-    names: HashMap<Arc<str>, Arc<[WorkerIndex]>>,
+    /// Members of the fleet by the name that they were given, to show collisions. A set of pairs, since a whole fleet may
+    /// have one name: a list by name would be copied for each that comes.
+    names: OrdSet<(Arc<str>, WorkerIndex)>,
     keys: IdMap<KeyId, Arc<Key>>,
     /// Every static secret ever, by verifier: a value is never used again.
     static_secrets: IdMap<Digest, Arc<[KeyId]>>,
@@ -117,9 +120,11 @@ impl Roll {
         self.worker_ids.range::<_, str>((from, Unbounded)).filter_map(|(_, index)| self.worker_at(*index))
     }
 
-    /// Members of the fleet that were given this name.
+    /// Members of the fleet that were given this name, oldest first.
     pub fn workers_named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Worker>> {
-        self.names.get(name).into_iter().flat_map(|all| all.iter()).filter_map(|index| self.worker_at(*index))
+        let name: Arc<str> = name.into();
+        let all = (name.clone(), WorkerIndex(0))..=(name, WorkerIndex(u32::MAX));
+        self.names.range(all).filter_map(|(_, index)| self.worker_at(*index))
     }
 
     #[must_use]
@@ -143,9 +148,10 @@ impl Roll {
         self.static_secrets.get(verifier).map_or(&[], |keys| keys)
     }
 
-    /// Keys that several workers share, and keys whose static secret another key has too.
+    /// Keys that several workers share, and keys whose static secret another key has too; each once.
     pub fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
         let by_value = self.shared_secrets.iter().flat_map(|verifier| self.static_secrets(verifier));
+        let by_value = by_value.filter(|id| !self.shared_keys.contains(*id));
         self.shared_keys.iter().chain(by_value).filter_map(|id| self.keys.get(id))
     }
 

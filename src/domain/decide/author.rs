@@ -2,14 +2,15 @@
 //! queue decides nothing any more.
 
 use crate::domain::actor::{Actor, CredentialUsed};
-use crate::domain::admit::{Denial, admit_key, admit_operator_key, admit_worker_key, known_key};
-use crate::domain::command::{Command, Context};
+use crate::domain::admit::{Denial, admit_operator_key, admit_worker_key, known_key};
+use crate::domain::command::{Command, Context, IssueToken};
 use crate::domain::event::KeyHolder;
-use crate::domain::ids::{KeyId, OperatorId, WorkerId};
+use crate::domain::ids::{KeyId, OperatorId, TokenId, WorkerId};
 use crate::domain::key::Holder;
 use crate::domain::operator::Permission;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::token::TokenFacts;
 
 pub(super) fn authorize(roll: &Roll, command: &Command, context: &Context) -> Result<(), Refusal> {
     match &context.author.actor {
@@ -28,13 +29,18 @@ fn authorize_operator(roll: &Roll, operator: OperatorId, command: &Command, cont
         return Err(Denial::WrongKind.into());
     };
     let key = known_key(roll, key)?;
-    if is_own_end(command, key.id) && key.holder == Holder::Operator(operator) {
+    // The rights are the key's holder's: an operator who comes with another's key gets neither's.
+    if key.holder != Holder::Operator(operator) {
+        return Err(Denial::WrongKind.into());
+    }
+    if is_own_end(command, key.id) {
         return Ok(());
     }
     let operator = admit_operator_key(roll, key, context.now)?;
     let permission = match command {
-        // Rotating one's own key is hygiene, and needs nobody's leave.
-        Command::RotateKey { key, .. } if operator.keys.contains(key) => return Ok(()),
+        // Rotating the key that one presents is hygiene, and needs nobody's leave. Another key of the same operator is
+        // no such thing: its successor would survive the revocation of the stolen key that it was made with (H7).
+        Command::RotateKey { key: rotated, .. } if *rotated == key.id => return Ok(()),
         _ => needed(roll, command).ok_or(Refusal::Denied(Denial::WrongKind))?,
     };
     if operator.role.permits(permission) { Ok(()) } else { Err(Refusal::NotPermitted(permission)) }
@@ -42,26 +48,51 @@ fn authorize_operator(roll: &Roll, operator: OperatorId, command: &Command, cont
 
 /// A worker may get tokens for itself, rotate the key that it presents, and end what it holds.
 fn authorize_worker(roll: &Roll, worker: &WorkerId, command: &Command, context: &Context) -> Result<(), Refusal> {
-    let (key, session) = match context.author.credential {
+    let (key, presented) = match context.author.credential {
         Some(CredentialUsed::Key(key)) => (known_key(roll, key)?, None),
-        Some(CredentialUsed::Token { session, key, issued, .. }) => (known_key(roll, key)?, Some((session, issued))),
+        Some(CredentialUsed::Token { token, session, key, issued }) => {
+            (known_key(roll, key)?, Some(PresentedToken { token, session, issued }))
+        }
         Some(CredentialUsed::EnrollmentSecret(_)) | None => return Err(Denial::WrongKind.into()),
     };
-    match (command, session) {
+    match (command, &presented) {
         // Ending a credential asks for nothing but the credential: it must work for a worker that is isolated, and for
         // whoever found the key in a public place.
         (Command::RevokeKey { .. }, None) if is_own_end(command, key.id) => return Ok(()),
-        (Command::RevokeToken(facts), Some((session, _))) if facts.session == session => return Ok(()),
+        (Command::RevokeToken(facts), Some(token)) if token.may_end(facts) => return Ok(()),
         (Command::RevokeToken(facts), None) if facts.key == key.id => {}
-        (Command::IssueToken(issue), _) if issue.worker == *worker && issue.key == key.id => {}
+        (Command::IssueToken(issue), presented)
+            if issue.worker == *worker
+                && issue.key == key.id
+                && presented.as_ref().is_none_or(|token| token.is_renewed_by(issue)) => {}
         // A token is short-lived so that a stolen one is soon worth nothing. It must not be exchanged for a key.
         (Command::RotateKey { key: rotated, .. }, None) if *rotated == key.id => {}
         _ => return Err(Denial::WrongKind.into()),
     }
     admit_worker_key(roll, key, Some(worker.as_str()), context.now)?;
-    match session {
-        Some((session, issued)) if roll.is_token_revoked(session, issued) => Err(Denial::TokenRevoked.into()),
-        Some(_) | None => Ok(admit_key(key, context.now)?),
+    match presented {
+        Some(token) if roll.is_token_revoked(token.session, token.issued) => Err(Denial::TokenRevoked.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The token that a worker comes with.
+struct PresentedToken {
+    token: TokenId,
+    session: TokenId,
+    issued: u64,
+}
+
+impl PresentedToken {
+    /// Itself, and what was renewed from it. What came before it in the session is not its to end: a stolen renewal must
+    /// not take the token along that it was stolen beside.
+    fn may_end(&self, facts: &TokenFacts) -> bool {
+        facts.session == self.session && facts.issued >= self.issued
+    }
+
+    /// A token is good for its own renewal. A session of its own, which takes the key, would outlive its revocation.
+    fn is_renewed_by(&self, issue: &IssueToken) -> bool {
+        issue.renews.as_ref().is_some_and(|facts| facts.token == self.token && facts.session == self.session)
     }
 }
 

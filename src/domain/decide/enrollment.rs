@@ -1,6 +1,6 @@
 //! Enrollment secrets, and letting a worker in by one.
 
-use super::{Decision, limits, pools};
+use super::{Decision, keys, limits, pools};
 use crate::domain::command::{Context, Enroll};
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentStanding, EnrollmentState, Limits, PENDING_MAX};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, WorkerCreated};
@@ -24,7 +24,8 @@ fn open(roll: &Roll, secret: EnrollmentSecretId, now: Timestamp) -> Result<&Enro
 }
 
 /// A value is never used again, not even for another pool: who knew it then must not get in now.
-fn is_free(roll: &Roll, verifier: &Digest) -> Result<(), Refusal> {
+fn is_free(roll: &Roll, secret: EnrollmentSecretId, verifier: &Digest) -> Result<(), Refusal> {
+    limits::unused("secret", roll.enrollment_secret(secret).is_none())?;
     match roll.enrollment_secret_by_verifier(verifier) {
         Some(_) => Err(Refusal::EnrollmentSecretInUse),
         None => Ok(()),
@@ -41,7 +42,7 @@ pub(super) fn create(
 ) -> Decision {
     pools::existing(roll, pool)?;
     limits::enrollment(limits, now)?;
-    is_free(roll, &verifier)?;
+    is_free(roll, secret, &verifier)?;
     Ok(vec![Event::EnrollmentSecretCreated { secret, pool: pool.clone(), verifier, limits: limits.clone() }])
 }
 
@@ -69,7 +70,7 @@ pub(super) fn rotate(
 ) -> Decision {
     open(roll, secret, now)?;
     limits::overlap(overlap)?;
-    is_free(roll, &verifier)?;
+    is_free(roll, successor, &verifier)?;
     Ok(vec![Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until: now.after(overlap) }])
 }
 
@@ -91,6 +92,7 @@ pub(super) fn enroll(roll: &Roll, enroll: &Enroll, context: &Context) -> Decisio
     if roll.worker(enroll.worker.as_str()).is_some() {
         return Err(Refusal::WorkerExists(enroll.worker.clone()));
     }
+    keys::id_is_free(roll, enroll.key)?;
     if !secret.limits.admit_source(context.author.source) {
         return Err(Refusal::EnrollmentSource(secret.id));
     }

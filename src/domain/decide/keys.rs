@@ -25,14 +25,25 @@ fn known(roll: &Roll, key: KeyId) -> Result<&Key, Refusal> {
     Ok(found)
 }
 
-/// A static secret is in use for ever: a value that was revoked must not come back as another worker's.
-pub(super) fn static_secret_is_free(roll: &Roll, verifier: &Digest, pool: &PoolId) -> Result<(), Refusal> {
+/// An id is one key's for ever: another under it would take its place in every list.
+pub(super) fn id_is_free(roll: &Roll, key: KeyId) -> Result<(), Refusal> {
+    if roll.key(key).is_some() { Err(Refusal::KeyExists(key)) } else { Ok(()) }
+}
+
+/// A static secret is in use for ever: a value that was revoked, or rotated away because it leaked, must not come back as
+/// another worker's.
+pub(super) fn static_secret_is_free(
+    roll: &Roll,
+    verifier: &Digest,
+    pool: &PoolId,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let same: Vec<&Key> =
         roll.static_secrets(verifier).iter().filter_map(|id| roll.key(*id)).map(AsRef::as_ref).collect();
     if same.is_empty() {
         return Ok(());
     }
-    if same.iter().any(|key| key.state == KeyState::Revoked) {
+    if same.iter().any(|key| !key.is_good(now)) {
         return Err(Refusal::StaticSecretRevoked);
     }
     let pools = same.iter().flat_map(|key| key.workers()).filter_map(|index| roll.worker_at(*index));
@@ -46,9 +57,7 @@ fn count_live(roll: &Roll, keys: &[KeyId], now: Timestamp) -> usize {
 }
 
 pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decision {
-    if roll.key(create.key).is_some() {
-        return Err(Refusal::KeyExists(create.key));
-    }
+    id_is_free(roll, create.key)?;
     limits::future("expires_at", create.expires_at, now)?;
     match &create.holder {
         KeyHolder::Worker(worker) => {
@@ -60,17 +69,15 @@ pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decisio
                 if own.is_some_and(|key| key.is_good(now) && key.expires_at == create.expires_at) {
                     return Ok(vec![]);
                 }
-                static_secret_is_free(roll, &create.verifier, &worker.pool)?;
+                static_secret_is_free(roll, &create.verifier, &worker.pool, now)?;
             }
             if count_live(roll, &worker.keys, now) >= WORKER_KEYS_MAX {
                 return Err(Refusal::TooManyKeys);
             }
         }
         KeyHolder::Operator(id) => {
-            let operator = roll.operator(*id).ok_or(Refusal::OperatorUnknown(*id))?;
-            if operator.removed {
-                return Err(Refusal::OperatorRemoved(*id));
-            }
+            limits::api_key_of_operator(create.kind)?;
+            let operator = operators::existing(roll, *id)?;
             if count_live(roll, &operator.keys, now) >= OPERATOR_KEYS_MAX {
                 return Err(Refusal::TooManyKeys);
             }
@@ -131,32 +138,51 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
     if found.kind != successor.kind {
         return Err(Refusal::KeyKind(key));
     }
-    if roll.key(successor.id).is_some() {
-        return Err(Refusal::KeyExists(successor.id));
-    }
-    let members = found.workers().iter().filter_map(|index| roll.worker_at(*index));
+    id_is_free(roll, successor.id)?;
     if found.kind == KeyKind::Static
-        && let Some(worker) = members.clone().next()
+        && let Some(worker) = found.workers().first().and_then(|index| roll.worker_at(*index))
     {
-        static_secret_is_free(roll, &successor.verifier, &worker.pool)?;
+        static_secret_is_new(found, successor)?;
+        static_secret_is_free(roll, &successor.verifier, &worker.pool, now)?;
     }
-    // An operator may rotate the key of a worker that is isolated, not of one that is gone.
-    if let [only] = found.workers()
-        && let Some(worker) = roll.worker_at(*only)
-    {
-        workers::member(roll, &worker.id)?;
-    }
-    if members.map(|worker| count_live(roll, &worker.keys, now)).max() >= Some(WORKER_KEYS_MAX) {
-        return Err(Refusal::TooManyKeys);
-    }
+    holders_have_room(roll, found, overlap, now)?;
+    let derived = is_presented(context, key);
+    // Whoever was lent a key for a month must not make it one for ever with nothing but the key.
+    let own_end = if derived { found.expires_at } else { None };
     Ok(vec![Event::KeyRotated {
         key,
         successor: successor.id,
         verifier: successor.verifier,
-        expires_at: successor.expires_at,
+        expires_at: [successor.expires_at, own_end].into_iter().flatten().min(),
         overlap_until: now.after(overlap),
-        derived: is_presented(context, key),
+        derived,
     }])
+}
+
+/// The same value again would be no rotation, though the pool may allow that two keys share it.
+fn static_secret_is_new(found: &Key, successor: &Successor) -> Result<(), Refusal> {
+    if found.verifier == successor.verifier { Err(Refusal::StaticSecretInUse) } else { Ok(()) }
+}
+
+/// Whether everyone who holds the key is there to get its successor, and may have one key more.
+fn holders_have_room(roll: &Roll, key: &Key, overlap: Seconds, now: Timestamp) -> Result<(), Refusal> {
+    // Without an overlap one key goes as the other comes. A leaked key can be rotated however many there are.
+    let ending = usize::from(overlap == Seconds(0));
+    let full = |keys: &[KeyId], most: usize| count_live(roll, keys, now) >= most + ending;
+    let crowded = match &key.holder {
+        Holder::Operator(id) => full(&operators::existing(roll, *id)?.keys, OPERATOR_KEYS_MAX),
+        Holder::Worker(_) | Holder::Workers(_) => {
+            // An operator may rotate the key of a worker that is isolated, not of one that is gone.
+            if let [only] = key.workers()
+                && let Some(worker) = roll.worker_at(*only)
+            {
+                workers::member(roll, &worker.id)?;
+            }
+            let mut holders = key.workers().iter().filter_map(|index| roll.worker_at(*index));
+            holders.any(|worker| full(&worker.keys, WORKER_KEYS_MAX))
+        }
+    };
+    if crowded { Err(Refusal::TooManyKeys) } else { Ok(()) }
 }
 
 /// Whether the command came with this very key.

@@ -1,7 +1,7 @@
 //! Limits on what people write, each with its reason beside the constant. A refusal names the field and the remedy.
 
 use crate::domain::enrollment::{CIDRS_MAX, Limits};
-use crate::domain::key::OVERLAP_MAX;
+use crate::domain::key::{KeyKind, OVERLAP_MAX};
 use crate::domain::pool::{
     AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, PoolSettings, SCOPE_CHARS_MAX, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
 };
@@ -39,6 +39,17 @@ pub(super) fn labels(labels: &Labels) -> Result<(), Refusal> {
 /// A new thing that has already ended is a mistake in the caller's clock or unit.
 pub(super) fn future(field: &'static str, at: Option<Timestamp>, now: Timestamp) -> Result<(), Refusal> {
     check(at.is_none_or(|at| at > now), field, || "must be in the future".to_owned())
+}
+
+/// Ids are minted, so one that is taken is a mistake of the minting: it must not put another thing in the old one's place.
+pub(super) fn unused(field: &'static str, unused: bool) -> Result<(), Refusal> {
+    check(unused, field, || "this id is taken".to_owned())
+}
+
+pub(super) fn api_key_of_operator(kind: KeyKind) -> Result<(), Refusal> {
+    check(kind == KeyKind::Api, "kind", || {
+        "an operator has API keys only; a value that people choose is guessed".to_owned()
+    })
 }
 
 pub(super) fn overlap(overlap: Seconds) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Decision, limits};
+use super::{Decision, keys, limits};
 use crate::domain::command::Bootstrap;
 use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::ids::{KeyId, OperatorId};
@@ -38,8 +38,18 @@ pub(super) fn bootstrap(roll: &Roll, bootstrap: &Bootstrap, now: Timestamp) -> V
     events
 }
 
-pub(super) fn create(operator: OperatorId, name: &Arc<str>, role: Role, key: &FirstKey) -> Decision {
+pub(super) fn create(
+    roll: &Roll,
+    operator: OperatorId,
+    name: &Arc<str>,
+    role: Role,
+    key: &FirstKey,
+    now: Timestamp,
+) -> Decision {
     limits::name(name)?;
+    limits::future("expires_at", key.expires_at, now)?;
+    limits::unused("operator", roll.operator(operator).is_none())?;
+    keys::id_is_free(roll, key.id)?;
     Ok(created(operator, name, role, key).into())
 }
 
@@ -56,6 +66,12 @@ fn created(operator: OperatorId, name: &Arc<str>, role: Role, key: &FirstKey) ->
     ]
 }
 
+/// The operator, if it was not removed.
+pub(super) fn existing(roll: &Roll, id: OperatorId) -> Result<&Operator, Refusal> {
+    let operator = roll.operator(id).ok_or(Refusal::OperatorUnknown(id))?;
+    if operator.removed { Err(Refusal::OperatorRemoved(id)) } else { Ok(operator) }
+}
+
 pub(super) fn update(
     roll: &Roll,
     id: OperatorId,
@@ -63,10 +79,7 @@ pub(super) fn update(
     role: Option<Role>,
     now: Timestamp,
 ) -> Decision {
-    let operator = roll.operator(id).ok_or(Refusal::OperatorUnknown(id))?;
-    if operator.removed {
-        return Err(Refusal::OperatorRemoved(id));
-    }
+    let operator = existing(roll, id)?;
     name.map_or(Ok(()), |name| limits::name(name))?;
     let (name, role) = (name.unwrap_or(&operator.name), role.unwrap_or(operator.role));
     if (name, role) == (&operator.name, operator.role) {

@@ -58,7 +58,10 @@ pub fn token(roll: &Roll, issue: &IssueToken, now: Timestamp) -> Result<NewToken
 fn granted_scopes(settings: &PoolSettings, asked: Option<&Arc<[Arc<str>]>>) -> Result<Arc<[Arc<str>]>, Refusal> {
     match asked {
         None => Ok(settings.scopes.clone()),
-        Some(asked) if asked.iter().all(|scope| settings.scopes.contains(scope)) => Ok(asked.clone()),
+        // In the pool's order and each once, so that an event is never longer than the pool's own list.
+        Some(asked) if asked.iter().all(|scope| settings.scopes.contains(scope)) => {
+            Ok(settings.scopes.iter().filter(|scope| asked.contains(scope)).cloned().collect())
+        }
         Some(_) => Err(Refusal::ScopeNotAllowed),
     }
 }
@@ -81,5 +84,6 @@ pub(super) fn rotate_signing_keys(roll: &Roll, next: &NewSigningKey, overlap: Se
     if roll.active_signing_key().is_none() {
         return Err(Refusal::NoSigningKey);
     }
+    limits::unused("next", roll.signing_key(next.id).is_none())?;
     Ok(vec![Event::SigningKeysRotated { next: next.clone(), retired_verifies_until: now.after(overlap) }])
 }

@@ -51,7 +51,8 @@ pub(super) fn create(roll: &Roll, create: &CreateWorker, now: Timestamp) -> Deci
         enrolled_by: None,
     })];
     if let Some((key, verifier)) = create.static_secret {
-        keys::static_secret_is_free(roll, &verifier, &create.pool)?;
+        keys::id_is_free(roll, key)?;
+        keys::static_secret_is_free(roll, &verifier, &create.pool, now)?;
         events.push(Event::KeyCreated(KeyCreated {
             key,
             holder: KeyHolder::Worker(create.worker.clone()),
@@ -128,17 +129,23 @@ pub(super) fn reject(roll: &Roll, worker: &WorkerId) -> Decision {
     }
 }
 
-/// Isolating what is isolated until the same time, or for longer, changes nothing; a different end does.
+/// Isolating what is isolated until then, or for longer, changes nothing: of two responders, the one who isolates for an
+/// hour must not let out what the other shut away for good. Whoever wants an earlier end releases first.
 pub(super) fn isolate(roll: &Roll, worker: &WorkerId, until: Option<Timestamp>, now: Timestamp) -> Decision {
     let found = member(roll, worker)?;
     limits::future("until", until, now)?;
     match found.state {
         WorkerState::Pending => Err(Refusal::WorkerState { worker: worker.clone(), standing: Standing::Pending }),
-        WorkerState::Isolated { until: before } if before == until => Ok(vec![]),
+        WorkerState::Isolated { until: before } if ends_at(before) >= ends_at(until) => Ok(vec![]),
         WorkerState::Active | WorkerState::Isolated { .. } | WorkerState::Rejected | WorkerState::Removed => {
             Ok(vec![Event::WorkerIsolated { worker: worker.clone(), until }])
         }
     }
+}
+
+/// The end of an isolation; one without an end ends after every other.
+fn ends_at(until: Option<Timestamp>) -> Timestamp {
+    until.unwrap_or(Timestamp::MAX)
 }
 
 pub(super) fn release(roll: &Roll, worker: &WorkerId, now: Timestamp) -> Decision {

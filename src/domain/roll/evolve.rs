@@ -10,12 +10,12 @@ use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
-use crate::domain::operator::Operator;
-use crate::domain::pool::Pool;
+use crate::domain::operator::{Operator, Role};
+use crate::domain::pool::{Pool, PoolSettings};
 use crate::domain::signing_key::{NewSigningKey, SigningKey, SigningKeyState};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{SESSION_CUT_KEPT, SessionCut};
-use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
+use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 impl Roll {
     /// Folds in the next event.
@@ -28,21 +28,13 @@ impl Roll {
 
     fn evolve(&mut self, position: u64, at: Timestamp, event: &Event) {
         match event {
-            Event::PoolCreated { pool, settings } => {
-                let new =
-                    Pool { id: pool.clone(), settings: settings.clone(), created_at: at, removed: false, workers: 0 };
-                self.pools.insert(pool.clone(), Arc::new(new));
-            }
+            Event::PoolCreated { pool, settings } => self.create_pool(at, pool, settings),
             Event::PoolUpdated { pool, settings } => self.with_pool(pool, |pool| pool.settings = settings.clone()),
             Event::PoolRemoved { pool } => self.with_pool(pool, |pool| pool.removed = true),
 
             Event::WorkerCreated(created) => self.create_worker(position, at, created),
             Event::WorkerUpdated { worker, name, labels, expires_at } => {
-                self.rename(worker, name.as_ref());
-                self.with_worker(worker, |worker| {
-                    worker.labels = (!labels.is_empty()).then(|| Arc::new(labels.clone()));
-                    worker.expires_at = *expires_at;
-                });
+                self.update_worker(worker, name.as_ref(), labels, *expires_at);
             }
             Event::WorkerApproved { worker } => {
                 self.no_longer_pending(worker);
@@ -64,9 +56,8 @@ impl Roll {
             Event::KeyCreated(created) => self.create_key(position, at, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
             Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
-                let parent = self.supersede_key(*key, *overlap_until);
-                if let Some(parent) = parent {
-                    let successor = Key {
+                if let Some(parent) = self.supersede_key(*key, *overlap_until) {
+                    self.insert_key(Key {
                         id: *successor,
                         verifier: *verifier,
                         holder: parent.holder.clone(),
@@ -77,8 +68,7 @@ impl Roll {
                         issued: position,
                         parent: Some(*key),
                         derived: *derived,
-                    };
-                    self.insert_key(successor);
+                    });
                 }
             }
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
@@ -87,8 +77,7 @@ impl Roll {
                 self.insert_enrollment_secret(position, at, *secret, pool, *verifier, limits, None);
             }
             Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
-                if let Some(parent) = self.enrollment_secrets.get(secret).cloned() {
-                    self.with_enrollment_secret(*secret, |old| old.state = superseded(old.state, *overlap_until));
+                if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
                     let (pool, limits) = (&parent.pool, &parent.limits);
                     self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
                 }
@@ -101,25 +90,12 @@ impl Roll {
             Event::TokenIssued(_) | Event::TokensIssued { .. } => {}
             Event::TokenRevoked { session, issued, .. } => self.cut_session(*session, *issued, at),
 
-            Event::SigningKeysInstalled { active, next } => {
-                self.signing_keys.push_back(Arc::new(signing_key(active, SigningKeyState::Active, at)));
-                self.signing_keys.push_back(Arc::new(signing_key(next, SigningKeyState::Next, at)));
-            }
+            Event::SigningKeysInstalled { active, next } => self.install_signing_keys(active, next, at),
             Event::SigningKeysRotated { next, retired_verifies_until } => {
                 self.rotate_signing_keys(next, *retired_verifies_until, at);
             }
 
-            Event::OperatorCreated { operator, name, role } => {
-                let new = Operator {
-                    id: *operator,
-                    name: name.clone(),
-                    role: *role,
-                    removed: false,
-                    created_at: at,
-                    keys: Vec::new(),
-                };
-                self.operators.insert(*operator, Arc::new(new));
-            }
+            Event::OperatorCreated { operator, name, role } => self.create_operator(at, *operator, name, *role),
             Event::OperatorUpdated { operator, name, role } => self.with_operator(*operator, |operator| {
                 operator.name = name.clone();
                 operator.role = *role;
@@ -128,6 +104,16 @@ impl Roll {
 
             Event::AuthFailuresObserved { .. } => {}
         }
+    }
+
+    fn create_pool(&mut self, at: Timestamp, id: &PoolId, settings: &PoolSettings) {
+        let new = Pool { id: id.clone(), settings: settings.clone(), created_at: at, removed: false, workers: 0 };
+        self.pools.insert(id.clone(), Arc::new(new));
+    }
+
+    fn create_operator(&mut self, at: Timestamp, id: OperatorId, name: &Arc<str>, role: Role) {
+        let new = Operator { id, name: name.clone(), role, removed: false, created_at: at, keys: Vec::new() };
+        self.operators.insert(id, Arc::new(new));
     }
 
     fn create_worker(&mut self, position: u64, at: Timestamp, created: &WorkerCreated) {
@@ -147,7 +133,7 @@ impl Roll {
         self.workers.push_back(Arc::new(worker));
         self.worker_ids.insert(created.worker.clone(), index);
         if let Some(name) = &created.name {
-            self.add_name(name, index);
+            self.names.insert((name.clone(), index));
         }
         self.with_pool(&created.pool, |pool| pool.workers += 1);
         if let Some(secret) = created.enrolled_by {
@@ -156,6 +142,20 @@ impl Roll {
                 secret.pending += u64::from(created.pending);
             });
         }
+    }
+
+    fn update_worker(
+        &mut self,
+        id: &WorkerId,
+        name: Option<&Arc<str>>,
+        labels: &Labels,
+        expires_at: Option<Timestamp>,
+    ) {
+        self.rename(id, name);
+        self.with_worker(id, |worker| {
+            worker.labels = (!labels.is_empty()).then(|| Arc::new(labels.clone()));
+            worker.expires_at = expires_at;
+        });
     }
 
     /// The worker is no member of the fleet any more.
@@ -180,26 +180,15 @@ impl Roll {
         if worker.is_member() {
             self.remove_name(&worker);
             if let (Some(name), Some(index)) = (name, self.worker_index(id.as_str())) {
-                self.add_name(name, index);
+                self.names.insert((name.clone(), index));
             }
         }
         self.with_worker(id, |worker| worker.name = name.cloned());
     }
 
-    fn add_name(&mut self, name: &Arc<str>, index: WorkerIndex) {
-        let others = self.names.get(name).map_or(&[][..], |all| all);
-        let all = others.iter().copied().chain([index]).collect();
-        self.names.insert(name.clone(), all);
-    }
-
     fn remove_name(&mut self, worker: &Worker) {
-        let (Some(name), Some(index)) = (&worker.name, self.worker_index(worker.id.as_str())) else { return };
-        let Some(all) = self.names.get(name) else { return };
-        let rest: Arc<[WorkerIndex]> = all.iter().copied().filter(|other| *other != index).collect();
-        if rest.is_empty() {
-            self.names.remove(name);
-        } else {
-            self.names.insert(name.clone(), rest);
+        if let (Some(name), Some(index)) = (&worker.name, self.worker_index(worker.id.as_str())) {
+            self.names.remove(&(name.clone(), index));
         }
     }
 
@@ -271,6 +260,15 @@ impl Roll {
         self.keys.get(&id).cloned()
     }
 
+    fn supersede_enrollment_secret(
+        &mut self,
+        id: EnrollmentSecretId,
+        until: Timestamp,
+    ) -> Option<Arc<EnrollmentSecret>> {
+        self.with_enrollment_secret(id, |secret| secret.state = superseded(secret.state, until));
+        self.enrollment_secrets.get(&id).cloned()
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of one row")]
     fn insert_enrollment_secret(
         &mut self,
@@ -320,6 +318,11 @@ impl Roll {
             self.session_cut_ends.remove(&(until, session));
             self.session_cuts.remove(&session);
         }
+    }
+
+    fn install_signing_keys(&mut self, active: &NewSigningKey, next: &NewSigningKey, at: Timestamp) {
+        self.signing_keys.push_back(Arc::new(signing_key(active, SigningKeyState::Active, at)));
+        self.signing_keys.push_back(Arc::new(signing_key(next, SigningKeyState::Next, at)));
     }
 
     fn rotate_signing_keys(&mut self, next: &NewSigningKey, verify_until: Timestamp, at: Timestamp) {

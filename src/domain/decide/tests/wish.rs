@@ -1,0 +1,310 @@
+//! Wishes in short: commands with everything that a table does not speak of at its plainest.
+
+use std::sync::Arc;
+
+use crate::domain::command::{Bootstrap, Command, CreateKey, CreateWorker, Enroll, IssueToken};
+use crate::domain::enrollment::Limits;
+use crate::domain::event::KeyHolder;
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::key::{Digest, KeyKind};
+use crate::domain::operator::Role;
+use crate::domain::pool::PoolSettings;
+use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
+use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::token::{NewToken, TokenFacts};
+use crate::domain::worker::Labels;
+
+pub(super) fn pool_id(id: &str) -> PoolId {
+    id.parse().unwrap()
+}
+
+pub(super) fn worker_id(id: &str) -> WorkerId {
+    id.parse().unwrap()
+}
+
+/// A verifier that differs for every number: a key's, unless said otherwise, is that of its id.
+pub(super) fn digest(of: u128) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&of.to_le_bytes());
+    Digest(bytes)
+}
+
+pub(super) fn text(text: &str) -> Arc<str> {
+    text.into()
+}
+
+pub(super) fn texts(all: &[&str]) -> Arc<[Arc<str>]> {
+    all.iter().copied().map(text).collect()
+}
+
+pub(super) fn worker_token(new: &NewToken, issued: u64) -> TokenFacts {
+    TokenFacts {
+        token: new.token,
+        session: new.session,
+        worker: new.worker.clone(),
+        key: new.key,
+        issued,
+        expires_at: new.expires_at,
+    }
+}
+
+pub(super) fn signing_key(id: u128) -> NewSigningKey {
+    NewSigningKey {
+        id: SigningKeyId(id),
+        algorithm: SigningAlgorithm::EdDsa,
+        public_jwk: "{}".into(),
+        sealed: Arc::new([0]),
+    }
+}
+
+/// Signing keys 1 and 2, the pool `default`, and an admin.
+pub(super) fn bootstrap(operator: u128, key: u128) -> Command {
+    Command::Bootstrap(Bootstrap {
+        pool: pool_id("default"),
+        active: signing_key(1),
+        next: signing_key(2),
+        operator: OperatorId(operator),
+        name: "bootstrap".into(),
+        key: KeyId(key),
+        verifier: digest(key),
+    })
+}
+
+/// With a key that has the operator's number.
+pub(super) fn create_operator(id: u128, role: Role) -> Command {
+    Command::CreateOperator {
+        operator: OperatorId(id),
+        name: role.as_str().into(),
+        role,
+        key: KeyId(id),
+        verifier: digest(id),
+        expires_at: None,
+    }
+}
+
+pub(super) fn update_operator(id: u128, name: Option<&str>, role: Option<Role>) -> Command {
+    Command::UpdateOperator { operator: OperatorId(id), name: name.map(text), role }
+}
+
+pub(super) fn remove_operator(id: u128) -> Command {
+    Command::RemoveOperator { operator: OperatorId(id) }
+}
+
+pub(super) fn sharing() -> PoolSettings {
+    PoolSettings { sharing: true, ..PoolSettings::default() }
+}
+
+pub(super) fn create_pool(id: &str, settings: PoolSettings) -> Command {
+    Command::CreatePool { pool: pool_id(id), settings }
+}
+
+pub(super) fn update_pool(id: &str, settings: PoolSettings) -> Command {
+    Command::UpdatePool { pool: pool_id(id), settings }
+}
+
+pub(super) fn remove_pool(id: &str) -> Command {
+    Command::RemovePool { pool: pool_id(id) }
+}
+
+/// A nameless worker of the pool `default`, without limits and labels.
+pub(super) fn plain_worker(id: &str) -> CreateWorker {
+    CreateWorker {
+        worker: worker_id(id),
+        pool: pool_id("default"),
+        name: None,
+        labels: Labels::new(),
+        expires_at: None,
+        pending: false,
+        static_secret: None,
+    }
+}
+
+pub(super) fn create_worker(id: &str) -> Command {
+    Command::CreateWorker(plain_worker(id))
+}
+
+pub(super) fn create_worker_in(pool: &str, id: &str) -> Command {
+    Command::CreateWorker(CreateWorker { pool: pool_id(pool), ..plain_worker(id) })
+}
+
+pub(super) fn create_pending_worker(id: &str) -> Command {
+    Command::CreateWorker(CreateWorker { pending: true, ..plain_worker(id) })
+}
+
+pub(super) fn create_named_worker(id: &str, name: &str) -> Command {
+    Command::CreateWorker(CreateWorker { name: Some(text(name)), ..plain_worker(id) })
+}
+
+/// A worker with a static secret, whose verifier is that of `value`.
+pub(super) fn create_worker_with(id: &str, key: u128, value: u128) -> Command {
+    Command::CreateWorker(CreateWorker { static_secret: Some((KeyId(key), digest(value))), ..plain_worker(id) })
+}
+
+pub(super) fn rename(id: &str, name: Option<&str>) -> Command {
+    Command::UpdateWorker { worker: worker_id(id), name: Some(name.map(text)), labels: None, expires_at: None }
+}
+
+pub(super) fn label(id: &str, labels: &[(&str, &str)]) -> Command {
+    let labels = labels.iter().map(|(key, value)| (text(key), text(value))).collect();
+    Command::UpdateWorker { worker: worker_id(id), name: None, labels: Some(labels), expires_at: None }
+}
+
+pub(super) fn expire(id: &str, at: Option<Timestamp>) -> Command {
+    Command::UpdateWorker { worker: worker_id(id), name: None, labels: None, expires_at: Some(at) }
+}
+
+pub(super) fn approve(id: &str) -> Command {
+    Command::ApproveWorker { worker: worker_id(id) }
+}
+
+pub(super) fn reject(id: &str) -> Command {
+    Command::RejectWorker { worker: worker_id(id) }
+}
+
+pub(super) fn isolate(id: &str, until: Option<Timestamp>) -> Command {
+    Command::IsolateWorker { worker: worker_id(id), until }
+}
+
+pub(super) fn release(id: &str) -> Command {
+    Command::ReleaseWorker { worker: worker_id(id) }
+}
+
+pub(super) fn remove_worker(id: &str) -> Command {
+    Command::RemoveWorker { worker: worker_id(id) }
+}
+
+pub(super) fn plain_key(worker: &str, key: u128) -> CreateKey {
+    CreateKey {
+        key: KeyId(key),
+        holder: KeyHolder::Worker(worker_id(worker)),
+        kind: KeyKind::Api,
+        verifier: digest(key),
+        expires_at: None,
+    }
+}
+
+pub(super) fn create_key(worker: &str, key: u128) -> Command {
+    Command::CreateKey(plain_key(worker, key))
+}
+
+pub(super) fn create_key_until(worker: &str, key: u128, until: Timestamp) -> Command {
+    Command::CreateKey(CreateKey { expires_at: Some(until), ..plain_key(worker, key) })
+}
+
+pub(super) fn create_static(worker: &str, key: u128, value: u128) -> Command {
+    Command::CreateKey(CreateKey { kind: KeyKind::Static, verifier: digest(value), ..plain_key(worker, key) })
+}
+
+pub(super) fn create_operator_key(operator: u128, key: u128) -> Command {
+    let holder = KeyHolder::Operator(OperatorId(operator));
+    Command::CreateKey(CreateKey { holder, ..plain_key("nobody", key) })
+}
+
+pub(super) fn share(key: u128, worker: &str) -> Command {
+    Command::ShareKey { key: KeyId(key), worker: worker_id(worker) }
+}
+
+pub(super) fn rotate(key: u128, successor: u128, overlap: u32) -> Command {
+    rotate_until(key, successor, overlap, None)
+}
+
+pub(super) fn rotate_until(key: u128, successor: u128, overlap: u32, expires_at: Option<Timestamp>) -> Command {
+    Command::RotateKey {
+        key: KeyId(key),
+        successor: KeyId(successor),
+        verifier: digest(successor),
+        kind: KeyKind::Api,
+        expires_at,
+        overlap: Seconds(overlap),
+    }
+}
+
+pub(super) fn rotate_static(key: u128, successor: u128, value: u128, overlap: u32) -> Command {
+    Command::RotateKey {
+        key: KeyId(key),
+        successor: KeyId(successor),
+        verifier: digest(value),
+        kind: KeyKind::Static,
+        expires_at: None,
+        overlap: Seconds(overlap),
+    }
+}
+
+/// With what was derived from it.
+pub(super) fn revoke(key: u128) -> Command {
+    Command::RevokeKey { key: KeyId(key), descendants: true }
+}
+
+pub(super) fn revoke_alone(key: u128) -> Command {
+    Command::RevokeKey { key: KeyId(key), descendants: false }
+}
+
+/// An enrollment secret of the pool `default`, with the verifier of its number.
+pub(super) fn create_secret(id: u128, limits: Limits) -> Command {
+    create_secret_in("default", id, id, limits)
+}
+
+pub(super) fn create_secret_in(pool: &str, id: u128, value: u128, limits: Limits) -> Command {
+    let (secret, verifier) = (EnrollmentSecretId(id), digest(value));
+    Command::CreateEnrollmentSecret { secret, pool: pool_id(pool), verifier, limits }
+}
+
+pub(super) fn rotate_secret(id: u128, successor: u128, value: u128, overlap: u32) -> Command {
+    Command::RotateEnrollmentSecret {
+        secret: EnrollmentSecretId(id),
+        successor: EnrollmentSecretId(successor),
+        verifier: digest(value),
+        overlap: Seconds(overlap),
+    }
+}
+
+pub(super) fn disable_secret(id: u128) -> Command {
+    Command::DisableEnrollmentSecret { secret: EnrollmentSecretId(id) }
+}
+
+pub(super) fn ensure_secret(pool: &str, id: u128, value: u128) -> Command {
+    Command::EnsureEnrollmentSecret { secret: EnrollmentSecretId(id), pool: pool_id(pool), verifier: digest(value) }
+}
+
+pub(super) fn enroll(secret: u128, worker: &str, key: u128) -> Command {
+    enroll_named(secret, worker, None, key)
+}
+
+pub(super) fn enroll_named(secret: u128, worker: &str, name: Option<&str>, key: u128) -> Command {
+    Command::Enroll(Enroll {
+        secret: EnrollmentSecretId(secret),
+        worker: worker_id(worker),
+        name: name.map(text),
+        labels: Labels::new(),
+        key: KeyId(key),
+        verifier: digest(key),
+    })
+}
+
+pub(super) fn plain_token(token: u128, worker: &str, key: u128) -> IssueToken {
+    IssueToken {
+        token: TokenId(token),
+        worker: worker_id(worker),
+        key: KeyId(key),
+        renews: None,
+        ttl: None,
+        scopes: None,
+    }
+}
+
+pub(super) fn issue(token: u128, worker: &str, key: u128) -> Command {
+    Command::IssueToken(plain_token(token, worker, key))
+}
+
+pub(super) fn renew(token: u128, facts: &TokenFacts) -> Command {
+    let renews = Some(facts.clone());
+    Command::IssueToken(IssueToken { renews, ..plain_token(token, facts.worker.as_str(), facts.key.0) })
+}
+
+pub(super) fn revoke_token(facts: &TokenFacts) -> Command {
+    Command::RevokeToken(facts.clone())
+}
+
+pub(super) fn rotate_signing_keys(next: u128, overlap: u32) -> Command {
+    Command::RotateSigningKeys { next: signing_key(next), overlap: Seconds(overlap) }
+}

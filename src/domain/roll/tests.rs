@@ -1,0 +1,170 @@
+//! The fold itself: what `decide` would not write leaves the state standing, a snapshot never moves, and lists are in
+//! order. The rules that lead to events are tested beside `decide`.
+
+use std::sync::Arc;
+
+use super::Roll;
+use crate::domain::actor::Author;
+use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::key::{Digest, KeyKind};
+use crate::domain::operator::Role;
+use crate::domain::pool::PoolSettings;
+use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
+use crate::domain::time::Timestamp;
+use crate::domain::worker::Labels;
+
+fn recorded(position: u64, event: Event) -> Recorded {
+    let at = Timestamp(i64::try_from(position).unwrap());
+    Recorded {
+        position,
+        recorded_at: at,
+        occurred_at: at,
+        author: Author::system(),
+        command: CommandId(0),
+        cause: None,
+        incident: None,
+        reason: None,
+        event,
+    }
+}
+
+fn fold(events: impl IntoIterator<Item = Event>) -> Roll {
+    let mut roll = Roll::default();
+    for (position, event) in (0..).zip(events) {
+        roll.apply(&recorded(position, event));
+    }
+    roll
+}
+
+fn pool() -> PoolId {
+    "blue".parse().unwrap()
+}
+
+fn worker(id: &str) -> WorkerId {
+    id.parse().unwrap()
+}
+
+fn pool_created() -> Event {
+    Event::PoolCreated { pool: pool(), settings: PoolSettings::default() }
+}
+
+fn worker_created(id: &str) -> Event {
+    Event::WorkerCreated(WorkerCreated {
+        worker: worker(id),
+        pool: pool(),
+        name: Some("web".into()),
+        labels: Labels::new(),
+        expires_at: None,
+        pending: false,
+        enrolled_by: None,
+    })
+}
+
+fn key_created(id: u128, holder: KeyHolder) -> Event {
+    let (key, verifier) = (KeyId(id), Digest([7; 32]));
+    Event::KeyCreated(KeyCreated { key, holder, kind: KeyKind::Static, verifier, expires_at: None })
+}
+
+fn signing_key(id: u128) -> NewSigningKey {
+    let (public_jwk, sealed) = ("{}".into(), Arc::new([0]));
+    NewSigningKey { id: SigningKeyId(id), algorithm: SigningAlgorithm::EdDsa, public_jwk, sealed }
+}
+
+/// Every event that speaks of something, in a log where that something is not.
+fn events_about_nothing() -> Vec<Event> {
+    let nobody = || worker("nobody");
+    let at = Timestamp(9);
+    vec![
+        Event::PoolUpdated { pool: pool(), settings: PoolSettings::default() },
+        Event::PoolRemoved { pool: pool() },
+        Event::WorkerUpdated { worker: nobody(), name: Some("web".into()), labels: Labels::new(), expires_at: None },
+        Event::WorkerApproved { worker: nobody() },
+        Event::WorkerRejected { worker: nobody() },
+        Event::WorkerIsolated { worker: nobody(), until: None },
+        Event::WorkerReleased { worker: nobody() },
+        Event::WorkerRemoved { worker: nobody() },
+        key_created(1, KeyHolder::Worker(nobody())),
+        Event::KeyShared { key: KeyId(1), worker: nobody() },
+        Event::KeyRotated {
+            key: KeyId(1),
+            successor: KeyId(2),
+            verifier: Digest([0; 32]),
+            expires_at: None,
+            overlap_until: at,
+            derived: false,
+        },
+        Event::KeyRevoked { key: KeyId(1) },
+        Event::EnrollmentSecretRotated {
+            secret: EnrollmentSecretId(1),
+            successor: EnrollmentSecretId(2),
+            verifier: Digest([0; 32]),
+            overlap_until: at,
+        },
+        Event::EnrollmentSecretDisabled { secret: EnrollmentSecretId(1) },
+        Event::TokensIssued { worker: nobody(), count: 1, from: at, to: at },
+        Event::OperatorUpdated { operator: OperatorId(1), name: "ada".into(), role: Role::Admin },
+        Event::OperatorRemoved { operator: OperatorId(1) },
+        Event::AuthFailuresObserved { from: at, to: at, failures: vec![] },
+    ]
+}
+
+/// The past is not ours to refuse: the state stands, and the position moves on.
+#[test]
+fn an_event_about_nothing_changes_nothing() {
+    for event in events_about_nothing() {
+        let mut roll = Roll::default();
+        roll.apply(&recorded(6, event.clone()));
+        let untouched = Roll { next_position: 7, recorded_at: Timestamp(6), ..Roll::default() };
+        assert_eq!(roll, untouched, "{event:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_while_the_roll_moves_on() {
+    let mut roll = fold([pool_created(), worker_created("a"), key_created(1, KeyHolder::Worker(worker("a")))]);
+    let snapshot = roll.clone();
+    for (position, event) in [
+        (3, Event::WorkerIsolated { worker: worker("a"), until: None }),
+        (4, Event::KeyRevoked { key: KeyId(1) }),
+        (5, Event::TokenRevoked { token: TokenId(1), session: TokenId(1), worker: worker("a"), issued: 2 }),
+        (6, worker_created("b")),
+    ] {
+        roll.apply(&recorded(position, event));
+    }
+    assert_eq!(snapshot, fold([pool_created(), worker_created("a"), key_created(1, KeyHolder::Worker(worker("a")))]),);
+    assert_eq!((snapshot.next_position(), roll.next_position()), (3, 7));
+    assert_eq!((snapshot.worker_count(), roll.worker_count()), (1, 2));
+    assert!(!snapshot.is_token_revoked(TokenId(1), 2) && roll.is_token_revoked(TokenId(1), 2));
+}
+
+/// Paging goes by the id, so that a worker which comes or goes between two pages hides no other.
+#[test]
+fn workers_are_listed_in_the_order_of_their_ids_from_any_cursor() {
+    let roll = fold([pool_created(), worker_created("c"), worker_created("a"), worker_created("b")]);
+    let from = |cursor| roll.workers_after(cursor).map(|worker| worker.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(from(None), ["a", "b", "c"]);
+    assert_eq!(from(Some("a")), ["b", "c"]);
+    assert_eq!(from(Some("aa")), ["b", "c"]);
+    assert_eq!(from(Some("c")), Vec::<String>::new());
+}
+
+#[test]
+fn the_active_signing_key_is_found_and_so_is_none() {
+    assert_eq!(Roll::default().active_signing_key(), None);
+    let mut events = vec![Event::SigningKeysInstalled { active: signing_key(1), next: signing_key(2) }];
+    for number in 1..=3 {
+        assert_eq!(fold(events.clone()).active_signing_key().map(|key| key.id), Some(SigningKeyId(number)));
+        let next = signing_key(number + 2);
+        events.push(Event::SigningKeysRotated { next, retired_verifies_until: Timestamp(99) });
+    }
+}
+
+/// Removed and rejected, a worker left once: the pool's count is of those who are there.
+#[test]
+fn who_left_already_is_not_counted_out_again() {
+    let gone = [Event::WorkerRejected { worker: worker("a") }, Event::WorkerRemoved { worker: worker("a") }];
+    let roll = fold([pool_created(), worker_created("a"), worker_created("b")].into_iter().chain(gone));
+    assert_eq!(roll.pool("blue").unwrap().workers, 1);
+    assert_eq!(roll.workers_named("web").count(), 1);
+}
