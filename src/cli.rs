@@ -66,9 +66,10 @@ Exit codes:
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run the service. The client options mean nothing to it.
+    /// Run the service.
     #[command(after_help = "Examples:\n  portcullis serve\n  \
-                            portcullis serve --bind 0.0.0.0:443 --public-url https://portcullis.example.org")]
+                            portcullis serve --bind 0.0.0.0:443 --public-url https://portcullis.example.org\n  \
+                            PORTCULLIS_DATABASE_URL=postgres://portcullis@db.example.org/portcullis portcullis serve")]
     Serve(Box<ServeArgs>),
     #[command(flatten)]
     Ask(Ask),
@@ -78,7 +79,7 @@ enum Command {
     Man(manual::ManArgs),
 }
 
-/// What a service is asked.
+/// What is asked of a running service.
 #[derive(Debug, clap::Subcommand)]
 enum Ask {
     /// Pools: workers under one configuration.
@@ -135,20 +136,23 @@ pub fn command() -> clap::Command {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Serve(args) => serve::run(*args).map_err(Failure::Fault),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
+            Command::Serve(args) => {
+                serve::run(*args).map_err(|error| Failure::Fault(error.context("the service stopped")))
+            }
             Command::Ask(ask) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::fault("cannot start the runtime", error))?;
-                runtime.block_on(ask.run(Session::open(&self.client)?))
+                runtime.block_on(ask.ask(Session::open(&self.client)?))
             }
         }
     }
 }
 
 impl Ask {
-    async fn run(self, session: Session) -> Result<(), Failure> {
+    /// Does what is asked of the service.
+    async fn ask(self, session: Session) -> Result<(), Failure> {
         match self {
             Ask::Pool(verb) => pool::run(verb, &session).await,
             Ask::Worker(verb) => worker::run(verb, &session).await,

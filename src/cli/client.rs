@@ -22,7 +22,6 @@ const WAIT_FIRST: Duration = Duration::from_millis(200);
 const STATUS_UNAVAILABLE: u16 = 503;
 
 /// What is asked. It has no `Debug`: it may hold a secret.
-/// It has no `Debug`, as it may hold a secret.
 #[derive(Clone)]
 pub(crate) struct Call {
     method: Method,
