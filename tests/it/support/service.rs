@@ -29,6 +29,7 @@ pub(crate) struct Service {
 pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    bind: String,
     data_dir: Arc<TempDir>,
 }
 
@@ -57,7 +58,8 @@ impl Launch {
 
     /// With a private cluster.
     pub(crate) fn embedded() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), data_dir: Arc::new(data_dir()) }
+        let bind = "127.0.0.1:0".to_owned();
+        Self { arguments: Vec::new(), environment: Vec::new(), bind, data_dir: Arc::new(data_dir()) }
     }
 
     pub(crate) fn argument(mut self, name: &str, value: &str) -> Self {
@@ -67,6 +69,12 @@ impl Launch {
 
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.arguments.push(name.to_owned());
+        self
+    }
+
+    /// On this port, for clients that outlive the service; otherwise on any that is free.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.bind = format!("127.0.0.1:{port}");
         self
     }
 
@@ -95,7 +103,7 @@ impl Launch {
     /// The command that [`Launch::start`] runs.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", &self.bind]);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
