@@ -1,6 +1,6 @@
 //! A running `portcullis serve`: the real binary, on a database of the test's own, over HTTPS.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -125,11 +125,16 @@ impl Launch {
             }
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let kept = log.clone();
         let announced = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             // Whatever follows is read to the end: a service whose output nobody takes would stop at a full pipe.
-            std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+            std::thread::spawn(move || {
+                for line in stdout.lines().map_while(Result::ok) {
+                    kept.lock().unwrap().push_str(&format!("{line}\n"));
+                }
+            });
             line
         });
         let line = tokio::time::timeout(START_PATIENCE, announced).await.unwrap().unwrap();
@@ -180,7 +185,7 @@ impl Service {
         self.data_dir.path()
     }
 
-    /// What it has logged so far.
+    /// What it has logged so far, and what it said on its standard output after its first line.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
