@@ -5,6 +5,7 @@
 mod requests;
 mod search;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -109,18 +110,7 @@ async fn plant(service: &Service, canary: &str) -> std::process::Child {
     client.batch_execute("create table public.planted (as_text text, as_bytes bytea)").await.unwrap();
     client.execute("insert into public.planted values ($1, $2)", &[&canary, &canary.as_bytes()]).await.unwrap();
     std::fs::write(service.file("planted"), format!("something {canary} something")).unwrap();
-    Command::new("sleep").arg("60").env("unused", "").arg0_of(canary).spawn().unwrap()
-}
-
-/// Sets the name that a process shows, which is as public as its arguments.
-trait Named {
-    fn arg0_of(&mut self, name: &str) -> &mut Self;
-}
-
-impl Named for Command {
-    fn arg0_of(&mut self, name: &str) -> &mut Self {
-        std::os::unix::process::CommandExt::arg0(self, name)
-    }
+    Command::new("sleep").arg0(canary).arg("60").spawn().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

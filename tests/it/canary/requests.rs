@@ -219,7 +219,8 @@ pub(super) async fn send_wrong(hunt: &mut Hunt<'_>) {
     // Past the id, so that the rest of the secret is still one.
     let last = garbled.pop().unwrap();
     garbled.push(if last == '0' { '1' } else { '0' });
-    let text = hunt.secret("a text that is no key");
+    // Longer than any id, which a refusal may name.
+    let text = hunt.secret("a text that is no key") + &hunt.secret("the rest of it");
 
     for credential in [&garbled, &text, &format!("{key}x"), &format!("Bearer {key}")] {
         for path in ["/v1/register", "/v1/renew", "/v1/enroll", "/v1/worker/key/rotate", "/v1/pools"] {
