@@ -1,7 +1,16 @@
 //! The tests that need a running part: Postgres, a service, a client. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod canary;
+mod coverage;
+mod crash;
+mod curl;
+mod embedded;
 mod log;
+mod nginx;
 mod postgres;
+mod python;
+mod readme;
+mod schemathesis;
 mod support;
 mod writer;

@@ -73,8 +73,12 @@ impl Launch {
     }
 
     /// On this port, for clients that outlive the service; otherwise on any that is free.
-    pub(crate) fn port(mut self, port: u16) -> Self {
-        self.bind = format!("127.0.0.1:{port}");
+    pub(crate) fn port(self, port: u16) -> Self {
+        self.bind(&format!("127.0.0.1:{port}"))
+    }
+
+    pub(crate) fn bind(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.bind);
         self
     }
 
