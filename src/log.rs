@@ -7,6 +7,7 @@ use crate::domain::ids::SigningKeyId;
 use crate::log::entry::EntryError;
 
 pub mod append;
+mod canonical;
 pub mod entry;
 pub mod head;
 pub mod outcome;
