@@ -7,6 +7,7 @@
 use std::alloc::System;
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 mod support {
     pub(crate) mod fleet;
+    pub(crate) mod latency;
     pub(crate) mod report;
 }
 
 use support::fleet::Fleet;
-use support::report::{Goal, Rounds, is_measuring, number, percentile, row, row_once, say, to_float};
+use support::latency::percentile;
+use support::report::{Rounds, is_measuring, number, row, say, to_float};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -81,8 +84,8 @@ fn main() -> anyhow::Result<()> {
         number(alone.resident),
         number(with_worker.resident)
     ));
-    row_once("Roll: memory for a key of a worker that is there", alone.allocated, " B", Goal::AtMost(400.0));
-    row_once("Roll: memory for a key and its own worker", with_worker.allocated, " B", Goal::None);
+    row_once("Roll: memory for a key of a worker that is there", alone.allocated, " B", ..=400.0);
+    row_once("Roll: memory for a key and its own worker", with_worker.allocated, " B", ..);
     Ok(())
 }
 
@@ -112,9 +115,9 @@ fn throughput(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Question
         ceiling.push(floor);
         ratio.push(checked / floor);
     }
-    row("validation in the process, one core", &verdicts, " verdicts/s", Goal::AtLeast(1_000_000.0));
-    row("— parse, digest and one std `HashMap`", &ceiling, "/s", Goal::None);
-    row("— ratio", &ratio, "", Goal::None);
+    row("validation in the process, one core", &verdicts, " verdicts/s", 1_000_000.0..);
+    row("— parse, digest and one std `HashMap`", &ceiling, "/s", ..);
+    row("— ratio", &ratio, "", ..);
 }
 
 fn is_accepted(snapshot: &Snapshot, keys: &DerivedKeys, text: &str) -> bool {
@@ -154,9 +157,9 @@ fn latency(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Questions) 
         }
     }
     say(format_args!("reading the clock twice takes {clock} ns, which is taken off"));
-    row("— one verdict, p50", &p50, " µs", Goal::None);
-    row("— one verdict, p99", &p99, " µs", Goal::AtMost(5.0));
-    row("— one verdict, p99.9", &p999, " µs", Goal::None);
+    row("— one verdict, p50", &p50, " µs", ..);
+    row("— one verdict, p99", &p99, " µs", ..=5.0);
+    row("— one verdict, p99.9", &p999, " µs", ..);
 }
 
 fn allocations(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Questions) {
@@ -167,7 +170,7 @@ fn allocations(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Questio
         "— bytes allocated for one verdict",
         to_float(change.bytes_allocated as u64) / to_float(good as u64),
         " B",
-        Goal::AtMost(0.0),
+        ..=0.0,
     );
 }
 
@@ -190,4 +193,11 @@ impl Memory {
         let each = |now: f64, before: f64| (now - before) / to_float(count as u64);
         Self { allocated: each(self.allocated, before.allocated), resident: each(self.resident, before.resident) }
     }
+}
+
+/// A row for what is the same in every round.
+fn row_once(what: &str, value: f64, unit: &str, goal: impl RangeBounds<f64>) {
+    let mut once = Rounds::default();
+    once.push(value);
+    row(what, &once, unit, goal);
 }

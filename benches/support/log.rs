@@ -1,7 +1,6 @@
 //! Events into a database, sealed as the writer seals them, thousands to an append.
 
 use portcullis::domain::event::Recorded;
-use portcullis::domain::ids::LogId;
 use portcullis::log::append::{self, Appended, Batch};
 use portcullis::log::head::{self, Head};
 use tokio_postgres::{Client, Statement};
@@ -14,18 +13,17 @@ const BATCH: usize = 4_096;
 pub(crate) struct Filling {
     client: Client,
     statement: Statement,
-    pub(crate) log: LogId,
     batch: Batch,
 }
 
 impl Filling {
     /// Begins the log, with what the first start writes.
     pub(crate) async fn begin(client: Client, fleet: &mut Fleet, events: usize) -> anyhow::Result<Self> {
-        let log = head::open(&client, &fleet.keys).await?;
+        head::open(&client, &fleet.keys).await?;
         append::make_partitions(&client, events as u64).await?;
         let statement = append::prepare(&client).await?;
         let batch = Batch::after(&Head::read(&client).await?);
-        let mut filling = Self { client, statement, log, batch };
+        let mut filling = Self { client, statement, batch };
         for recorded in fleet.bootstrap()? {
             filling.push(fleet, &recorded).await?;
         }

@@ -4,6 +4,7 @@
 //! median of several rounds, with its spread beside it.
 
 use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
 
 /// Whether to measure, or only to show that everything works: what `cargo test --benches` asks for.
 pub(crate) fn is_measuring() -> bool {
@@ -33,39 +34,20 @@ impl Rounds {
     }
 }
 
-/// Whether a goal was set, and which.
-#[derive(Clone, Copy)]
-pub(crate) enum Goal {
-    AtLeast(f64),
-    AtMost(f64),
-    /// Measured to be known.
-    None,
-}
-
-impl Goal {
-    fn of(self, value: f64, unit: &str) -> (String, &'static str) {
-        match self {
-            Goal::AtLeast(goal) => {
-                (format!("≥ {}{unit}", number(goal)), if value >= goal { "met" } else { "**missed**" })
-            }
-            Goal::AtMost(goal) => {
-                (format!("≤ {}{unit}", number(goal)), if value <= goal { "met" } else { "**missed**" })
-            }
-            Goal::None => (String::new(), ""),
-        }
-    }
-}
-
-/// One row of the table: what, measured, goal, and whether it was met.
-pub(crate) fn row(what: &str, rounds: &Rounds, unit: &str, goal: Goal) {
-    let (goal, met) = goal.of(rounds.median(), unit);
+/// One row of the table: what, measured, goal, and whether it was met. What has no goal, `..`, is measured to be known.
+pub(crate) fn row(what: &str, rounds: &Rounds, unit: &str, goal: impl RangeBounds<f64>) {
+    let wanted = match (goal.start_bound(), goal.end_bound()) {
+        (Bound::Included(least), _) if *least > 0.0 => format!("≥ {}{unit}", number(*least)),
+        (_, Bound::Included(most)) if most.is_finite() => format!("≤ {}{unit}", number(*most)),
+        _ => String::new(),
+    };
+    let met = match wanted.is_empty() {
+        true => "",
+        false if goal.contains(&rounds.median()) => "met",
+        false => "**missed**",
+    };
     let spread = if rounds.0.len() > 1 { format!(" ± {:.0} %", rounds.spread()) } else { String::new() };
-    anstream::println!("| {what} | {}{unit}{spread} | {goal} | {met} |", number(rounds.median()));
-}
-
-/// A row for something that was measured once.
-pub(crate) fn row_once(what: &str, value: f64, unit: &str, goal: Goal) {
-    row(what, &Rounds(vec![value]), unit, goal);
+    anstream::println!("| {what} | {}{unit}{spread} | {wanted} | {met} |", number(rounds.median()));
 }
 
 /// A line for whoever watches.
@@ -87,22 +69,6 @@ pub(crate) fn number(value: f64) -> String {
         text.push(digit);
     }
     if value < 0.0 { format!("-{text}") } else { text }
-}
-
-/// The value below which this part of the samples lies. Sorts them.
-pub(crate) fn percentile(samples: &mut [u64], part: f64) -> f64 {
-    if samples.is_empty() {
-        return f64::NAN;
-    }
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index"
-    )]
-    let at = ((samples.len() - 1) as f64 * part) as usize;
-    let (_, value, _) = samples.select_nth_unstable(at);
-    to_float(*value)
 }
 
 /// A count as a float; past 2^53 nobody counts here.
