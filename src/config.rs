@@ -126,6 +126,8 @@ pub struct DatabaseArgs {
     pub database_statement_timeout: Duration,
 
     /// Accept a database that may lose what it has acknowledged. For throwaway clusters of tests; nowhere else.
+    ///
+    /// Example: `--allow-unsafe-durability`
     #[arg(long, env = "PORTCULLIS_ALLOW_UNSAFE_DURABILITY", hide = true)]
     pub allow_unsafe_durability: bool,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderName;
+use axum::routing::any;
 use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::command::CommandQueue;
+use crate::command::issued::IssuedCounts;
 use crate::node::Node;
 use crate::postgres::Database;
 use crate::telemetry::{Metrics, Telemetry};
@@ -22,15 +24,23 @@ use crate::telemetry::{Metrics, Telemetry};
 pub mod attempts;
 mod body;
 mod caller;
+mod check;
+mod compromised;
+mod credential;
+mod enroll;
 mod layer;
 pub mod listen;
 mod meta;
+mod oauth;
 mod openapi;
+mod own;
 mod page;
 mod pools;
 mod problem;
 mod service;
 pub mod tls;
+mod tokens;
+pub mod validate;
 mod view;
 mod wish;
 
@@ -52,6 +62,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub telemetry: Arc<Telemetry>,
     pub attempts: Arc<Attempts>,
+    /// Tokens of pools that count them.
+    pub issued: Arc<IssuedCounts>,
     pub settings: HttpSettings,
 }
 
@@ -93,6 +105,10 @@ impl App {
         &self.0.attempts
     }
 
+    fn issued(&self) -> &IssuedCounts {
+        &self.0.issued
+    }
+
     fn settings(&self) -> &HttpSettings {
         &self.0.settings
     }
@@ -107,6 +123,26 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::read, pools::update, pools::remove))
+        // Workers
+        .routes(routes!(enroll::enroll))
+        .routes(routes!(tokens::register))
+        .routes(routes!(tokens::renew))
+        .routes(routes!(own::read))
+        .routes(routes!(own::rotate))
+        // Gateways
+        .routes(routes!(validate::validate))
+        .routes(routes!(check::check))
+        .route("/v1/check", any(check::check))
+        .route("/v1/check/{*path}", any(check::check_under_path))
+        // Standards
+        .routes(routes!(oauth::token::token))
+        .routes(routes!(oauth::introspect::introspect))
+        .routes(routes!(oauth::revoke::revoke))
+        .routes(routes!(oauth::metadata::jwks))
+        .routes(routes!(oauth::metadata::authorization_server))
+        .routes(routes!(oauth::metadata::openid_configuration))
+        // Anyone
+        .routes(routes!(compromised::compromised))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::metrics))

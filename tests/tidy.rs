@@ -109,9 +109,9 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("policy", None),
     ("command", None),
     ("projection", None),
-    // A verdict is read off the Snapshot that the node publishes; the node itself judges nobody.
-    ("validate", None),
     ("node", None),
+    // A verdict needs a state and a moment, and no node around them.
+    ("validate", None),
     // Reading and writing records must not depend on what is made of them, or the log could not outlive the service.
     ("log", Some(&["credential", "postgres", "domain", "telemetry", "secret"])),
     // Credentials are checked where there is no database.

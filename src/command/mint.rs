@@ -4,10 +4,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::credential::key::{self, KeyKind};
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::ids::{KeyId, WorkerId};
+use crate::domain::key::Digest;
 use crate::domain::time::Timestamp;
+
+/// A key that nobody has yet: what a command keeps of it, and the text that its holder is shown once.
+pub struct FreshKey {
+    pub id: KeyId,
+    pub text: SecretString,
+    pub verifier: Digest,
+}
 
 /// The wall clock. The log's order never depends on it, only what people read and what expires.
 #[must_use]
@@ -29,4 +41,20 @@ pub fn entropy() -> Zeroizing<[u8; 32]> {
     // Without entropy there is no secret worth making, and nothing that a caller could do about it.
     SysRng.try_fill_bytes(&mut *bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+/// The id of a worker whom nobody chose one for.
+#[must_use]
+pub fn worker_id() -> WorkerId {
+    KeyId::from_uuid(id()).to_string().parse().expect("base62 digits are an id")
+}
+
+/// A new API key of this kind.
+#[must_use]
+pub fn api_key(keys: &DerivedKeys, kind: KeyKind) -> FreshKey {
+    let id = KeyId::from_uuid(self::id());
+    let text = key::mint(kind, id, &entropy());
+    let parsed = key::parse(text.expose_secret()).expect("what was just written parses");
+    let verifier = Digest(*keys.api_key_verifier(&parsed).as_bytes());
+    FreshKey { id, text, verifier }
 }

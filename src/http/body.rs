@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::App;
@@ -19,6 +20,10 @@ pub struct CommandJson<T> {
     pub value: T,
     pub asked: Asked,
 }
+
+/// A JSON body as it came, for the handler to read without copying.
+#[derive(Debug)]
+pub struct JsonBytes(pub Bytes);
 
 /// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
 #[derive(Clone, Debug)]
@@ -53,6 +58,15 @@ impl<T: DeserializeOwned> FromRequest<App> for CommandJson<T> {
         let bytes = read(Request::from_parts(parts.clone(), body), app).await?;
         let asked = Asked::of(&parts, &bytes, app)?;
         Ok(Self { value: parse(&bytes)?, asked })
+    }
+}
+
+impl FromRequest<App> for JsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        read(request, app).await.map(Self)
     }
 }
 
@@ -117,7 +131,7 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> 
     })
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     // serde's text names the field and what was expected. It can quote a value that is in the wrong place, but that went
     // only back to whoever sent it.

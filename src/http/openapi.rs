@@ -16,18 +16,28 @@ use super::problem::ProblemBody;
                        and isolates, and records every change as an event.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    modifiers(&Bearer),
+    modifiers(&Schemes),
     security(("bearer" = [])),
 )]
 pub(super) struct Document;
 
-struct Bearer;
+/// The ways to show a credential.
+struct Schemes;
 
-impl utoipa::Modify for Bearer {
+impl utoipa::Modify for Schemes {
     fn modify(&self, document: &mut Spec) {
-        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let enrollment = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An enrollment secret"));
+        let schemes = [
+            ("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer))),
+            ("basic", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic))),
+            ("api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")))),
+            ("enrollment_secret", SecurityScheme::Http(enrollment.build())),
+        ];
+        let components = document.components.get_or_insert_default();
+        for (name, scheme) in schemes {
+            components.add_security_scheme(name, scheme);
+        }
     }
 }
 

@@ -55,6 +55,12 @@ impl Problem {
         Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
     }
 
+    /// A worker that enrolls is given its id. One that could choose would take another's place.
+    pub fn worker_id_not_allowed(field: &'static str) -> Self {
+        let detail = "a worker that enrolls does not choose its id; leave it out, and keep the id of the answer";
+        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "worker_id_not_allowed", detail) }
+    }
+
     /// Bad input that is no single field's fault.
     pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
@@ -124,6 +130,10 @@ impl Problem {
 
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub fn code(&self) -> &str {
