@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use chrono::Utc;
 use portcullis::command::{CommandQueue, Wish, mint};
+use portcullis::credential::root_key::RootKey;
 use portcullis::domain::actor::Author;
 use portcullis::domain::command::{Command, Context, CreateWorker};
 use portcullis::domain::ids::CommandId;
@@ -68,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let (span, fleet_size) =
         if is_measuring() { (Duration::from_secs(2), FLEET) } else { (Duration::from_millis(50), 10) };
     let cluster = Cluster::start().await?;
-    let mut fleet = Fleet::new()?;
+    let mut fleet = Fleet::new(RootKey::from_bytes([7; 32]).derive());
     let mut filling = Filling::begin(cluster.database.session().await?.client, &mut fleet, fleet_size * 2).await?;
     for number in 0..fleet_size {
         let worker = fleet.worker(number)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
-use portcullis::credential::root_key::DerivedKeys;
+use portcullis::credential::root_key::{DerivedKeys, RootKey};
 use portcullis::domain::ids::LogId;
 use portcullis::log::head;
 use portcullis::node::replay;
@@ -33,7 +33,7 @@ const ROUNDS: usize = 5;
 async fn main() -> anyhow::Result<()> {
     let events = if is_measuring() { 1_000_000 } else { 2_000 };
     let cluster = Cluster::start().await?;
-    let mut fleet = Fleet::new()?;
+    let mut fleet = Fleet::new(RootKey::from_bytes([7; 32]).derive());
     let began = Instant::now();
     let client = fill(&cluster, &mut fleet, events).await?;
     let log = head::open(&client, &fleet.keys).await?;

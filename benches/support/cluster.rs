@@ -55,18 +55,21 @@ impl Cluster {
         command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
         let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         wait_and_prepare(folder.path()).await?;
-        let options = Options {
-            owner_url: Some(SecretString::from(url(folder.path(), OWNER, NAME))),
-            ..Options::new(SecretString::from(url(folder.path(), LOGIN, NAME)))
-        };
+        let url = |role| SecretString::from(url(folder.path(), role, NAME));
+        let options = Options { owner_url: Some(url(OWNER)), ..Options::new(url(LOGIN)) };
         let database = Database::open(options).await?;
         database.migrate().await?;
         Ok(Self { folder, server, database })
     }
 
+    /// How this role reaches the database.
+    pub(crate) fn url(&self, role: &str) -> String {
+        url(self.folder.path(), role, NAME)
+    }
+
     /// A connection that may do anything, for what the service itself may not.
     pub(crate) async fn owner(&self) -> anyhow::Result<Client> {
-        Ok(connect(&url(self.folder.path(), OWNER, NAME)).await?)
+        Ok(connect(&self.url(OWNER)).await?)
     }
 }
 

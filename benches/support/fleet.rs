@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis::command::mint;
 use portcullis::credential::key::{self, KeyKind};
-use portcullis::credential::root_key::{DerivedKeys, RootKey};
+use portcullis::credential::root_key::DerivedKeys;
 use portcullis::credential::signing_key::{self, Algorithm, Signer};
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::command::{Bootstrap, Command, Context};
@@ -31,11 +31,10 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let keys = RootKey::from_bytes([7; 32]).derive();
+    pub(crate) fn new(keys: Arc<DerivedKeys>) -> Self {
         let (operator, operator_key) = (OperatorId::from_uuid(mint::id()), KeyId::from_uuid(mint::id()));
         let operator_token = key::mint(KeyKind::Operator, operator_key, &mint::entropy());
-        Ok(Self { keys, operator, operator_key, operator_token, next_position: 0, recorded_at: mint::now() })
+        Self { keys, operator, operator_key, operator_token, next_position: 0, recorded_at: mint::now() }
     }
 
     /// What the first start writes.
