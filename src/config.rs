@@ -17,7 +17,7 @@ use crate::telemetry::LogFormat;
 pub struct ServeArgs {
     /// Where the service keeps its files: the root key, certificates, and the private Postgres cluster.
     ///
-    /// Default: the data directory of the platform, such as `~/.local/share/portcullis`.
+    /// Default: the data directory of the platform: `~/.local/share/portcullis`, for root `/var/lib/portcullis`.
     /// Example: `--data-dir /var/lib/portcullis`
     #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -124,6 +124,12 @@ pub struct DatabaseArgs {
     #[arg(long, env = "PORTCULLIS_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION", default_value = "30s",
           value_parser = duration)]
     pub database_statement_timeout: Duration,
+
+    /// Accept a database that may lose what it has acknowledged. For throwaway clusters of tests; nowhere else.
+    ///
+    /// Example: `--allow-unsafe-durability`
+    #[arg(long, env = "PORTCULLIS_ALLOW_UNSAFE_DURABILITY", hide = true)]
+    pub allow_unsafe_durability: bool,
 }
 
 /// How clients are sure whom they speak to. With nothing said: HTTPS with a certificate authority of our own.

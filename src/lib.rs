@@ -2,6 +2,8 @@
 //!
 //! Data flows down this list; a module uses what stands below it, never what stands above.
 
+pub mod cli;
+
 pub mod http;
 
 pub mod command;

@@ -7,6 +7,7 @@ use crate::domain::ids::SigningKeyId;
 use crate::log::entry::EntryError;
 
 pub mod append;
+mod canonical;
 pub mod entry;
 pub mod head;
 pub mod outcome;
@@ -24,6 +25,8 @@ pub const CHANNEL: &str = "portcullis_log";
 pub enum LogFault {
     #[error("the database failed: {0}")]
     Database(#[from] tokio_postgres::Error),
+    #[error("the database stopped answering in the middle of the log")]
+    Silent,
     #[error(
         "this root key is not the one that the log was begun with; nothing was changed. \
          Give the right one: `--root-key-file`, or `root.key` in the data directory"

@@ -12,20 +12,13 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::roll::Roll;
 use crate::log::LogFault;
+use crate::validate::Snapshot;
+use crate::validate::ring::SigningRing;
 
 pub mod replay;
-pub mod signing;
-
-use signing::SigningRing;
 
 /// Without a confirmation of the head for longer than this, a node refuses (promise 5).
 pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(5);
-
-/// Everything that an answer needs, as of one position.
-pub struct Snapshot {
-    pub roll: Roll,
-    pub ring: Arc<SigningRing>,
-}
 
 /// The published state of this node.
 pub struct Node {

@@ -154,6 +154,23 @@ impl Database {
         migrations::run(client, login.filter(|_| login != owner)).await
     }
 
+    /// Which root key the log that lies here was begun with, as its public check value; `None` where there is no log yet.
+    ///
+    /// Asked before anything is migrated or written, and so as the owner: the service's role may not be there yet.
+    pub async fn root_key_check(&self) -> Result<Option<Vec<u8>>, DatabaseError> {
+        let (client, connection) =
+            self.owner.config.connect(self.owner.tls.clone()).await.map_err(DatabaseError::Connect)?;
+        let (unheard, _) = mpsc::channel(1);
+        tokio::spawn(drive(connection, unheard));
+        let there =
+            client.query_one(include_str!("postgres/has_genesis.sql"), &[]).await.map_err(DatabaseError::Query)?;
+        if !there.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        let row = client.query_opt(include_str!("postgres/root_key_check.sql"), &[]).await;
+        Ok(row.map_err(DatabaseError::Query)?.map(|row| row.get(0)))
+    }
+
     /// A pooled connection in the service's role. The schema must be there: before [`Database::migrate`] this fails.
     pub async fn client(&self) -> Result<deadpool_postgres::Object, PoolError> {
         self.pool.get().await.map_err(PoolError)

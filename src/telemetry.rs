@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use prometheus::{Registry, TextEncoder};
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -86,6 +87,11 @@ pub fn init(options: &TelemetryOptions) -> Result<Telemetry, TelemetryError> {
 }
 
 impl Telemetry {
+    /// Metrics that are counted and go nowhere by themselves: for a node inside of another program.
+    pub fn without_exporters() -> Result<Self, TelemetryError> {
+        Self::new(None)
+    }
+
     pub(crate) fn new(otlp_endpoint: Option<&str>) -> Result<Self, TelemetryError> {
         let resource = Resource::builder()
             .with_service_name(SERVICE)
@@ -148,6 +154,10 @@ impl Telemetry {
 }
 
 impl TraceJoin {
+    pub fn enabled(self) -> bool {
+        self.enabled
+    }
+
     /// Makes `span` a part of the trace that the caller named in `traceparent`, if it named one.
     pub fn join(self, span: &Span, headers: &HeaderMap) {
         if !self.enabled || !headers.contains_key("traceparent") {
@@ -185,7 +195,10 @@ where
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
-    let spans = tracer.map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer));
+    // Our own spans only: with `--log debug` the exporter's HTTP client makes some too, and to export those would make
+    // more of them, for ever.
+    let ours = filter_fn(|metadata| metadata.target().starts_with(SERVICE));
+    let spans = tracer.map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours));
     let filter = EnvFilter::try_new(&options.log_filter)?;
     Ok(tracing_subscriber::registry().with(lines).with(spans).with(filter))
 }

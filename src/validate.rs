@@ -18,7 +18,16 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenFacts;
 use crate::domain::worker::Worker;
-use crate::node::Snapshot;
+
+pub mod ring;
+
+use ring::SigningRing;
+
+/// Everything that a verdict needs, as of one position.
+pub struct Snapshot {
+    pub roll: Roll,
+    pub ring: Arc<SigningRing>,
+}
 
 /// What somebody shows.
 #[derive(Clone, Copy)]
@@ -62,7 +71,7 @@ pub struct Denied<'s> {
     pub worker: Option<&'s Arc<Worker>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialId {
     Key(KeyId),
     Token(TokenId),
@@ -122,7 +131,8 @@ fn check_static_secret<'s>(
     let same = roll.static_secrets(&digest).iter().filter_map(|id| roll.key(*id));
     let own = same.filter(|key| index.is_some_and(|index| key.workers().contains(&index)));
     // The map was asked by the digest; the comparison that decides is in constant time all the same.
-    let key = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0))).last();
+    let mut genuine = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0)));
+    let key = genuine.next_back();
     let key = key.ok_or_else(|| denied(Denial::SecretWrong, None))?;
     admit_worker(roll, key, Some(named), now)
 }

@@ -110,6 +110,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("command", None),
     ("projection", None),
     ("node", None),
+    // A verdict needs a state and a moment, and no node around them.
     ("validate", None),
     // Reading and writing records must not depend on what is made of them, or the log could not outlive the service.
     ("log", Some(&["credential", "postgres", "domain", "telemetry", "secret"])),

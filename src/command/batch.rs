@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{CommandError, Done, KeptAnswer, Outcome, Reply, Submission};
+use super::{CommandError, DENIED_BEFORE, Done, KeptAnswer, Outcome, Reply, Submission};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::decide;
 use crate::domain::event::{Event, Recorded};
@@ -161,7 +161,8 @@ fn repeat(submission: &Submission, kept: &KeptOutcome) -> Reply {
 }
 
 fn refused(refusal: &Refusal) -> KeptAnswer {
-    KeptAnswer::Refused { code: refusal.code().to_owned(), detail: refusal.to_string() }
+    let code = if matches!(refusal, Refusal::Denied(_)) { DENIED_BEFORE } else { refusal.code() };
+    KeptAnswer::Refused { code: code.to_owned(), detail: refusal.to_string() }
 }
 
 fn unwritable(fault: &LogFault) -> CommandError {

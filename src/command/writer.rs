@@ -39,7 +39,7 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const RACES_LOST_MAX: u32 = 2;
 /// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
 const PARTITION_LEAD: u64 = 1 << 19;
-const FORGET_INTERVAL: Duration = Duration::from_secs(600);
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
 pub struct Start {
@@ -104,11 +104,14 @@ enum Setback {
     Refused(String),
     /// The log cannot be believed.
     Fault(LogFault),
+    /// It was found earlier that the log cannot be believed.
+    Stopped(String),
 }
 
 /// Opens the log, folds it, and starts the writer. Returns once the node is caught up.
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
+    unhurried(&session.client).await?;
     let log = head::open(&session.client, &keys).await?;
     let began = Instant::now();
     let Folded { roll, head } = replay::fold(&session.client, &keys, log).await?;
@@ -126,8 +129,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         head,
         partitioned: 0,
     };
-    writer.connect().await.map_err(|setback| setback.into_start_error())?;
-    writer.follow().await.map_err(|setback| setback.into_start_error())?;
+    writer.connect().await.map_err(Setback::into_start_error)?;
+    writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(writer.run(stopped));
     Ok(Running { node, queue, task, stop })
@@ -154,7 +157,7 @@ impl Setback {
     fn into_start_error(self) -> StartError {
         match self {
             Setback::Fault(fault) => StartError::Log(fault),
-            Setback::Lost(why) | Setback::Refused(why) => StartError::Unreachable(why),
+            Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why) => StartError::Unreachable(why),
             Setback::Again => StartError::Unreachable("another node kept moving the head".to_owned()),
         }
     }
@@ -163,7 +166,7 @@ impl Setback {
 impl From<LogFault> for Setback {
     fn from(fault: LogFault) -> Self {
         match fault {
-            LogFault::Database(error) => Setback::Lost(error.to_string()),
+            LogFault::Database(_) | LogFault::Silent => Setback::Lost(chain(&fault)),
             other => Setback::Fault(other),
         }
     }
@@ -222,17 +225,14 @@ impl Writer {
             match self.try_write(submissions, &mut effort).await {
                 Ok(replies) => return replies,
                 Err(Setback::Again) => effort.races_lost += 1,
-                Err(Setback::Refused(why)) => return fault(why),
+                Err(Setback::Stopped(why)) => return fault(why),
                 Err(Setback::Fault(cause)) => {
                     self.node.stop(&cause);
                     return fault(cause.to_string());
                 }
-                Err(Setback::Lost(why)) => {
-                    tracing::warn!(
-                        why,
-                        fate_unknown = effort.fate_unknown,
-                        "the writer lost its connection to the log"
-                    );
+                Err(Setback::Refused(why)) if !effort.fate_unknown => return fault(why),
+                Err(Setback::Refused(why) | Setback::Lost(why)) => {
+                    tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
                     self.link = None;
                     if Instant::now() > give_up && !effort.fate_unknown {
                         return fault(why);
@@ -246,40 +246,41 @@ impl Writer {
 
     async fn try_write(&mut self, submissions: &[Submission], effort: &mut Effort) -> Result<Vec<Reply>, Setback> {
         if let Err(NotCurrent::Stopped(why)) = self.node.check_current() {
-            return Err(Setback::Refused(format!("this node has stopped following the log: {why}")));
+            return Err(Setback::Stopped(format!("this node has stopped following the log: {why}")));
         }
         if self.link.is_none() {
             self.connect().await?;
             self.follow().await?;
         }
         let asked = Instant::now();
-        let locked = effort.races_lost >= RACES_LOST_MAX;
-        let decided = if locked {
+        let (decided, appended) = if effort.races_lost >= RACES_LOST_MAX {
             self.execute("begin").await?;
-            let decided = self.decide_and_append(submissions, effort, true).await;
-            // The lock goes with the transaction. Until the commit has answered, nothing is durable.
-            let end = if decided.is_ok() { "commit" } else { "rollback" };
-            if decided.is_ok() {
+            let attempt = self.decide_and_append(submissions, effort, true).await;
+            if attempt.is_ok() {
+                // The lock goes with the transaction. Until the commit has answered, nothing is durable.
                 (effort.fate_unknown, effort.ever_unknown) = (true, true);
+                self.execute("commit").await?;
+                effort.fate_unknown = false;
+            } else {
+                self.execute("rollback").await?;
             }
-            self.execute(end).await?;
-            effort.fate_unknown = false;
-            decided?
+            attempt?
         } else {
             self.decide_and_append(submissions, effort, false).await?
         };
-        if !decided.batch.is_empty() {
+        if appended {
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
         }
         Ok(decided.replies)
     }
 
+    /// Whether anything was appended goes with what was decided.
     async fn decide_and_append(
         &mut self,
         submissions: &[Submission],
         effort: &mut Effort,
         locked: bool,
-    ) -> Result<Decided, Setback> {
+    ) -> Result<(Decided, bool), Setback> {
         if locked {
             let asked = Instant::now();
             let head = Head::lock(self.client()?).await?;
@@ -290,12 +291,15 @@ impl Writer {
         let ids: Vec<CommandId> = repeatable.map(|wish| wish.id).collect();
         let kept = outcome::find(self.client()?, &ids).await?;
         let decided = decide_all(submissions, &self.roll, &self.head, &kept, &self.keys, mint::now());
-        if decided.batch.is_empty() {
+        // An append of ours that may still be on its way is stopped by moving the head, even with an empty batch: it
+        // expects the version that the head has now.
+        if decided.batch.is_empty() && !effort.fate_unknown {
             // Nothing will be compared and swapped, so see that this was decided on the newest state.
-            return if self.follow().await? { Err(Setback::Again) } else { Ok(decided) };
+            return if self.follow().await? { Err(Setback::Again) } else { Ok((decided, false)) };
         }
         self.make_partitions(decided.batch.head().next_position).await?;
         let began = Instant::now();
+        let unknown_before = effort.fate_unknown;
         (effort.fate_unknown, effort.ever_unknown) = (true, true);
         let link = self.link.as_ref().ok_or_else(no_link)?;
         let append = decided.batch.append(&link.session.client, &link.append);
@@ -303,12 +307,18 @@ impl Writer {
             Ok(appended) => appended,
             Err(_) => Err(AppendError::Unknown("the database did not answer in time".to_owned())),
         };
-        // Every answer but one settles the fate, of this append and of any before it: they expected the same head.
-        effort.fate_unknown = matches!(appended, Err(AppendError::Unknown(_)));
+        // Every answer but one settles this append. What was unknown before it is settled by success alone: where the head
+        // has moved, it may have been our own earlier append that moved it.
+        effort.fate_unknown = match appended {
+            Ok(Appended::Done) => false,
+            Err(AppendError::Unknown(_)) => true,
+            Ok(Appended::HeadMoved)
+            | Err(AppendError::Repeated | AppendError::NoPartition | AppendError::Refused(_)) => unknown_before,
+        };
         match appended {
             Ok(Appended::Done) => {
                 self.metrics.appended(began.elapsed(), decided.batch.event_count() as u64);
-                Ok(decided)
+                Ok((decided, true))
             }
             Ok(Appended::HeadMoved) => self.follow_unless(locked).await,
             Err(AppendError::Repeated) => self.follow_unless(locked).await,
@@ -322,7 +332,7 @@ impl Writer {
     }
 
     /// After a lost race: reads on, to decide again. Inside a transaction that failed there is nothing to read.
-    async fn follow_unless(&mut self, locked: bool) -> Result<Decided, Setback> {
+    async fn follow_unless(&mut self, locked: bool) -> Result<(Decided, bool), Setback> {
         if !locked {
             self.follow().await?;
         }
@@ -354,7 +364,7 @@ impl Writer {
         match followed {
             Ok(_) | Err(Setback::Again) => {}
             Err(Setback::Fault(fault)) => self.node.stop(&fault),
-            Err(Setback::Lost(why) | Setback::Refused(why)) => {
+            Err(Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why)) => {
                 tracing::warn!(why, "cannot follow the log");
                 self.link = None;
             }
@@ -397,6 +407,7 @@ impl Writer {
     async fn connect(&mut self) -> Result<(), Setback> {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
         let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
+        unhurried(&session.client).await?;
         // Listening first: what is appended between this and the first look is heard.
         session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
         let append = append::prepare(&session.client).await.map_err(lost)?;
@@ -437,6 +448,11 @@ impl Writer {
     }
 }
 
+/// Reading a long log is one statement that takes as long as it takes; this module keeps its own patience.
+async fn unhurried(client: &Client) -> Result<(), LogFault> {
+    Ok(client.batch_execute("set statement_timeout = 0").await?)
+}
+
 async fn hear(link: &mut Option<Link>) -> Heard {
     match link {
         None => std::future::pending().await,
@@ -468,7 +484,7 @@ fn index_of(names: &[&str], name: &str) -> usize {
 /// What metrics may say of a command's end.
 pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
 
-/// An error with its causes in one line.
+/// An error with its causes in one line: the driver's own text stops at "db error".
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -48,6 +48,7 @@ pub enum DatabaseSource {
         pool_size: usize,
         connect_timeout: Duration,
         statement_timeout: Duration,
+        allow_unsafe_durability: bool,
     },
 }
 
@@ -86,9 +87,18 @@ impl Surroundings<'static> {
         Self {
             variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
             host_name: rustix::system::uname().nodename().to_str().ok().map(str::to_owned),
-            data_dir: etcetera::choose_base_strategy().ok().map(|base| base.data_dir().join("portcullis")),
+            data_dir: platform_data_dir(),
         }
     }
+}
+
+/// Where the platform keeps a program's data: for root, as for any service, below `/var/lib` (FHS 3.0, section 5.8). Root's
+/// home is closed to the user under whom Postgres has to run.
+pub fn platform_data_dir() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/portcullis"));
+    }
+    etcetera::choose_base_strategy().ok().map(|base| base.data_dir().join("portcullis"))
 }
 
 /// Why the options do not make settings. The text is for whoever typed them.
@@ -240,7 +250,15 @@ fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<Dat
     let statement_timeout = args.database_statement_timeout;
     let ca_file = args.database_ca.clone();
     match url {
-        Some(url) => Ok(DatabaseSource::Own { url, owner_url, ca_file, pool_size, connect_timeout, statement_timeout }),
+        Some(url) => Ok(DatabaseSource::Own {
+            url,
+            owner_url,
+            ca_file,
+            pool_size,
+            connect_timeout,
+            statement_timeout,
+            allow_unsafe_durability: args.allow_unsafe_durability,
+        }),
         None if owner_url.is_some() => Err(SettingsError::NeedsDatabaseUrl { given: "--owner-database-url" }),
         None if ca_file.is_some() => Err(SettingsError::NeedsDatabaseUrl { given: "--database-ca" }),
         None => Ok(DatabaseSource::Embedded { pool_size, connect_timeout, statement_timeout }),

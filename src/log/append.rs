@@ -103,6 +103,7 @@ impl Batch {
     }
 
     /// An empty batch that follows this one, to be [joined](Batch::join) to it or dropped.
+    #[must_use]
     pub fn fork(&self) -> Self {
         Self { head: self.head.clone(), ..Self::after(&self.head) }
     }

@@ -4,12 +4,10 @@
 //! [`encode`] would write to the byte. So whoever holds an event can check its seals, and nobody can hide a second
 //! meaning in a field that our reader skips and another's does not.
 
-use std::io;
-
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::canonical::{self, Raw, ReadError};
 use super::schema;
 use super::text::{Text, optional, read_count, written_count};
 use crate::domain::actor::{Actor, Author, CredentialUsed};
@@ -59,7 +57,7 @@ pub struct Columns<'a> {
 /// Everything around the data. Fields stand in the order of their names: serde writes them so, and RFC 8785 wants it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Envelope<'a> {
+struct Envelope<'a, Data> {
     #[serde(borrow)]
     actor: ActorText<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,8 +66,7 @@ struct Envelope<'a> {
     command_id: Text<'a>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     credential: Option<CredentialText<'a>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    data: Data,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     incident: Option<Text<'a>>,
     #[serde(borrow)]
@@ -134,7 +131,7 @@ pub fn encode(recorded: &Recorded) -> Result<Vec<u8>, EntryError> {
         cause: recorded.cause.map(|cause| written_count(cause, "cause")).transpose()?,
         command_id: Text::of(&recorded.command),
         credential: recorded.author.credential.map(CredentialText::new).transpose()?,
-        data: &data,
+        data,
         incident: recorded.incident.as_deref().map(Text::borrowed),
         kind: Text::borrowed(kind),
         occurred_at: Text::time(recorded.occurred_at, "occurred_at")?,
@@ -157,8 +154,7 @@ pub fn decode(entry: &[u8]) -> Result<Recorded, EntryError> {
         return Err(malformed("longer than an entry can be"));
     }
     let text = str::from_utf8(entry).map_err(|_| malformed("not UTF-8"))?;
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| malformed("not an entry's JSON"))?;
-    check_canonical(&envelope, text)?;
+    let envelope: Envelope<'_, Raw<'_>> = canonical::read(text).map_err(|error| error.of("not an entry's fields"))?;
     Ok(Recorded {
         position: read_count(envelope.position, "position")?,
         recorded_at: envelope.recorded_at.parse_time("recorded_at")?,
@@ -233,6 +229,15 @@ fn pool(event: &Event) -> Option<&PoolId> {
     }
 }
 
+impl ReadError {
+    pub(super) fn of(self, field: &'static str) -> EntryError {
+        match self {
+            ReadError::NotCanonical => EntryError::NotCanonical,
+            ReadError::Shape => EntryError::Malformed { field },
+        }
+    }
+}
+
 impl ActorText<'_> {
     fn new(actor: &Actor) -> Self {
         let (kind, id) = match actor {
@@ -283,32 +288,6 @@ impl CredentialText<'_> {
             }),
             _ => Err(EntryError::Malformed { field }),
         }
-    }
-}
-
-/// Checks that `value`, which was read from `text`, would be written as `text` again.
-///
-/// It writes into a comparison instead of a buffer, so the check allocates nothing, and stops at the first difference.
-/// The values' own spellings are [`Text`]'s matter; this is about spaces, order, escapes and null.
-pub(super) fn check_canonical(value: &impl Serialize, text: &str) -> Result<(), EntryError> {
-    let mut comparison = Comparison { rest: text.as_bytes() };
-    serde_json::to_writer(&mut comparison, value).map_err(|_| EntryError::NotCanonical)?;
-    if comparison.rest.is_empty() { Ok(()) } else { Err(EntryError::NotCanonical) }
-}
-
-/// Takes only the bytes that it expects.
-struct Comparison<'a> {
-    rest: &'a [u8],
-}
-
-impl io::Write for Comparison<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.rest = self.rest.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading the log in order, and believing none of it before its seals are checked.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio_postgres::Client;
@@ -12,6 +13,9 @@ use super::seal::Sealed;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
+
+/// How long the database may take for the next row.
+const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// An event as it lies there, not yet believed.
 pub struct RawEvent {
@@ -32,7 +36,10 @@ where
     let rows = client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]).await?;
     let mut rows = pin!(rows);
     let mut pending = Vec::with_capacity(chunk);
-    while let Some(row) = rows.try_next().await? {
+    loop {
+        // A link that was cut silently would be waited for for ever.
+        let next = tokio::time::timeout(ROW_PATIENCE, rows.try_next());
+        let Some(row) = next.await.map_err(|_| LogFault::Silent)?? else { break };
         let raw = RawEvent { position: row.get(0), entry: row.get(1), mac: row.get(2), leaf_hash: row.get(3) };
         pending.push(raw);
         if pending.len() == chunk && !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk))).await {

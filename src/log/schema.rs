@@ -16,7 +16,8 @@ mod worker;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::entry::{EntryError, SubjectText, check_canonical};
+use super::canonical::{self, Raw};
+use super::entry::{EntryError, SubjectText};
 use crate::domain::event::Event;
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
@@ -53,7 +54,7 @@ pub const KINDS: &[(&str, u32)] = &[
 ];
 
 /// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
-trait Frozen<'a>: Serialize + Deserialize<'a> {
+trait Frozen<'a>: Deserialize<'a> {
     /// The kind and the id of the event's subject, which the entry repeats outside of the data.
     fn subject(&self) -> (&'static str, &str);
 }
@@ -138,7 +139,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
 }
 
 /// Reads the data of an entry whose envelope was read already.
-pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: &RawValue) -> Result<Event, EntryError> {
+pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw<'_>) -> Result<Event, EntryError> {
     let written = Written { subject, data };
     match (kind, schema) {
         ("pool.created", 1) => written.read::<pool::SettledV1<'_>>()?.created(),
@@ -174,14 +175,12 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: &Ra
 /// The data of an entry, and the subject that it has to name.
 struct Written<'e, 'a> {
     subject: &'e SubjectText<'a>,
-    data: &'a RawValue,
+    data: Raw<'a>,
 }
 
 impl<'a> Written<'_, 'a> {
     fn read<D: Frozen<'a>>(&self) -> Result<D, EntryError> {
-        let text = self.data.get();
-        let data: D = serde_json::from_str(text).map_err(|_| EntryError::Malformed { field: "data" })?;
-        check_canonical(&data, text)?;
+        let data: D = canonical::read(self.data.0).map_err(|error| error.of("data"))?;
         if data.subject() == (self.subject.kind.as_str(), self.subject.id.as_str()) {
             Ok(data)
         } else {

@@ -1,3 +1,5 @@
 //! What the tests stand on.
 
 pub(crate) mod cluster;
+pub(crate) mod node;
+pub(crate) mod service;

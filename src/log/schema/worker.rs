@@ -83,7 +83,7 @@ impl<'a> CreatedV1<'a> {
             worker: self.worker.parse("worker")?,
             pool: self.pool.parse("pool")?,
             name: self.name.as_ref().map(Text::to_shared),
-            labels: self.labels.read()?,
+            labels: self.labels.read(),
             expires_at: optional(self.expires_at.as_ref(), |at| at.parse_time("expires_at"))?,
             pending: self.pending,
             enrolled_by: optional(self.enrolled_by.as_ref(), |secret| secret.parse("enrolled_by"))?,
@@ -110,7 +110,7 @@ impl<'a> UpdatedV1<'a> {
         Ok(Event::WorkerUpdated {
             worker: self.worker.parse("worker")?,
             name: self.name.as_ref().map(Text::to_shared),
-            labels: self.labels.read()?,
+            labels: self.labels.read(),
             expires_at: optional(self.expires_at.as_ref(), |at| at.parse_time("expires_at"))?,
         })
     }

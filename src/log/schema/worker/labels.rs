@@ -2,7 +2,6 @@
 //!
 //! 2026-11-22: first.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,33 +9,23 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::worker::Labels;
-use crate::log::entry::EntryError;
+use crate::log::canonical::order;
 use crate::log::text::Text;
 
-/// Kept as pairs, as they were read: a map would hide that a name came twice.
+/// Pairs, in the order that they are written in. The reader has seen to it that no name comes twice.
 pub(super) struct LabelsV1<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl<'a> LabelsV1<'a> {
     pub(super) fn new(labels: &'a Labels) -> Self {
         let pair = |(name, value): (&'a Arc<str>, &'a Arc<str>)| (Text::borrowed(name), Text::borrowed(value));
         let mut pairs: Vec<_> = labels.iter().map(pair).collect();
-        pairs.sort_by(|(a, _), (b, _)| order(a, b));
+        pairs.sort_by(|(a, _), (b, _)| order(a.as_str(), b.as_str()));
         Self(pairs)
     }
 
-    pub(super) fn read(&self) -> Result<Labels, EntryError> {
-        if self.0.is_sorted_by(|(a, _), (b, _)| order(a, b) == Ordering::Less) {
-            Ok(self.0.iter().map(|(name, value)| (name.to_shared(), value.to_shared())).collect())
-        } else {
-            Err(EntryError::NotCanonical)
-        }
+    pub(super) fn read(&self) -> Labels {
+        self.0.iter().map(|(name, value)| (name.to_shared(), value.to_shared())).collect()
     }
-}
-
-/// RFC 8785 compares names as UTF-16. That differs from the order of the bytes once both U+E000 to U+FFFF and
-/// characters past them occur.
-fn order(a: &Text<'_>, b: &Text<'_>) -> Ordering {
-    a.as_str().encode_utf16().cmp(b.as_str().encode_utf16())
 }
 
 impl Serialize for LabelsV1<'_> {

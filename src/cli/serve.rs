@@ -1,0 +1,245 @@
+//! `portcullis serve`: puts the parts together, in the order in which each needs the one before, and takes them apart.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::command::writer::{self, Running};
+use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
+use crate::credential::root_key::{DerivedKeys, RootKey};
+use crate::domain::admit::Denial;
+use crate::domain::command::Command;
+use crate::http::attempts::Attempts;
+use crate::http::listen::{ListenOptions, Listener};
+use crate::http::tls::Tls;
+use crate::http::{App, HttpSettings, Parts, route_paths, router};
+use crate::log::head::check_root_key;
+use crate::node::MAX_STALE_DEFAULT;
+use crate::postgres::embedded::{self, Cluster};
+use crate::postgres::{Database, Options};
+use crate::telemetry::metrics::{RollSize, Vocabulary};
+use crate::telemetry::{self, Metrics, Telemetry};
+
+mod first_start;
+
+/// Runs the service until it is told to stop.
+pub fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let settings = Settings::new(args, &Surroundings::of_process())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let telemetry = Arc::new(telemetry::init(&settings.telemetry)?);
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+    let (options, cluster) = database_options(&settings).await?;
+    let result = serve_on(&settings, options, telemetry.clone()).await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    if let Some(telemetry) = Arc::into_inner(telemetry) {
+        telemetry.shutdown().await;
+    }
+    result
+}
+
+async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetry>) -> anyhow::Result<()> {
+    let database = Database::open(options).await?;
+    let keys = root_key(settings, &database).await?;
+    database.migrate().await?;
+    let metrics = Arc::new(make_metrics(&telemetry)?);
+    let start = writer::Start {
+        database: database.clone(),
+        metrics: metrics.clone(),
+        max_stale: MAX_STALE_DEFAULT,
+        queue_length: settings.queue_length,
+    };
+    let running = writer::start(start, keys.clone()).await?;
+    let node = running.node.clone();
+    metrics.watch_roll(move || {
+        let snapshot = node.snapshot();
+        RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
+    });
+    let token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    if let Some(secret) = &settings.auto_enrollment_key {
+        first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
+    }
+    let attempts = Arc::new(Attempts::new(metrics.clone()));
+    let app = App::new(Parts {
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        database,
+        metrics: metrics.clone(),
+        telemetry,
+        attempts: attempts.clone(),
+        settings: HttpSettings {
+            public_url: settings.public_url.clone(),
+            trusted_proxies: settings.limits.trusted_proxies.clone(),
+            request_timeout: settings.limits.request_timeout,
+            body_bytes_max: settings.limits.body_bytes_max,
+        },
+    });
+    let counting = tokio::spawn({
+        let (attempts, queue) = (attempts.clone(), running.queue.clone());
+        async move { attempts.run(&queue).await }
+    });
+    let listened = listen(settings, app, &metrics, token_file.as_deref()).await;
+    counting.abort();
+    attempts.flush(&running.queue).await;
+    stop(running).await;
+    listened
+}
+
+/// Answers requests until a signal comes, and then those that are running.
+async fn listen(settings: &Settings, app: App, metrics: &Metrics, token_file: Option<&Path>) -> anyhow::Result<()> {
+    let tls = tls(settings)?;
+    let watching = tls.clone().map(|tls| {
+        tokio::spawn(async move {
+            if let Err(error) = tls.watch().await {
+                tracing::error!(%error, "the certificate files are no longer watched");
+            }
+        })
+    });
+    let limits = &settings.limits;
+    let options = ListenOptions::new(limits.connections_max, limits.shutdown_grace);
+    let listener = Listener::bind(settings.bind, options).await.with_context(|| {
+        format!("cannot listen on {}; is another service there? choose another --bind", settings.bind)
+    })?;
+    announce(settings, &listener, tls.as_ref(), token_file)?;
+    listener.serve(router(app), tls.as_ref(), metrics, until_told_to_stop()?).await?;
+    if let Some(watching) = watching {
+        watching.abort();
+    }
+    Ok(())
+}
+
+async fn stop(running: Running) {
+    running.stop();
+    if let Err(error) = running.task.await {
+        tracing::error!(%error, "the writer broke off");
+    }
+    tracing::info!("stopped");
+}
+
+/// Where the database is; a private one is started.
+async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Option<Cluster>)> {
+    match &settings.database {
+        DatabaseSource::Embedded { pool_size, connect_timeout, statement_timeout } => {
+            let binaries = std::env::var_os("PORTCULLIS_PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
+            let cluster = embedded::start(&settings.data_dir, &embedded::Settings { binaries }).await?;
+            let mut options = cluster.options();
+            options.pool_size = *pool_size;
+            options.connect_timeout = *connect_timeout;
+            options.statement_timeout = *statement_timeout;
+            Ok((options, Some(cluster)))
+        }
+        DatabaseSource::Own {
+            url,
+            owner_url,
+            ca_file,
+            pool_size,
+            connect_timeout,
+            statement_timeout,
+            allow_unsafe_durability,
+        } => {
+            let options = Options {
+                owner_url: owner_url.clone(),
+                ca_file: ca_file.clone(),
+                pool_size: *pool_size,
+                connect_timeout: *connect_timeout,
+                statement_timeout: *statement_timeout,
+                allow_unsafe_durability: *allow_unsafe_durability,
+                ..Options::new(url.clone())
+            };
+            Ok((options, None))
+        }
+    }
+}
+
+/// The root key, compared with what the log was begun with, before anything is written. For a log that exists no key is
+/// ever made: it could open nothing.
+async fn root_key(settings: &Settings, database: &Database) -> anyhow::Result<Arc<DerivedKeys>> {
+    let path = &settings.root_key_file;
+    let begun_with = database.root_key_check().await?;
+    let beside_the_data = *path == settings.data_dir.join("root.key");
+    if begun_with.is_some() && !path.exists() {
+        bail!(
+            "the root key of this log is missing: {}; restore it from its backup. Nothing was changed",
+            path.display()
+        );
+    }
+    let key = if beside_the_data { RootKey::load_or_create(path)?.0 } else { RootKey::load(path)? };
+    let keys = key.derive();
+    if let Some(found) = begun_with {
+        check_root_key(&found, &keys)?;
+    }
+    Ok(keys)
+}
+
+fn make_metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
+    // Made once a process, of what the routes are: they live for as long as the metrics do.
+    let routes: Vec<&'static str> = route_paths().into_iter().map(|path| &*path.leak()).collect();
+    let denials = Denial::ALL.map(Denial::code);
+    let outcomes: Vec<&'static str> = ["ok"].into_iter().chain(denials).collect();
+    Ok(telemetry.metrics(&Vocabulary {
+        routes: &routes,
+        validation_outcomes: &outcomes,
+        commands: &Command::NAMES,
+        command_outcomes: &writer::OUTCOMES,
+        auth_failure_reasons: &denials,
+    })?)
+}
+
+fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
+    let now = chrono::Utc::now();
+    Ok(match &settings.tls {
+        TlsSource::OwnAuthority => {
+            Some(Tls::own_authority(settings.data_dir.join("tls"), settings.certificate_names(), now)?)
+        }
+        TlsSource::Files { cert, key } => Some(Tls::from_files(cert.clone(), key.clone(), now)?),
+        TlsSource::Plaintext => None,
+    })
+}
+
+/// Says where the service is and what to do next: to people on stdout, and to systemd.
+fn announce(
+    settings: &Settings,
+    listener: &Listener,
+    tls: Option<&Tls>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<()> {
+    let address = listener.address()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    anstream::println!("portcullis {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION"));
+    anstream::println!("  issuer of tokens     {}", settings.public_url);
+    if let Some(tls) = tls {
+        anstream::println!("  SHA-256 fingerprint  {}", tls.fingerprint());
+        if let Some(file) = tls.ca_file() {
+            anstream::println!("  CA file for clients  {}", file.display());
+        }
+    }
+    if let Some(file) = token_file {
+        anstream::println!("  admin token          {} (its first operator; keep it safe)", file.display());
+    }
+    tracing::info!(%address, scheme, "listening");
+    // Without systemd there is nobody to tell, and that is no failure.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+    Ok(())
+}
+
+fn until_told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; running requests are answered first");
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+    })
+}

@@ -1,0 +1,112 @@
+//! What a new log starts with: signing keys, the pool `default`, and an admin whose token lies in a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::command::writer::Running;
+use crate::command::{Wish, mint};
+use crate::credential::key::{self, KeyKind};
+use crate::credential::root_key::DerivedKeys;
+use crate::credential::signing_key::{self, Algorithm, Signer};
+use crate::credential::strength::check_enrollment_secret;
+use crate::domain::actor::Author;
+use crate::domain::command::{Bootstrap, Command, Context};
+use crate::domain::decide;
+use crate::domain::event::Event;
+use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId};
+use crate::domain::key::Digest;
+use crate::domain::pool::DEFAULT_POOL;
+use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
+use crate::secret::write_secret_file;
+
+/// The file with the first admin's token, in the data directory.
+const TOKEN_FILE: &str = "admin.token";
+const NAME: &str = "bootstrap";
+
+/// Makes what is missing. Returns the file with a new admin's token, if one was made.
+///
+/// The file is written before the command: killed in between, the next start finds no admin and makes another. The other
+/// way round, it would find an admin whose token nobody has.
+pub(super) async fn bootstrap(
+    running: &Running,
+    keys: &Arc<DerivedKeys>,
+    data_dir: &Path,
+) -> anyhow::Result<Option<PathBuf>> {
+    let id = KeyId::from_uuid(mint::id());
+    let token = key::mint(KeyKind::Operator, id, &mint::entropy());
+    let parsed = key::parse(token.expose_secret()).context("a key that was just made is one")?;
+    let command = Command::Bootstrap(Bootstrap {
+        pool: DEFAULT_POOL.parse().context("the name of the default pool is one")?,
+        active: new_signing_key(keys)?,
+        next: new_signing_key(keys)?,
+        operator: OperatorId::from_uuid(mint::id()),
+        name: NAME.into(),
+        key: id,
+        verifier: Digest(*keys.api_key_verifier(&parsed).as_bytes()),
+    });
+    let context = Context { now: mint::now(), author: Author::system(), reason: Some("start".into()) };
+    let events = decide(&running.node.snapshot().roll, &command, &context)?;
+    let makes_admin = events.iter().any(|event| matches!(event, Event::OperatorCreated { .. }));
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let file = data_dir.join(TOKEN_FILE);
+    if makes_admin {
+        write_secret_file(&file, &token)?;
+    }
+    let made = submit(running, command, context).await?;
+    if makes_admin && !made {
+        // Another service on this log was faster: the admin is its, and so is the token.
+        std::fs::remove_file(&file).context("cannot remove the token that came too late")?;
+    }
+    Ok((makes_admin && made).then_some(file))
+}
+
+/// `PORTCULLIS_AUTO_ENROLLMENT_KEY`: an enrollment secret for the pool `default`. A value that is known already, even a
+/// disabled one, is left as it is.
+pub(super) async fn ensure_enrollment_secret(
+    running: &Running,
+    keys: &DerivedKeys,
+    secret: &SecretString,
+) -> anyhow::Result<()> {
+    check_enrollment_secret(secret.expose_secret()).context("PORTCULLIS_AUTO_ENROLLMENT_KEY")?;
+    let pool: PoolId = DEFAULT_POOL.parse().context("the name of the default pool is one")?;
+    let verifier = Digest(*keys.enrollment_verifier(secret.expose_secret()).as_bytes());
+    let secret = EnrollmentSecretId::from_uuid(mint::id());
+    let context =
+        Context { now: mint::now(), author: Author::system(), reason: Some("PORTCULLIS_AUTO_ENROLLMENT_KEY".into()) };
+    if submit(running, Command::EnsureEnrollmentSecret { secret, pool, verifier }, context).await? {
+        tracing::info!(%secret, pool = DEFAULT_POOL, "auto-enrollment is on");
+    }
+    Ok(())
+}
+
+/// Whether it changed anything.
+async fn submit(running: &Running, command: Command, context: Context) -> anyhow::Result<bool> {
+    let wish = Wish {
+        id: CommandId::from_uuid(mint::id()),
+        fingerprint: None,
+        command,
+        context,
+        answer: Arc::new(|_, _| Value::Null),
+        sealed: None,
+    };
+    // Whether *this* command made the admin shows in whether it changed anything: commands are decided one by one.
+    Ok(running.queue.submit(wish).await?.changed)
+}
+
+fn new_signing_key(keys: &DerivedKeys) -> anyhow::Result<NewSigningKey> {
+    let id = SigningKeyId::from_uuid(mint::id());
+    let private = signing_key::generate(Algorithm::EdDsa)?;
+    let signer = Signer::new(id, Algorithm::EdDsa, &private)?;
+    Ok(NewSigningKey {
+        id,
+        algorithm: SigningAlgorithm::EdDsa,
+        public_jwk: serde_json::to_string(&signer.jwk())?.into(),
+        sealed: keys.seal_signing_key(id, &private).into(),
+    })
+}

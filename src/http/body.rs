@@ -1,0 +1,141 @@
+//! Bodies and queries: bounded, strict, and with errors that name the field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::{HeaderMap, header, request::Parts};
+use serde::de::DeserializeOwned;
+
+use super::App;
+use super::problem::Problem;
+use crate::domain::time::{Seconds, Timestamp};
+
+/// A JSON body. An empty one reads as `{}`, so that a command without options needs no body.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// A JSON body of a command, with what makes a repeat of it recognisable.
+#[derive(Debug)]
+pub struct CommandJson<T> {
+    pub value: T,
+    pub asked: Asked,
+}
+
+/// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub idempotency_key: Option<String>,
+    pub fingerprint: [u8; 32],
+}
+
+/// A query string, strict.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+/// The longest `Idempotency-Key`: Stripe's limit, which clients know.
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        let bytes = read(request, app).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for CommandJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let bytes = read(Request::from_parts(parts.clone(), body), app).await?;
+        let asked = Asked::of(&parts, &bytes, app)?;
+        Ok(Self { value: parse(&bytes)?, asked })
+    }
+}
+
+impl FromRequestParts<App> for Asked {
+    type Rejection = Problem;
+
+    /// For commands without a body.
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Self::of(parts, &[], app)
+    }
+}
+
+impl Asked {
+    pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let fingerprint = app.node().keys().fingerprint(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
+        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|error| Problem::malformed(inner_text(&error)))?;
+        Ok(Self(params))
+    }
+}
+
+/// A length of time as people write it: `15m`, `24h`, `0s`.
+pub(super) fn duration(field: &'static str, text: &str) -> Result<Seconds, Problem> {
+    let parsed = humantime::parse_duration(text).ok().and_then(|span| u32::try_from(span.as_secs()).ok());
+    parsed.map(Seconds).ok_or_else(|| Problem::invalid(field, "a duration such as `15m`, `24h` or `0s`"))
+}
+
+/// A moment in RFC 3339.
+pub(super) fn moment(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    let parsed = parsed.map(|at| Timestamp(at.timestamp_micros()));
+    parsed.map_err(|_| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let fits =
+        (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !fits {
+        let detail = format!("1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters, such as a UUID");
+        return Err(Problem::invalid("Idempotency-Key", detail));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, app).await.map_err(|rejection| {
+        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::payload_too_large(app.body_bytes_max())
+        } else {
+            Problem::malformed("the body did not arrive whole")
+        }
+    })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    // serde's text names the field and what was expected. It can quote a value that is in the wrong place, but that went
+    // only back to whoever sent it.
+    serde_json::from_slice(bytes).map_err(|error| Problem::malformed(format!("the body is not as expected: {error}")))
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    // curl's `-d` says this form type of any body; who writes JSON means JSON.
+    let fits = ["application/json", "application/x-www-form-urlencoded"];
+    if fits.iter().any(|fit| essence.eq_ignore_ascii_case(fit)) || essence.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::unsupported_media_type("application/json"))
+    }
+}
+
+fn inner_text(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}

@@ -1,0 +1,95 @@
+//! Who asks. A handler that takes a `Caller<MayReadFleet>` cannot be reached without that right: the signature is the policy.
+//!
+//! The right is looked at again when a command is decided, in its turn; see `domain::decide`.
+
+use std::marker::PhantomData;
+
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, header, request::Parts};
+
+use super::App;
+use super::attempts::Attempt;
+use super::meta::Meta;
+use super::problem::Problem;
+use crate::command::mint;
+use crate::domain::actor::{Actor, Author, CredentialUsed};
+use crate::domain::admit::Denial;
+use crate::domain::ids::{KeyId, OperatorId};
+use crate::domain::operator::{Permission, Role};
+use crate::validate::{self, Bearer, Presented};
+
+/// One right, as a type.
+pub trait Right: Send + Sync + 'static {
+    /// `None`: any operator.
+    const PERMISSION: Option<Permission>;
+}
+
+macro_rules! right {
+    ($name:ident, $permission:expr) => {
+        #[derive(Debug)]
+        pub struct $name;
+        impl Right for $name {
+            const PERMISSION: Option<Permission> = $permission;
+        }
+    };
+}
+right!(AnyOperator, None);
+right!(MayReadFleet, Some(Permission::ReadFleet));
+right!(MayReadEvents, Some(Permission::ReadEvents));
+right!(MayManageFleet, Some(Permission::ManageFleet));
+right!(MayManageSigningKeys, Some(Permission::ManageSigningKeys));
+right!(MayManageOperators, Some(Permission::ManageOperators));
+right!(MayValidate, Some(Permission::Validate));
+
+/// An operator who has the right `R`.
+#[derive(Debug)]
+pub struct Caller<R> {
+    pub operator: OperatorId,
+    pub role: Role,
+    pub key: KeyId,
+    pub meta: Meta,
+    right: PhantomData<R>,
+}
+
+impl<R> Caller<R> {
+    /// As the log will name this caller.
+    pub fn author(&self) -> Author {
+        Author {
+            actor: Actor::Operator(self.operator),
+            credential: Some(CredentialUsed::Key(self.key)),
+            source: self.meta.source,
+            request_id: Some(self.meta.request_id.clone()),
+        }
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for Caller<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let meta = Meta::of(&parts.extensions);
+        let credential = bearer(&parts.headers).ok_or_else(Problem::unauthorized)?;
+        let snapshot = app.node().current().map_err(|_| Problem::stale())?;
+        let presented = Presented { credential, worker: None };
+        let accepted = validate::check(&snapshot, app.node().keys(), presented, mint::now())
+            .map_err(|denied| app.attempts().refuse(&Attempt::denied(&meta, &denied)))?;
+        let Bearer::Operator(operator) = accepted.bearer else {
+            return Err(app.attempts().refuse(&Attempt::of_key(&meta, Denial::WrongKind, accepted.key.id)));
+        };
+        if let Some(needed) = R::PERMISSION
+            && !operator.role.permits(needed)
+        {
+            let detail = format!("the role {} may not {}; ask an admin", operator.role, needed.as_str());
+            return Err(Problem::forbidden("not_permitted", detail));
+        }
+        Ok(Self { operator: operator.id, role: operator.role, key: accepted.key.id, meta, right: PhantomData })
+    }
+}
+
+/// The credential of `Authorization: Bearer …` (RFC 6750); the scheme's case does not matter.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credential) = value.split_once(' ')?;
+    let credential = credential.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
+}

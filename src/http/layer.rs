@@ -1,0 +1,74 @@
+//! The one layer around every request: its id, its span, its time limit, its metrics, and the position of its answer.
+//!
+//! One layer and not a stack of them, because a validation takes microseconds and each layer would be a part of it.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State as FromState};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::{Instrument, Span};
+
+use super::meta::Meta;
+use super::problem::Problem;
+use super::{App, POSITION_HEADER};
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Asked so often that a span for each is only made for a collector that wants them.
+const HOT: [&str; 4] = ["/v1/validate", "/v1/check", "/oauth2/introspect", "/healthz"];
+
+#[derive(Clone)]
+pub(super) struct State {
+    app: App,
+    /// Where each path stands in the vocabulary of the metrics.
+    routes: Arc<HashMap<String, usize>>,
+}
+
+impl State {
+    pub(super) fn new(app: App, paths: Vec<String>) -> Self {
+        Self { app, routes: Arc::new(paths.into_iter().zip(0..).collect()) }
+    }
+}
+
+pub(super) async fn around(FromState(state): FromState<State>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let app = &state.app;
+    let meta = Meta::make(request.headers(), request.extensions(), &app.settings().trusted_proxies);
+    let request_id = HeaderValue::from_str(&meta.request_id);
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let span = span(app, &request, &meta, path.as_ref().map_or("", MatchedPath::as_str));
+    // Before the handler looks at the state: what it answers is of this position or a later one.
+    let position = app.node().snapshot().roll.next_position().saturating_sub(1);
+    request.extensions_mut().insert(meta);
+
+    let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
+    let mut response = answer.unwrap_or_else(|_| Problem::timeout().into_response());
+
+    let headers = response.headers_mut();
+    headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));
+    headers.extend(request_id.ok().map(|id| (REQUEST_ID_HEADER, id)));
+    let route = path.and_then(|path| state.routes.get(path.as_str()).copied());
+    app.metrics().answered(route, response.status().as_u16(), began.elapsed());
+    response
+}
+
+fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
+    let join = app.telemetry().trace_join();
+    if !join.enabled() && (request.method() == Method::GET || HOT.contains(&route)) {
+        return tracing::debug_span!("request", method = %request.method(), route, request_id = &*meta.request_id);
+    }
+    let span = tracing::info_span!("request", method = %request.method(), route, request_id = &*meta.request_id);
+    join.join(&span, request.headers());
+    span
+}
+
+/// A bug in a handler is one failed request and a line in the log, and no more.
+pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    Problem::internal(format!("a handler panicked: {text}")).into_response()
+}

@@ -1,0 +1,92 @@
+//! The OpenAPI document, and the pages that show it. Nothing of them comes from another server.
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Spec;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::App;
+use super::problem::ProblemBody;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Portcullis",
+        description = "The gatehouse of a fleet of workers: lets them in, hands them short-lived tokens, rotates, revokes \
+                       and isolates, and records every change as an event.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+)]
+pub(super) struct Document;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut Spec) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The header that makes a command safe to repeat.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by `body::Asked`; here it is documented")]
+pub(super) struct IdempotencyKey {
+    /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
+    #[param(rename = "Idempotency-Key", required = false)]
+    idempotency_key: Option<String>,
+}
+
+/// What any operation may answer beside its own.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "documentation")]
+pub(super) enum Refusals {
+    /// The request is not as it should be; `field` says where
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(#[to_schema] ProblemBody<'static>),
+    /// The credential is missing or not accepted
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] ProblemBody<'static>),
+    /// The caller's role does not allow it
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] ProblemBody<'static>),
+    /// There is no such thing
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] ProblemBody<'static>),
+    /// The state does not allow it; `code` says why
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] ProblemBody<'static>),
+    /// The command was carried out before, and its secret is kept no more
+    #[response(status = 410, content_type = "application/problem+json")]
+    Gone(#[to_schema] ProblemBody<'static>),
+    /// The body is too large
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] ProblemBody<'static>),
+    /// The body is of another type
+    #[response(status = 415, content_type = "application/problem+json")]
+    MediaType(#[to_schema] ProblemBody<'static>),
+    /// The Idempotency-Key was used for another request
+    #[response(status = 422, content_type = "application/problem+json")]
+    KeyReused(#[to_schema] ProblemBody<'static>),
+    /// Too many failed attempts
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(#[to_schema] ProblemBody<'static>),
+    /// The service failed
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] ProblemBody<'static>),
+    /// The node is not current, or the log cannot be written; try again
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] ProblemBody<'static>),
+    /// The answer took too long
+    #[response(status = 504, content_type = "application/problem+json")]
+    Timeout(#[to_schema] ProblemBody<'static>),
+}
+
+/// `/openapi.json`, and `/docs` for people.
+pub(super) fn pages(document: &Spec) -> Router<App> {
+    SwaggerUi::new("/docs").url("/openapi.json", document.clone()).into()
+}

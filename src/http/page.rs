@@ -1,0 +1,47 @@
+//! Pages of lists: a limit, a cursor, and no silent end (H25).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+
+pub const LIMIT_DEFAULT: usize = 100;
+/// A page that still fits a screen's patience and a gateway's buffer.
+pub const LIMIT_MAX: usize = 1_000;
+
+/// How much of a list, and from where.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// 1 to 1000; 100 if not given.
+    #[param(minimum = 1, maximum = 1000, required = false)]
+    pub limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(required = false)]
+    pub cursor: Option<String>,
+}
+
+impl Paging {
+    pub fn limit(&self) -> Result<usize, Problem> {
+        match self.limit.unwrap_or(LIMIT_DEFAULT) {
+            limit @ 1..=LIMIT_MAX => Ok(limit),
+            _ => Err(Problem::invalid("limit", format!("from 1 to {LIMIT_MAX}"))),
+        }
+    }
+}
+
+/// Takes one page from what lies after the cursor. `cursor_of` names the last item for the next request.
+pub fn page<T>(
+    items: impl Iterator<Item = T>,
+    limit: usize,
+    render: impl Fn(&T) -> Value,
+    cursor_of: impl Fn(&T) -> String,
+) -> Value {
+    let mut items = items.peekable();
+    let taken: Vec<T> = items.by_ref().take(limit).collect();
+    let rendered: Vec<Value> = taken.iter().map(render).collect();
+    match (items.peek(), taken.last()) {
+        (Some(_), Some(last)) => json!({ "items": rendered, "next_cursor": cursor_of(last) }),
+        _ => json!({ "items": rendered }),
+    }
+}

@@ -1,0 +1,203 @@
+//! `/v1/pools`
+
+use std::sync::Arc;
+
+use axum::Json as Reply;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::body::{Asked, CommandJson, Params, duration};
+use super::caller::{Caller, MayManageFleet, MayReadFleet};
+use super::openapi::{IdempotencyKey, Refusals};
+use super::page::{Paging, page};
+use super::problem::Problem;
+use super::view::PoolView;
+use super::wish::{Answered, Sending};
+use crate::domain::command::Command;
+use crate::domain::ids::{IdError, PoolId};
+use crate::domain::pool::{Pool, PoolSettings, TokenRecord};
+use crate::domain::roll::Roll;
+
+/// A new pool.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPool {
+    /// Its id: ASCII letters, digits, `.`, `-`, `_`, at most 64; never used again.
+    #[schema(example = "blue")]
+    name: String,
+    description: Option<String>,
+    /// From 5s to 30d; 15m if not given.
+    #[schema(example = "15m")]
+    token_ttl: Option<String>,
+    /// `each`: an event for each token. `counted`: one count a worker and minute.
+    #[schema(example = "each")]
+    token_record: Option<String>,
+    audience: Option<String>,
+    scopes: Option<Vec<String>>,
+    /// Whether one key or static secret may serve several workers.
+    sharing: Option<bool>,
+    reason: Option<String>,
+}
+
+/// What changes of a pool; what is left out stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PoolChange {
+    description: Option<String>,
+    #[schema(example = "15m")]
+    token_ttl: Option<String>,
+    #[schema(example = "each")]
+    token_record: Option<String>,
+    audience: Option<String>,
+    scopes: Option<Vec<String>>,
+    sharing: Option<bool>,
+    reason: Option<String>,
+}
+
+/// A page of pools.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PoolPage {
+    items: Vec<PoolView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Removal {
+    /// Why, for the log.
+    reason: Option<String>,
+}
+
+/// Lists pools.
+#[utoipa::path(
+    get, path = "/v1/pools", tag = "pools", params(Paging),
+    responses((status = 200, body = PoolPage), Refusals)
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    _caller: Caller<MayReadFleet>,
+    Params(paging): Params<Paging>,
+) -> Result<Reply<Value>, Problem> {
+    let snapshot = app.node().snapshot();
+    let after =
+        snapshot.roll.pools().filter(|pool| paging.cursor.as_deref().is_none_or(|cursor| pool.id.as_str() > cursor));
+    let render = |pool: &&Arc<Pool>| json!(PoolView::from(&***pool));
+    Ok(Reply(page(after, paging.limit()?, render, |pool| pool.id.to_string())))
+}
+
+/// Creates a pool. The same pool again is a success; with other settings it is a conflict.
+#[utoipa::path(
+    post, path = "/v1/pools", tag = "pools", request_body = NewPool, params(IdempotencyKey),
+    responses((status = 201, body = PoolView), (status = 200, description = "It is there already", body = PoolView), Refusals)
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller<MayManageFleet>,
+    CommandJson { value, asked }: CommandJson<NewPool>,
+) -> Result<Answered, Problem> {
+    let pool: PoolId = value.name.parse().map_err(|error: IdError| Problem::invalid("name", error.to_string()))?;
+    let change = PoolChange {
+        description: value.description,
+        token_ttl: value.token_ttl,
+        token_record: value.token_record,
+        audience: value.audience,
+        scopes: value.scopes,
+        sharing: value.sharing,
+        reason: None,
+    };
+    let settings = change.onto(PoolSettings::default())?;
+    let command = Command::CreatePool { pool: pool.clone(), settings };
+    let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
+    let place = format!("/v1/pools/{pool}");
+    Ok(sending.send(command, move |roll, _| view(roll, &pool)).await?.created(place))
+}
+
+/// One pool.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}", tag = "pools", params(("pool" = String, Path)),
+    responses((status = 200, body = PoolView), Refusals)
+)]
+pub(super) async fn read(
+    State(app): State<App>,
+    _caller: Caller<MayReadFleet>,
+    Path(pool): Path<String>,
+) -> Result<Reply<PoolView>, Problem> {
+    let snapshot = app.node().snapshot();
+    let pool = snapshot.roll.pool(&pool).ok_or_else(|| Problem::not_found("there is no such pool"))?;
+    Ok(Reply(PoolView::from(&**pool)))
+}
+
+/// Changes a pool's settings.
+#[utoipa::path(
+    patch, path = "/v1/pools/{pool}", tag = "pools", request_body = PoolChange, params(("pool" = String, Path), IdempotencyKey),
+    responses((status = 200, body = PoolView), Refusals)
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller<MayManageFleet>,
+    Path(pool): Path<String>,
+    CommandJson { value, asked }: CommandJson<PoolChange>,
+) -> Result<Answered, Problem> {
+    let pool: PoolId = pool.parse().map_err(|_| Problem::not_found("there is no such pool"))?;
+    let reason = value.reason.clone();
+    let before = app.node().snapshot().roll.pool(pool.as_str()).map(|pool| pool.settings.clone());
+    let settings = value.onto(before.unwrap_or_default())?;
+    let command = Command::UpdatePool { pool: pool.clone(), settings };
+    let sending = Sending::new(&app, caller.author(), asked).reason(reason)?;
+    sending.send(command, move |roll, _| view(roll, &pool)).await
+}
+
+/// Removes an empty pool. Its name is not used again.
+#[utoipa::path(
+    delete, path = "/v1/pools/{pool}", tag = "pools", params(("pool" = String, Path), Removal, IdempotencyKey),
+    responses((status = 200, body = PoolView), Refusals)
+)]
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller<MayManageFleet>,
+    Path(pool): Path<String>,
+    Params(Removal { reason }): Params<Removal>,
+    asked: Asked,
+) -> Result<Answered, Problem> {
+    let pool: PoolId = pool.parse().map_err(|_| Problem::not_found("there is no such pool"))?;
+    let sending = Sending::new(&app, caller.author(), asked).reason(reason)?;
+    let command = Command::RemovePool { pool: pool.clone() };
+    sending.send(command, move |roll, _| view(roll, &pool)).await
+}
+
+fn view(roll: &Roll, pool: &PoolId) -> Value {
+    json!(roll.pool(pool.as_str()).map(|pool| PoolView::from(&**pool)))
+}
+
+impl PoolChange {
+    fn onto(self, mut settings: PoolSettings) -> Result<PoolSettings, Problem> {
+        if let Some(description) = self.description {
+            settings.description = description.into();
+        }
+        if let Some(ttl) = self.token_ttl {
+            settings.token_ttl = duration("token_ttl", &ttl)?;
+        }
+        if let Some(record) = self.token_record {
+            settings.token_record = match record.as_str() {
+                "each" => TokenRecord::Each,
+                "counted" => TokenRecord::Counted,
+                _ => return Err(Problem::invalid("token_record", "one of `each`, `counted`")),
+            };
+        }
+        if let Some(audience) = self.audience {
+            settings.audience = audience.into();
+        }
+        if let Some(scopes) = self.scopes {
+            settings.scopes = scopes.into_iter().map(Into::into).collect();
+        }
+        if let Some(sharing) = self.sharing {
+            settings.sharing = sharing;
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,211 @@
+//! The one shape of an error on the wire: RFC 9457 problem details.
+//!
+//! A [`Problem`] has two audiences. The caller gets `status`, `code` and `detail`, chosen here and nowhere else. The operator
+//! gets the cause, logged once, where the response is made. Neither ever sees the other's text.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::command::{CommandError, DENIED_BEFORE};
+use crate::domain::admit::Denial;
+use crate::domain::refusal::Refusal;
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// What the caller is told.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    detail: Cow<'static, str>,
+    field: Option<Cow<'static, str>>,
+    retry_after_seconds: Option<u64>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Problem details (RFC 9457). `code` is stable, and so is `type`, which is made of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    #[schema(example = "urn:portcullis:problem:pool_unknown")]
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    /// The stable reason code.
+    code: &'a str,
+    /// The field that is wrong, where one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    field: Option<&'a str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code: code.into(), detail: detail.into(), field: None, retry_after_seconds: None, cause: None }
+    }
+
+    /// Bad input: names the field and the remedy.
+    pub fn invalid(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
+    }
+
+    /// Bad input that is no single field's fault.
+    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// The one answer to every credential that is not accepted: it tells nobody why (H31).
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the credential is missing or not accepted")
+    }
+
+    pub fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes other methods; see /docs")
+    }
+
+    pub fn payload_too_large(bytes_max: usize) -> Self {
+        let detail = format!("the body has more than {bytes_max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    }
+
+    pub fn unsupported_media_type(expected: &'static str) -> Self {
+        let detail = format!("send `Content-Type: {expected}`");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    pub fn too_many_attempts(retry_after_seconds: u64) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "too many failed attempts; wait");
+        Self { retry_after_seconds: Some(retry_after_seconds), ..problem }
+    }
+
+    /// The node cannot confirm that it knows the newest state, so it refuses (promise 5).
+    pub fn stale() -> Self {
+        let detail = "this node cannot confirm that it knows the newest state; ask another, or again";
+        Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "stale", detail) }
+    }
+
+    pub fn timeout() -> Self {
+        let detail = "the answer took too long; a command may still be carried out: ask again with its Idempotency-Key";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    }
+
+    pub fn secret_gone() -> Self {
+        let detail =
+            "this command was carried out before, and its secret is kept for a day only; rotate to get another";
+        Self::new(StatusCode::GONE, "secret_gone", detail)
+    }
+
+    /// Our own failure: the caller learns that, the operator reads why.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service failed; its log says why");
+        Self { cause: Some(cause.into()), ..problem }
+    }
+
+    /// The log cannot be read or written at the moment. Nothing was changed.
+    pub fn log_unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let detail = "the log cannot be reached or written; nothing was changed, try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", detail);
+        Self { retry_after_seconds: Some(1), cause: Some(cause.into()), ..problem }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+}
+
+/// The status of a refusal, by its code: so that a refusal that was kept gets the status that it had the first time.
+pub fn refusal_status(code: &str) -> StatusCode {
+    match code {
+        "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
+        "not_permitted" => StatusCode::FORBIDDEN,
+        "pool_unknown" | "worker_unknown" | "key_unknown" | "enrollment_secret_unknown" | "operator_unknown" => {
+            StatusCode::NOT_FOUND
+        }
+        _ => StatusCode::CONFLICT,
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(Denial::Stale) => Self::stale(),
+            Refusal::Denied(_) => Self::unauthorized(),
+            Refusal::Invalid { field, message } => Self::invalid(field, message),
+            refusal => {
+                let code = refusal.code();
+                Self::new(refusal_status(code), code, refusal.to_string())
+            }
+        }
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::RefusedBefore { code, .. } if code == DENIED_BEFORE => Self::unauthorized(),
+            CommandError::RefusedBefore { code, detail } => {
+                let status = refusal_status(&code);
+                Self { code: code.into(), ..Self::new(status, "", detail) }
+            }
+            CommandError::OtherContent => {
+                let detail = CommandError::OtherContent.to_string();
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            }
+            error @ (CommandError::QueueFull | CommandError::Stopping) => Self {
+                retry_after_seconds: Some(1),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error.to_string())
+            },
+            CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        if let Some(cause) = &self.cause {
+            tracing::error!(code = %self.code, error = cause.as_ref(), "a request failed");
+        }
+        let body = ProblemBody {
+            r#type: format!("urn:portcullis:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: &self.code,
+            field: self.field.as_deref(),
+        };
+        let body = serde_json::to_vec(&body).expect("a problem is JSON");
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,39 @@
+//! What keeps the service watched: health, readiness, metrics, and the answers to paths that are none.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::problem::Problem;
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "The process lives", body = str)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the node is caught up and may answer: what a load balancer asks.
+#[utoipa::path(
+    get, path = "/readyz", tag = "service",
+    responses((status = 200, description = "Caught up", body = str), (status = 503, description = "Not current", body = super::problem::ProblemBody))
+)]
+pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
+    app.node().check_current().map(|()| "ready\n").map_err(|_| Problem::stale())
+}
+
+/// Metrics in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "service", responses((status = 200, description = "Metrics", body = str)))]
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let text = app.telemetry().render().map_err(Problem::internal)?;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+pub(super) async fn no_such_path() -> Problem {
+    Problem::not_found("there is nothing at this path; see /docs")
+}
+
+pub(super) async fn no_such_method() -> Problem {
+    Problem::method_not_allowed()
+}

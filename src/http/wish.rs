@@ -1,0 +1,176 @@
+//! From a request to a command and back to an answer: idempotency, secrets that are shown once, the position.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::App;
+use super::body::Asked;
+use super::problem::Problem;
+use crate::command::{Done, SealedAnswer, Wish, mint};
+use crate::credential::idempotency::OutcomeKey;
+use crate::domain::actor::{Actor, Author};
+use crate::domain::command::{Command, Context};
+use crate::domain::ids::CommandId;
+use crate::domain::roll::Roll;
+use crate::domain::time::{Seconds, Timestamp};
+
+/// An outcome that holds a secret can be asked for again for a day.
+const SECRET_KEPT: Seconds = Seconds(Seconds::DAY);
+/// The author's own words, in one line of a report.
+pub const REASON_CHARS_MAX: usize = 500;
+
+/// The answer to a command that succeeded.
+pub struct Answered {
+    pub body: Value,
+    pub position: u64,
+    pub changed: bool,
+    /// Whether this is the first answer, given again.
+    pub repeated: bool,
+    status: StatusCode,
+    location: Option<String>,
+}
+
+/// A command about to be sent.
+pub struct Sending<'a> {
+    app: &'a App,
+    author: Author,
+    asked: Asked,
+    now: Timestamp,
+    reason: Option<Arc<str>>,
+    secrets: Map<String, Value>,
+    /// What the sealing of the secrets depends on beside the idempotency key: what only this caller knows.
+    known_to_caller: Option<Zeroizing<String>>,
+}
+
+impl<'a> Sending<'a> {
+    pub fn new(app: &'a App, author: Author, asked: Asked) -> Self {
+        let secrets = Map::new();
+        Self { app, author, asked, now: mint::now(), reason: None, secrets, known_to_caller: None }
+    }
+
+    pub fn reason(mut self, reason: Option<String>) -> Result<Self, Problem> {
+        let fits = |text: &str| text.chars().count() <= REASON_CHARS_MAX && !text.chars().any(char::is_control);
+        if reason.as_deref().is_some_and(|text| !fits(text)) {
+            let detail = format!("at most {REASON_CHARS_MAX} characters, none of them control characters");
+            return Err(Problem::invalid("reason", detail));
+        }
+        self.reason = reason.map(Into::into);
+        Ok(self)
+    }
+
+    /// A secret that the answer shows, once: `field` of the answer's body.
+    #[must_use]
+    pub fn secret(mut self, field: &str, secret: &str) -> Self {
+        self.secrets.insert(field.to_owned(), Value::from(secret));
+        self
+    }
+
+    /// Seals the secrets under this text too.
+    #[must_use]
+    pub fn known_to_caller(mut self, text: &str) -> Self {
+        self.known_to_caller = Some(Zeroizing::new(text.to_owned()));
+        self
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Sends the command and waits for its end. `answer` renders the body, without its secrets, from the state right after.
+    pub async fn send(
+        self,
+        command: Command,
+        answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
+    ) -> Result<Answered, Problem> {
+        let idempotency = self.idempotency();
+        let sealed = idempotency.as_ref().and_then(|(id, key)| self.seal(*id, key));
+        let wish = Wish {
+            id: idempotency.as_ref().map_or_else(|| CommandId::from_uuid(mint::id()), |(id, _)| *id),
+            fingerprint: idempotency.as_ref().map(|_| self.asked.fingerprint),
+            command,
+            context: Context { now: self.now, author: self.author, reason: self.reason },
+            answer: Arc::new(answer),
+            sealed,
+        };
+        let outcome = self.app.queue().submit(wish).await?;
+        let mut body = outcome.body;
+        let secrets = match (&idempotency, outcome.repeated) {
+            (Some(_), true) if outcome.secrets_gone => return Err(Problem::secret_gone()),
+            (Some((id, key)), true) => outcome.sealed.map(|sealed| open(*id, key, &sealed)).transpose()?,
+            // A wish that held already has made nothing: what was minted for it is no credential.
+            (_, _) => outcome.changed.then_some(self.secrets),
+        };
+        if let (Value::Object(body), Some(secrets)) = (&mut body, secrets) {
+            body.extend(secrets);
+        }
+        Ok(Answered {
+            body,
+            position: outcome.position,
+            changed: outcome.changed,
+            repeated: outcome.repeated,
+            status: StatusCode::OK,
+            location: None,
+        })
+    }
+
+    fn idempotency(&self) -> Option<(CommandId, OutcomeKey)> {
+        let text = self.asked.idempotency_key.as_deref()?;
+        let keys = self.app.node().keys();
+        let known = self.known_to_caller.as_deref().map_or("", String::as_str);
+        let id = keys.command_id(&actor_text(&self.author.actor), text);
+        Some((id, keys.outcome_key(&[text.as_bytes(), known.as_bytes()])))
+    }
+
+    fn seal(&self, id: CommandId, key: &OutcomeKey) -> Option<SealedAnswer> {
+        if self.secrets.is_empty() {
+            return None;
+        }
+        let text = Zeroizing::new(serde_json::to_vec(&self.secrets).expect("secrets are JSON"));
+        Some(SealedAnswer { sealed: key.seal(id, &text), expires_at: self.now.after(SECRET_KEPT) })
+    }
+}
+
+fn open(id: CommandId, key: &OutcomeKey, sealed: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let text = key.open(id, sealed).map_err(Problem::internal)?;
+    serde_json::from_slice(&text).map_err(Problem::internal)
+}
+
+fn actor_text(actor: &Actor) -> String {
+    match actor {
+        Actor::Operator(id) => format!("operator:{id}"),
+        Actor::Worker(id) => format!("worker:{id}"),
+        Actor::Enrollee(id) => format!("enrollee:{id}"),
+        Actor::System => "system".to_owned(),
+    }
+}
+
+impl Answered {
+    /// 201, with the place where the new thing is to be found, if something was made now.
+    #[must_use]
+    pub fn created(mut self, location: String) -> Self {
+        if self.changed {
+            self.status = StatusCode::CREATED;
+        }
+        self.location = Some(location);
+        self
+    }
+}
+
+impl IntoResponse for Answered {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(super::POSITION_HEADER, HeaderValue::from(self.position));
+        // Answers to commands can hold a secret, and are nobody else's.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(location) = self.location.and_then(|place| HeaderValue::try_from(place).ok()) {
+            headers.insert(header::LOCATION, location);
+        }
+        response
+    }
+}

@@ -1,0 +1,298 @@
+//! The entries of every kind of event in every schema, as they were first written: these files never change.
+//!
+//! Logs hold such bytes for as long as they are kept, so a release that reads one of these files otherwise, or not at
+//! all, would do so to somebody's history. `UPDATE_GOLDEN=1` writes the files of new kinds; it never touches an old one.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portcullis::domain::actor::{Actor, Author, CredentialUsed};
+use portcullis::domain::enrollment::{Limits, NamePattern};
+use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use portcullis::domain::ids::{
+    CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId,
+};
+use portcullis::domain::key::{Digest, KeyKind};
+use portcullis::domain::operator::Role;
+use portcullis::domain::pool::{PoolSettings, TokenRecord};
+use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
+use portcullis::domain::time::{Seconds, Timestamp};
+use portcullis::domain::token::NewToken;
+use portcullis::domain::worker::Labels;
+use portcullis::log::entry::{decode, encode};
+use portcullis::log::schema::{self, KINDS};
+
+/// 2026-11-22T03:10:41.123456Z
+const NOW: Timestamp = Timestamp(1_795_317_041_123_456);
+
+const ID: u128 = 0x0192_f0c1_d2e3_7000_8000_0000_0000_0000;
+
+fn worker() -> WorkerId {
+    "runner-17".parse().unwrap()
+}
+
+fn pool() -> PoolId {
+    "default".parse().unwrap()
+}
+
+fn key() -> KeyId {
+    KeyId(ID + 1)
+}
+
+fn secret() -> EnrollmentSecretId {
+    EnrollmentSecretId(ID + 2)
+}
+
+fn operator() -> OperatorId {
+    OperatorId(ID + 3)
+}
+
+fn token() -> TokenId {
+    TokenId(ID + 4)
+}
+
+fn verifier() -> Digest {
+    Digest(std::array::from_fn(|at| u8::try_from(at).unwrap()))
+}
+
+fn later(seconds: u32) -> Timestamp {
+    NOW.after(Seconds(seconds))
+}
+
+fn labels() -> Labels {
+    [("zone", "eu-west"), ("owner", "J\u{f6}rg \"J\"")].map(|(name, value)| (name.into(), value.into())).into()
+}
+
+fn scopes() -> Arc<[Arc<str>]> {
+    Arc::new(["jobs:read".into(), "jobs:write".into()])
+}
+
+fn signing_key(id: u128) -> NewSigningKey {
+    NewSigningKey {
+        id: SigningKeyId(ID + id),
+        algorithm: SigningAlgorithm::EdDsa,
+        public_jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#.into(),
+        sealed: Arc::from([0xfb, 0xff, 0x00, 0x10].as_slice()),
+    }
+}
+
+fn pool_events() -> Vec<Event> {
+    let settings = PoolSettings {
+        description: "Build runners".into(),
+        token_ttl: Seconds(900),
+        token_record: TokenRecord::Each,
+        audience: "portcullis".into(),
+        scopes: scopes(),
+        sharing: false,
+    };
+    let counted = PoolSettings { token_record: TokenRecord::Counted, sharing: true, ..settings.clone() };
+    vec![
+        Event::PoolCreated { pool: pool(), settings },
+        Event::PoolUpdated { pool: pool(), settings: counted },
+        Event::PoolRemoved { pool: pool() },
+    ]
+}
+
+fn worker_events() -> Vec<Event> {
+    let created = WorkerCreated {
+        worker: worker(),
+        pool: pool(),
+        name: Some("runner 17".into()),
+        labels: labels(),
+        expires_at: Some(later(86_400)),
+        pending: true,
+        enrolled_by: Some(secret()),
+    };
+    vec![
+        Event::WorkerCreated(created),
+        Event::WorkerUpdated { worker: worker(), name: None, labels: Labels::new(), expires_at: None },
+        Event::WorkerApproved { worker: worker() },
+        Event::WorkerRejected { worker: worker() },
+        Event::WorkerIsolated { worker: worker(), until: Some(later(3_600)) },
+        Event::WorkerReleased { worker: worker() },
+        Event::WorkerRemoved { worker: worker() },
+    ]
+}
+
+fn key_events() -> Vec<Event> {
+    let created = KeyCreated {
+        key: key(),
+        holder: KeyHolder::Worker(worker()),
+        kind: KeyKind::Api,
+        verifier: verifier(),
+        expires_at: None,
+    };
+    let rotated = Event::KeyRotated {
+        key: key(),
+        successor: KeyId(ID + 11),
+        verifier: verifier(),
+        expires_at: Some(later(86_400)),
+        overlap_until: later(3_600),
+        derived: true,
+    };
+    vec![
+        Event::KeyCreated(created),
+        Event::KeyShared { key: key(), worker: "runner-18".parse().unwrap() },
+        rotated,
+        Event::KeyRevoked { key: key() },
+    ]
+}
+
+fn enrollment_events() -> Vec<Event> {
+    let limits = Limits {
+        cidrs: ["10.0.0.0/8", "2001:db8::/32"].map(|cidr| cidr.parse().unwrap()).into(),
+        name_pattern: Some(NamePattern::new("runner-[0-9]+").unwrap()),
+        uses_max: Some(500),
+        expires_at: Some(later(86_400)),
+        approval: true,
+    };
+    vec![
+        Event::EnrollmentSecretCreated { secret: secret(), pool: pool(), verifier: verifier(), limits },
+        Event::EnrollmentSecretRotated {
+            secret: secret(),
+            successor: EnrollmentSecretId(ID + 12),
+            verifier: verifier(),
+            overlap_until: NOW,
+        },
+        Event::EnrollmentSecretDisabled { secret: secret() },
+    ]
+}
+
+fn token_events() -> Vec<Event> {
+    let issued = NewToken {
+        token: token(),
+        session: TokenId(ID + 14),
+        worker: worker(),
+        key: key(),
+        expires_at: later(900),
+        scopes: scopes(),
+    };
+    vec![
+        Event::TokenIssued(issued),
+        Event::TokensIssued { worker: worker(), count: 42, from: NOW, to: later(60) },
+        Event::TokenRevoked { token: token(), session: TokenId(ID + 14), worker: worker(), issued: 1_000_003 },
+    ]
+}
+
+fn service_events() -> Vec<Event> {
+    let failure = |source: Option<&str>, credential: Option<&str>| FailureCount {
+        reason: "unknown_key".into(),
+        source: source.map(|source| source.parse().unwrap()),
+        credential: credential.map(Into::into),
+        count: 3,
+    };
+    let failures = vec![failure(Some("192.0.2.7"), Some("2tHcT4yRrZJxXh8mQK5pVb")), failure(None, None)];
+    vec![
+        Event::SigningKeysInstalled { active: signing_key(5), next: signing_key(6) },
+        Event::SigningKeysRotated { next: signing_key(7), retired_verifies_until: later(2_592_000) },
+        Event::OperatorCreated { operator: operator(), name: "bootstrap".into(), role: Role::Admin },
+        Event::OperatorUpdated { operator: operator(), name: "Ana".into(), role: Role::Auditor },
+        Event::OperatorRemoved { operator: operator() },
+        Event::AuthFailuresObserved { from: NOW, to: later(60), failures },
+    ]
+}
+
+/// One event of each kind, each with another author, so that the envelope is covered too.
+fn samples() -> Vec<Recorded> {
+    let authors = [
+        Author::system(),
+        Author {
+            actor: Actor::Operator(operator()),
+            credential: Some(CredentialUsed::Key(key())),
+            source: Some("192.0.2.1".parse().unwrap()),
+            request_id: Some("0192f0c1-d2e3-7000".into()),
+        },
+        Author {
+            actor: Actor::Worker(worker()),
+            credential: Some(CredentialUsed::Token {
+                token: token(),
+                session: TokenId(ID + 14),
+                key: key(),
+                issued: 1_000_003,
+            }),
+            source: Some("2001:db8::1".parse().unwrap()),
+            request_id: None,
+        },
+        Author {
+            actor: Actor::Enrollee(secret()),
+            credential: Some(CredentialUsed::EnrollmentSecret(secret())),
+            source: None,
+            request_id: None,
+        },
+    ];
+    let events = [pool_events(), worker_events(), key_events(), enrollment_events(), token_events(), service_events()];
+    let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
+        position,
+        recorded_at: Timestamp(NOW.0 + 250),
+        occurred_at: NOW,
+        author: author.clone(),
+        command: CommandId(ID + 100 + u128::from(position)),
+        cause: position.is_multiple_of(3).then_some(position / 3),
+        incident: position.is_multiple_of(5).then(|| "INC-7".into()),
+        reason: position.is_multiple_of(2).then(|| "as \"agreed\"\nyesterday".into()),
+        event,
+    };
+    (0..).zip(events.concat()).zip(authors.iter().cycle()).map(sample).collect()
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events")
+}
+
+fn file((kind, schema): (&str, u32)) -> PathBuf {
+    folder().join(format!("{kind}@{schema}.json"))
+}
+
+/// A missing file is written when asked for, and only then.
+fn write_missing() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        for sample in samples() {
+            let path = file(schema::kind(&sample.event));
+            if !path.exists() {
+                fs::write(path, encode(&sample).unwrap()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn every_schema_ever_written_is_read_as_it_was_meant() {
+    write_missing();
+    for sample in samples() {
+        let path = file(schema::kind(&sample.event));
+        let entry = fs::read(&path).expect("a golden file; UPDATE_GOLDEN=1 writes that of a new kind");
+        assert_eq!(decode(&entry).as_ref(), Ok(&sample), "{}", path.display());
+        assert_eq!(encode(&sample), Ok(entry), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_schema_has_a_file_and_a_sample_and_every_file_a_schema() {
+    write_missing();
+    let name = |(kind, schema): (&str, u32)| format!("{kind}@{schema}.json");
+    let known: BTreeSet<String> = KINDS.iter().map(|pair| name(*pair)).collect();
+    let files: BTreeSet<String> =
+        fs::read_dir(folder()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let sampled: BTreeSet<String> = samples().iter().map(|sample| name(schema::kind(&sample.event))).collect();
+    assert_eq!(files, known);
+    // A kind that has left its first schema behind keeps the file, and is sampled in its newest only.
+    assert!(sampled.is_subset(&known), "{sampled:?}");
+    let kinds = |names: &BTreeSet<String>| -> BTreeSet<String> {
+        names.iter().filter_map(|name| name.split('@').next().map(str::to_owned)).collect()
+    };
+    assert_eq!(kinds(&sampled), kinds(&known));
+}
+
+/// A file without a sample holds an old schema: it is still read, as today's event.
+#[test]
+fn every_file_is_read() {
+    write_missing();
+    for pair in KINDS {
+        let entry = fs::read(file(*pair)).unwrap();
+        let recorded = decode(&entry).unwrap_or_else(|error| panic!("{pair:?}: {error}"));
+        assert_eq!(schema::kind(&recorded.event).0, pair.0);
+    }
+}

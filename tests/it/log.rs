@@ -1,0 +1,146 @@
+//! Promise 8: someone with full write access to Postgres, but without the root key, changes nothing unseen.
+
+use portcullis::command::writer::StartError;
+use portcullis::credential::root_key::RootKey;
+use portcullis::domain::command::Command;
+use portcullis::log::LogFault;
+use portcullis::node::NotCurrent;
+
+use crate::support::cluster::Scratch;
+use crate::support::node::{TestNode, create_worker, keys};
+
+/// A log of a dozen events or so.
+async fn written() -> Scratch {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    for name in ["a", "b", "c", "d"] {
+        node.worker(name).await;
+    }
+    node.stop().await;
+    scratch
+}
+
+/// What a superuser does with the triggers out of the way.
+async fn tamper(scratch: &Scratch, statement: &str) {
+    let tables = ["log.event", "log.head"];
+    let disable = tables.map(|table| format!("alter table {table} disable trigger all;")).concat();
+    let script = format!("{disable} {statement}");
+    scratch.superuser().await.batch_execute(&script).await.unwrap();
+}
+
+async fn start(scratch: &Scratch) -> Result<(), StartError> {
+    TestNode::try_start(scratch.database().await, keys()).await.map(|_| ())
+}
+
+#[track_caller]
+fn found(started: Result<(), StartError>, position: u64) {
+    match started {
+        Err(StartError::Log(LogFault::Tampered(tampered))) => {
+            let text = tampered.to_string();
+            assert!(text.contains(&format!("position {position}")), "{text} should name position {position}");
+        }
+        Err(StartError::Log(LogFault::Unreadable { position: found, .. })) => assert_eq!(found, position),
+        other => panic!("the service started, or failed for another reason: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_touched_is_folded() {
+    let scratch = written().await;
+    start(&scratch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
+    let table = [
+        ("an edited entry", 6, "update log.event set entry = convert_to(replace(convert_from(entry, 'UTF8'), '\"b\"', '\"z\"'), 'UTF8') where position = 6"),
+        ("an edited mac", 5, "update log.event set mac = decode(repeat('00', 32), 'hex') where position = 5"),
+        ("an edited leaf hash", 7, "update log.event set leaf_hash = decode(repeat('00', 32), 'hex') where position = 7"),
+        ("a deleted row", 4, "delete from log.event where position = 4"),
+        ("a deleted first row", 0, "delete from log.event where position = 0"),
+        ("two swapped rows", 6, "update log.event set position = case position when 6 then 100 when 8 then 6 end where position in (6, 8);
+            update log.event set position = 8 where position = 100"),
+        ("a truncated tail, the head left", 9, "delete from log.event where position >= 9"),
+        ("a truncated tail, the head moved back", 9, "delete from log.event where position >= 9;
+            update log.head set next_position = 9, frontier = (select string_agg(f, '') from (select substr(frontier, 1, 64) f from log.head) x)"),
+        ("a row put after the end", 12, "insert into log.event select 12, entry, mac, leaf_hash, recorded_at, kind, schema, subject_kind, subject_id, pool, actor, incident, command_id
+            from log.event where position = 11; update log.head set next_position = 13"),
+        ("an emptied log", 0, "delete from log.event"),
+    ];
+    for (what, position, statement) in table {
+        let scratch = written().await;
+        tamper(&scratch, statement).await;
+        let started = start(&scratch).await;
+        // Where the head's own row no longer adds up, that is what is said.
+        if let Err(StartError::Log(LogFault::Head(_))) = started {
+            assert!(statement.contains("log.head"), "{what}");
+            continue;
+        }
+        println!("{what}");
+        found(started, position);
+    }
+}
+
+/// Columns copied out of the entry are an index, and the entry is the truth.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_root_key_is_noticed_before_anything_is_written() {
+    let scratch = written().await;
+    let client = scratch.superuser().await;
+    let head = "select version::text || next_position::text from log.head";
+    let before: String = client.query_one(head, &[]).await.unwrap().get(0);
+
+    let other = RootKey::from_bytes([8; 32]).derive();
+    let started = TestNode::try_start(scratch.database().await, other).await;
+
+    assert!(matches!(started, Err(StartError::Log(LogFault::WrongRootKey))));
+    assert_eq!(client.query_one(head, &[]).await.unwrap().get::<_, String>(0), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_node_does_not_follow_a_forged_event_and_stops_answering() {
+    let scratch = written().await;
+    let node = TestNode::start(scratch.database().await).await;
+    let before = node.running.node.snapshot().roll.next_position();
+    tamper(
+        &scratch,
+        "insert into log.event select position + 1, entry, mac, leaf_hash, recorded_at, kind, schema, subject_kind, subject_id, pool, actor, incident, command_id
+           from log.event order by position desc limit 1;
+         update log.head set version = version + 1, next_position = next_position + 1",
+    )
+    .await;
+
+    let stopped = loop {
+        match node.running.node.check_current() {
+            Err(NotCurrent::Stopped(why)) => break why,
+            Ok(()) | Err(NotCurrent::Stale) => tokio::task::yield_now().await,
+        }
+    };
+    assert!(!stopped.is_empty());
+    assert_eq!(node.running.node.snapshot().roll.next_position(), before, "nothing of it became state");
+    let refused = node.submit(create_worker(&"late".parse().unwrap())).await;
+    assert!(refused.is_err(), "and nothing is written after it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_has_gone_back_is_noticed_by_a_running_node() {
+    let scratch = written().await;
+    let older = scratch.superuser().await;
+    older.batch_execute("create table saved as select * from log.head").await.unwrap();
+    let node = TestNode::start(scratch.database().await).await;
+    node.submit(Command::RemoveWorker { worker: "a".parse().unwrap() }).await.unwrap();
+
+    tamper(
+        &scratch,
+        "delete from log.event where position = (select max(position) from log.event);
+         delete from log.head; insert into log.head select * from saved",
+    )
+    .await;
+    let why = loop {
+        match node.running.node.check_current() {
+            Err(NotCurrent::Stopped(why)) => break why,
+            Ok(()) | Err(NotCurrent::Stale) => tokio::task::yield_now().await,
+        }
+    };
+    assert!(why.contains("older database"), "{why}");
+}

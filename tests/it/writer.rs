@@ -1,0 +1,262 @@
+//! The writer: one order for several services on one database, nothing lost, nothing twice, fates found out.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use portcullis::command::{CommandError, mint};
+use portcullis::domain::command::Command;
+use portcullis::domain::ids::{CommandId, WorkerId};
+use portcullis::domain::roll::Roll;
+use portcullis::log::entry;
+use tokio_postgres::Client;
+
+use crate::support::cluster::{PrivateCluster, Scratch};
+use crate::support::node::{TestNode, create_worker, wish};
+use portcullis::postgres::Database;
+
+/// The whole log, folded in this process: what every node's Roll must equal (promise 3).
+async fn fold(client: &Client) -> Roll {
+    let rows = client.query("select entry from log.event order by position", &[]).await.unwrap();
+    let mut roll = Roll::default();
+    for row in rows {
+        roll.apply(&entry::decode(row.get(0)).unwrap());
+    }
+    roll
+}
+
+async fn positions(client: &Client) -> Vec<i64> {
+    let rows = client.query("select position from log.event order by position", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Waits until the node has read what is in the log now.
+async fn caught_up(node: &TestNode, client: &Client) {
+    let head: i64 = client.query_one("select next_position from log.head", &[]).await.unwrap().get(0);
+    while node.running.node.snapshot().roll.next_position() < u64::try_from(head).unwrap() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_on_one_database_write_one_order_and_lose_nothing() {
+    const CALLERS: usize = 16;
+    const EACH: usize = 25;
+    let scratch = Scratch::new().await;
+    let first = Arc::new(TestNode::start(scratch.database().await).await);
+    let second = Arc::new(TestNode::start(scratch.database().await).await);
+    tokio::join!(first.bootstrap(), second.bootstrap());
+
+    let mut callers = Vec::new();
+    for caller in 0..CALLERS {
+        let node = if caller % 2 == 0 { first.clone() } else { second.clone() };
+        callers.push(tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0..EACH {
+                let worker: WorkerId = format!("w-{caller}-{number}").parse().unwrap();
+                let made = node.submit(create_worker(&worker)).await.unwrap();
+                // Every node has a collision to lose: half of the removals are of another caller's workers.
+                let other: WorkerId = format!("w-{}-{number}", (caller + 1) % CALLERS).parse().unwrap();
+                let removed = node.submit(Command::RemoveWorker { worker: other }).await;
+                assert!(matches!(&removed, Ok(_) | Err(CommandError::Refused(_))), "{removed:?}");
+                acknowledged.push((worker, made));
+            }
+            acknowledged
+        }));
+    }
+    let mut acknowledged = Vec::new();
+    for caller in callers {
+        acknowledged.extend(caller.await.unwrap());
+    }
+
+    let client = scratch.superuser().await;
+    let found = positions(&client).await;
+    assert_eq!(found, (0..i64::try_from(found.len()).unwrap()).collect::<Vec<_>>(), "positions are dense");
+    let expected = fold(&client).await;
+    for (worker, outcome) in &acknowledged {
+        assert!(outcome.changed);
+        let created = expected.worker(worker.as_str()).unwrap().created;
+        assert_eq!(created, outcome.position, "{worker} is where its caller was told");
+    }
+    for node in [&first, &second] {
+        caught_up(node, &client).await;
+        assert!(node.running.node.snapshot().roll == expected, "a node's Roll is the fold of the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_two_services_wish_at_once_happens_once() {
+    let scratch = Scratch::new().await;
+    let (first, second) =
+        tokio::join!(TestNode::start(scratch.database().await), TestNode::start(scratch.database().await));
+    tokio::join!(first.bootstrap(), second.bootstrap());
+    let client = scratch.superuser().await;
+    let operators: i64 =
+        client.query_one("select count(*) from log.event where kind = 'operator.created'", &[]).await.unwrap().get(0);
+    assert_eq!(operators, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_gets_the_first_answer_and_with_other_content_is_refused() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    let other = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let id = CommandId::from_uuid(mint::id());
+    let create = || create_worker(&"once".parse().unwrap());
+
+    let first = node.running.queue.submit(wish(id, Some([1; 32]), create())).await.unwrap();
+    let remove = Command::RemoveWorker { worker: "once".parse().unwrap() };
+    node.submit(remove).await.unwrap();
+    let again = node.running.queue.submit(wish(id, Some([1; 32]), create())).await.unwrap();
+    let elsewhere = other.running.queue.submit(wish(id, Some([1; 32]), create())).await.unwrap();
+    let changed = node.running.queue.submit(wish(id, Some([2; 32]), create())).await;
+
+    assert!(first.changed && !first.repeated);
+    for repeat in [again, elsewhere] {
+        assert_eq!((repeat.position, &repeat.body, repeat.repeated), (first.position, &first.body, true));
+    }
+    assert_eq!(changed, Err(CommandError::OtherContent));
+    let kinds = scratch.superuser().await.query("select kind from log.event where subject_id = 'once'", &[]).await;
+    assert_eq!(kinds.unwrap().len(), 2, "created once, removed once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_sent_many_times_at_once_to_two_services_appends_once() {
+    let scratch = Scratch::new().await;
+    let nodes = [TestNode::start(scratch.database().await).await, TestNode::start(scratch.database().await).await];
+    nodes[0].bootstrap().await;
+    let id = CommandId::from_uuid(mint::id());
+    let send = |node: usize| {
+        let create = create_worker(&"once".parse().unwrap());
+        nodes[node % 2].running.queue.submit(wish(id, Some([1; 32]), create))
+    };
+    let outcomes = futures_util::future::join_all((0..32).map(send)).await;
+
+    let positions: HashSet<u64> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().position).collect();
+    assert_eq!(positions.len(), 1, "all callers hear of one event");
+    let first_answers = outcomes.iter().filter(|outcome| !outcome.as_ref().unwrap().repeated).count();
+    assert_eq!(first_answers, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_kept_too_for_whoever_can_repeat_it() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let id = CommandId::from_uuid(mint::id());
+    let worker: WorkerId = "late".parse().unwrap();
+    let isolate = || Command::IsolateWorker { worker: "late".parse().unwrap(), until: None };
+
+    let refused = node.running.queue.submit(wish(id, Some([1; 32]), isolate())).await;
+    assert!(matches!(refused, Err(CommandError::Refused(_))));
+    node.submit(create_worker(&worker)).await.unwrap();
+    let again = node.running.queue.submit(wish(id, Some([1; 32]), isolate())).await;
+    assert!(matches!(again, Err(CommandError::RefusedBefore { code, .. }) if code == "worker_unknown"));
+}
+
+/// A server that is shot while commits are on their way leaves the writer not knowing; it has to find out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_fate_is_unknown_is_found_out_and_never_guessed() {
+    const COMMANDS: usize = 400;
+    let mut cluster = PrivateCluster::start().await;
+    let database = Database::open(cluster.options()).await.unwrap();
+    database.migrate().await.unwrap();
+    let node = Arc::new(TestNode::start(database).await);
+    node.bootstrap().await;
+
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
+            let node = node.clone();
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                for number in 0..COMMANDS / 8 {
+                    let worker: WorkerId = format!("w-{caller}-{number}").parse().unwrap();
+                    answers.push((worker.clone(), node.submit(create_worker(&worker)).await));
+                }
+                answers
+            })
+        })
+        .collect();
+    for pause in [13, 41, 97] {
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        cluster.kill();
+        cluster.restart().await;
+    }
+    let client = crate::support::cluster::connect(&cluster.owner_url()).await.unwrap();
+    let mut acknowledged = 0;
+    for caller in callers {
+        for (worker, answer) in caller.await.unwrap() {
+            let row = client
+                .query_one(
+                    "select count(*) from log.event where kind = 'worker.created' and subject_id = $1",
+                    &[&worker.as_str()],
+                )
+                .await
+                .unwrap();
+            let found: i64 = row.get(0);
+            match answer {
+                Ok(outcome) => {
+                    acknowledged += 1;
+                    assert!(outcome.changed, "{worker}: a retry of our own must not look like somebody else's command");
+                    assert_eq!(found, 1, "{worker} was acknowledged");
+                }
+                Err(error) => assert_eq!(found, 0, "{worker} was refused with {error} and is in the log all the same"),
+            }
+        }
+    }
+    assert!(acknowledged > 0, "some commands have to get through for this to say anything");
+    let expected = fold(&client).await;
+    caught_up(&node, &client).await;
+    assert!(node.running.node.snapshot().roll == expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_said_at_once() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    // Held by somebody else, the head's row lets nothing through.
+    let blocker = scratch.superuser().await;
+    blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
+    let waiting: Vec<_> = (0..2_000)
+        .map(|number| {
+            let queue = node.running.queue.clone();
+            let create = create_worker(&format!("w-{number}").parse().unwrap());
+            tokio::spawn(async move { queue.submit(wish(CommandId::from_uuid(mint::id()), None, create)).await })
+        })
+        .collect();
+    while node.running.queue.depth() < 1_024 {
+        tokio::task::yield_now().await;
+    }
+    let one_more = node.submit(create_worker(&"one-more".parse().unwrap())).await;
+    assert_eq!(one_more, Err(CommandError::QueueFull));
+    blocker.batch_execute("rollback").await.unwrap();
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer, Ok(_) | Err(CommandError::QueueFull)), "{answer:?}");
+    }
+}
+
+/// Once stopped, the writer answers what was queued, and refuses what comes after.
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_answers_everyone() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let queue = node.running.queue.clone();
+    let waiting: Vec<_> = (0..200)
+        .map(|number| {
+            let queue = queue.clone();
+            let create = create_worker(&format!("w-{number}").parse().unwrap());
+            tokio::spawn(async move { queue.submit(wish(CommandId::from_uuid(mint::id()), None, create)).await })
+        })
+        .collect();
+    node.stop().await;
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert!(matches!(answer, Ok(_) | Err(CommandError::Stopping)), "{answer:?}");
+    }
+    let late =
+        queue.submit(wish(CommandId::from_uuid(mint::id()), None, create_worker(&"late".parse().unwrap()))).await;
+    assert_eq!(late, Err(CommandError::Stopping));
+}
