@@ -1,3 +1,211 @@
-//! The command line.
+//! The command line: what can be typed, and which file does it.
+//!
+//! All but `serve` talk HTTP like any other client and use nothing of the service's own, so that whatever the command
+//! line can do, a program can. Data goes to standard output and prose to standard error: `--output json | jq` sees
+//! nothing but the answer.
 
+mod caution;
+mod client;
+mod compromised;
+mod connection;
+mod enrollment;
+mod events;
+mod failure;
+mod handover;
+mod key;
+mod manual;
+mod operator;
+mod output;
+mod pool;
+mod remedy;
+mod secret_source;
 pub mod serve;
+mod session;
+mod signing_key;
+mod time;
+mod token;
+mod validate;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::connection::ClientArgs;
+use self::failure::Failure;
+use self::session::Session;
+use crate::config::ServeArgs;
+
+/// The gatehouse of a fleet of workers: lets them in, checks, rotates, revokes, and can prove what happened.
+#[derive(Debug, clap::Parser)]
+#[command(name = "portcullis", version, after_help = AFTER_HELP, max_term_width = 110, subcommand_required = true)]
+pub struct Cli {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  portcullis worker create --id builder-7 --label zone=a
+  portcullis key create builder-7 --key-file builder-7.key
+  portcullis validate --credential-file builder-7.key
+  portcullis worker list --state isolated --output json | jq -r '.items[].id'
+
+Secrets are read from variables, files or standard input, never from arguments, which every user of the machine sees.
+
+Exit codes:
+  0  done
+  1  a fault: ours, the service's, or a file's
+  2  the command line is wrong
+  3  refused by the service (a 4xx answer), or some lines of an import were
+  4  not authorized (401, 403)
+  5  the service cannot be reached, or is not available now (503)
+  6  `validate`: the credential is not accepted";
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the service.
+    #[command(after_help = "Examples:\n  portcullis serve\n  \
+                            portcullis serve --bind 0.0.0.0:443 --public-url https://portcullis.example.org\n  \
+                            PORTCULLIS_DATABASE_URL=postgres://portcullis@db.example.org/portcullis portcullis serve")]
+    Serve(Box<ServeArgs>),
+    #[command(flatten)]
+    Ask(Ask),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Print the man page, or write all of them into a folder.
+    Man(manual::ManArgs),
+}
+
+/// What is asked of a running service.
+#[derive(Debug, clap::Subcommand)]
+enum Ask {
+    /// Pools: workers under one configuration.
+    #[command(subcommand, after_help = "Example:\n  portcullis pool create builders --token-ttl 30m")]
+    Pool(pool::Verb),
+    /// Workers: the members of the fleet, and what a worker does for itself.
+    #[command(subcommand, after_help = "Example:\n  portcullis worker list --pool builders --state active")]
+    Worker(worker::Verb),
+    /// API keys and static secrets: the long-lived credentials.
+    #[command(subcommand, after_help = "Example:\n  portcullis key create builder-7 --key-file builder-7.key")]
+    Key(key::Verb),
+    /// Enrollment secrets: by which workers that nobody announced get in.
+    #[command(subcommand, after_help = "Example:\n  portcullis enrollment create builders --key-file enrollment.key")]
+    Enrollment(enrollment::Verb),
+    /// Signing keys: they sign access tokens.
+    #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
+    SigningKey(signing_key::Verb),
+    /// Operators: people and services that administer.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  portcullis operator create alice --role auditor --key-file alice.token"
+    )]
+    Operator(operator::Verb),
+    /// Access tokens: a worker gets, renews and revokes its own; an operator looks at one.
+    #[command(subcommand, after_help = "Example:\n  portcullis token register --api-key-file builder-7.key")]
+    Token(token::Verb),
+    /// Say whether a credential is good, and why not.
+    Validate(validate::Args),
+    /// What happened, event by event.
+    #[command(subcommand, after_help = "Example:\n  portcullis events list --subject worker:builder-7")]
+    Events(events::Verb),
+    /// Kill the credential that you hold: whoever has it can.
+    Compromised(compromised::Args),
+}
+
+/// Parses the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = cli.client.screen();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// The whole tree of arguments, for completions and man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(&args),
+            Command::Serve(args) => {
+                serve::run(*args).map_err(|error| Failure::Fault(error.context("the service stopped")))
+            }
+            Command::Ask(ask) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| Failure::fault("cannot start the runtime", error))?;
+                runtime.block_on(ask.ask(Session::open(&self.client)?))
+            }
+        }
+    }
+}
+
+impl Ask {
+    /// Does what is asked of the service.
+    async fn ask(self, session: Session) -> Result<(), Failure> {
+        match self {
+            Ask::Pool(verb) => pool::run(verb, &session).await,
+            Ask::Worker(verb) => worker::run(verb, &session).await,
+            Ask::Key(verb) => key::run(verb, &session).await,
+            Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
+            Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
+            Ask::Operator(verb) => operator::run(verb, &session).await,
+            Ask::Token(verb) => token::run(verb, &session).await,
+            Ask::Validate(args) => validate::run(args, &session).await,
+            Ask::Events(verb) => events::run(verb, &session).await,
+            Ask::Compromised(args) => compromised::run(args, &session).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_arguments_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        let mut command = command();
+        command.build();
+        let mut without = Vec::new();
+        look_for_examples(&mut command, "", &mut without);
+        assert!(without.is_empty(), "no example in the help of:{}", without.concat());
+    }
+
+    fn look_for_examples(command: &mut clap::Command, above: &str, without: &mut Vec<String>) {
+        let name = format!("{above} {}", command.get_name());
+        if !command.render_long_help().to_string().contains("Example") {
+            without.push(format!("\n {name}"));
+        }
+        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            look_for_examples(below, &name, without);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_taken_as_an_argument() {
+        for arguments in [
+            &["portcullis", "validate", "ptc_wk_x"][..],
+            &["portcullis", "compromised", "ptc_wk_x"],
+            &["portcullis", "token", "register", "--api-key", "x"],
+            &["portcullis", "worker", "enroll", "--enrollment-secret", "x"],
+            &["portcullis", "pool", "list", "--token", "x"],
+        ] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 
 mod batch;
+pub mod issued;
 pub mod mint;
 pub mod writer;
 

@@ -1,20 +1,13 @@
-//! The one binary.
+//! The one binary: the allocator, the provider of cryptography, and the command line.
 
-use clap::Parser;
-use portcullis::cli::serve;
-use portcullis::config::ServeArgs;
+use std::process::ExitCode;
 
+/// Validation and the fold of the log allocate small things on many threads, where the platform's allocator contends.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Parser)]
-enum Cli {
-    Serve(ServeArgs),
-}
-
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    // It fails only where a provider is installed already, and nothing ran before this line.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match Cli::parse() {
-        Cli::Serve(args) => serve::run(args),
-    }
+    portcullis::cli::main()
 }

@@ -12,7 +12,7 @@ use crate::credential::token::{self, Claims, TokenError};
 use crate::credential::verifier::Verifier;
 use crate::domain::admit::{self, Denial};
 use crate::domain::ids::{KeyId, TokenId};
-use crate::domain::key::{Holder, Key, KeyKind};
+use crate::domain::key::{Digest, Holder, Key, KeyKind};
 use crate::domain::operator::Operator;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -92,7 +92,20 @@ pub fn check<'s>(snapshot: &'s Snapshot, keys: &DerivedKeys, presented: Presente
 }
 
 fn check_api_key<'s>(roll: &'s Roll, keys: &DerivedKeys, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
-    let parsed = key::parse(presented.credential).map_err(|_| denied(Denial::Malformed, None))?;
+    let key = genuine_key(roll, keys, presented.credential)?;
+    match key.holder {
+        Holder::Operator(_) => {
+            let shown = Some(CredentialId::Key(key.id));
+            let operator = admit::admit_operator_key(roll, key, now).map_err(|denial| denied(denial, shown))?;
+            Ok(Accepted { bearer: Bearer::Operator(operator), key, expires_at: key.ends_at() })
+        }
+        Holder::Worker(_) | Holder::Workers(_) => admit_worker(roll, key, presented.worker, now),
+    }
+}
+
+/// The key that an API key's text is of, whatever has become of it: also what whoever wants to end it asks.
+pub fn genuine_key<'s>(roll: &'s Roll, keys: &DerivedKeys, text: &str) -> Result<&'s Arc<Key>, Denied<'s>> {
+    let parsed = key::parse(text).map_err(|_| denied(Denial::Malformed, None))?;
     let shown = Some(CredentialId::Key(parsed.id));
     if parsed.kind == Prefix::Enrollment {
         return Err(denied(Denial::EnrollmentSecret, shown));
@@ -106,16 +119,7 @@ fn check_api_key<'s>(roll: &'s Roll, keys: &DerivedKeys, presented: Presented<'_
         Holder::Operator(_) => parsed.kind == Prefix::Operator,
         Holder::Worker(_) | Holder::Workers(_) => parsed.kind == Prefix::Worker,
     };
-    if !genuine || !of_kind || key.kind != KeyKind::Api {
-        return Err(denied(Denial::SecretWrong, shown));
-    }
-    match key.holder {
-        Holder::Operator(_) => {
-            let operator = admit::admit_operator_key(roll, key, now).map_err(|denial| denied(denial, shown))?;
-            Ok(Accepted { bearer: Bearer::Operator(operator), key, expires_at: key.ends_at() })
-        }
-        Holder::Worker(_) | Holder::Workers(_) => admit_worker(roll, key, presented.worker, now),
-    }
+    if genuine && of_kind && key.kind == KeyKind::Api { Ok(key) } else { Err(denied(Denial::SecretWrong, shown)) }
 }
 
 fn check_static_secret<'s>(
@@ -125,16 +129,23 @@ fn check_static_secret<'s>(
     now: Timestamp,
 ) -> Verdict<'s> {
     let Some(named) = presented.worker else { return Err(denied(Denial::Malformed, None)) };
-    let verifier = keys.static_secret_verifier(presented.credential);
-    let digest = crate::domain::key::Digest(*verifier.as_bytes());
     let index = roll.worker_index(named);
-    let same = roll.static_secrets(&digest).iter().filter_map(|id| roll.key(*id));
-    let own = same.filter(|key| index.is_some_and(|index| key.workers().contains(&index)));
-    // The map was asked by the digest; the comparison that decides is in constant time all the same.
-    let mut genuine = own.filter(|key| verifier.matches(&Verifier::from_bytes(key.verifier.0)));
-    let key = genuine.next_back();
+    let same = genuine_static_secret(roll, keys, presented.credential);
+    let key = same.filter(|key| index.is_some_and(|index| key.workers().contains(&index))).last();
     let key = key.ok_or_else(|| denied(Denial::SecretWrong, None))?;
     admit_worker(roll, key, Some(named), now)
+}
+
+/// The keys whose value is this static secret, whatever has become of them; oldest first.
+pub fn genuine_static_secret<'s>(
+    roll: &'s Roll,
+    keys: &DerivedKeys,
+    secret: &str,
+) -> impl Iterator<Item = &'s Arc<Key>> {
+    let verifier = keys.static_secret_verifier(secret);
+    let same = roll.static_secrets(&Digest(*verifier.as_bytes())).iter().filter_map(|id| roll.key(*id));
+    // The map was asked by the digest; the comparison that decides is in constant time all the same.
+    same.filter(move |key| verifier.matches(&Verifier::from_bytes(key.verifier.0)))
 }
 
 /// A worker's key that was found genuine.
@@ -151,15 +162,7 @@ fn admit_worker<'s>(roll: &'s Roll, key: &'s Arc<Key>, named: Option<&str>, now:
 
 fn check_token<'s>(snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
     let roll = &snapshot.roll;
-    let lookup = |id| snapshot.ring.verifying(id, now);
-    let claims = token::verify(presented.credential, lookup, now.unix_seconds()).map_err(|error| {
-        let denial = match error {
-            TokenError::Malformed | TokenError::Type => Denial::Malformed,
-            TokenError::UnknownKey | TokenError::Signature | TokenError::Algorithm => Denial::TokenSignature,
-            TokenError::Expired { .. } | TokenError::NotYet => Denial::TokenExpired,
-        };
-        denied(denial, None)
-    })?;
+    let claims = read_token(snapshot, presented.credential, now, now.unix_seconds())?;
     let facts = facts(&claims);
     let shown = Some(CredentialId::Token(facts.token));
     if presented.worker.is_some_and(|named| named != facts.worker.as_str()) {
@@ -173,6 +176,23 @@ fn check_token<'s>(snapshot: &'s Snapshot, presented: Presented<'_>, now: Timest
         }
         Err(denial) => Err(Denied { denial, credential: shown, worker: roll.worker(facts.worker.as_str()) }),
     }
+}
+
+/// What an access token says whose signature is good, expired or not: what was renewed from it may be unexpired.
+pub fn genuine_token<'s>(snapshot: &'s Snapshot, text: &str, now: Timestamp) -> Result<TokenFacts, Denied<'s>> {
+    // Nothing has expired at the beginning of time.
+    read_token(snapshot, text, now, i64::MIN).map(|claims| facts(&claims))
+}
+
+fn read_token<'s>(snapshot: &'s Snapshot, text: &str, now: Timestamp, at_unix: i64) -> Result<Claims, Denied<'s>> {
+    token::verify(text, |id| snapshot.ring.verifying(id, now), at_unix).map_err(|error| {
+        let denial = match error {
+            TokenError::Malformed | TokenError::Type => Denial::Malformed,
+            TokenError::UnknownKey | TokenError::Signature | TokenError::Algorithm => Denial::TokenSignature,
+            TokenError::Expired { .. } | TokenError::NotYet => Denial::TokenExpired,
+        };
+        denied(denial, None)
+    })
 }
 
 fn facts(claims: &Claims) -> TokenFacts {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
+use crate::command::issued::IssuedCounts;
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
 use crate::credential::root_key::{DerivedKeys, RootKey};
@@ -14,7 +16,7 @@ use crate::domain::command::Command;
 use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
-use crate::http::{App, HttpSettings, Parts, route_paths, router};
+use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::log::head::check_root_key;
 use crate::node::MAX_STALE_DEFAULT;
 use crate::postgres::embedded::{self, Cluster};
@@ -69,6 +71,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
     }
     let attempts = Arc::new(Attempts::new(metrics.clone()));
+    let issued = Arc::new(IssuedCounts::default());
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),
@@ -76,6 +79,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         metrics: metrics.clone(),
         telemetry,
         attempts: attempts.clone(),
+        issued: issued.clone(),
         settings: HttpSettings {
             public_url: settings.public_url.clone(),
             trusted_proxies: settings.limits.trusted_proxies.clone(),
@@ -87,9 +91,18 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         let (attempts, queue) = (attempts.clone(), running.queue.clone());
         async move { attempts.run(&queue).await }
     });
+    let (stop_counting, told_to_stop) = oneshot::channel::<()>();
+    let counting_tokens = tokio::spawn({
+        let (issued, queue) = (issued.clone(), running.queue.clone());
+        async move { issued.run(&queue, async { drop(told_to_stop.await) }).await }
+    });
     let listened = listen(settings, app, &metrics, token_file.as_deref()).await;
     counting.abort();
     attempts.flush(&running.queue).await;
+    drop(stop_counting);
+    if let Err(error) = counting_tokens.await {
+        tracing::error!(%error, "the counting of tokens broke off");
+    }
     stop(running).await;
     listened
 }
@@ -184,7 +197,7 @@ fn make_metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
     // Made once a process, of what the routes are: they live for as long as the metrics do.
     let routes: Vec<&'static str> = route_paths().into_iter().map(|path| &*path.leak()).collect();
     let denials = Denial::ALL.map(Denial::code);
-    let outcomes: Vec<&'static str> = ["ok"].into_iter().chain(denials).collect();
+    let outcomes = validate::outcomes();
     Ok(telemetry.metrics(&Vocabulary {
         routes: &routes,
         validation_outcomes: &outcomes,

@@ -3,7 +3,9 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
+use chrono::Datelike;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::problem::Problem;
@@ -19,6 +21,10 @@ pub struct CommandJson<T> {
     pub value: T,
     pub asked: Asked,
 }
+
+/// A JSON body as it came, for the handler to read without copying.
+#[derive(Debug)]
+pub struct JsonBytes(pub Bytes);
 
 /// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
 #[derive(Clone, Debug)]
@@ -56,6 +62,15 @@ impl<T: DeserializeOwned> FromRequest<App> for CommandJson<T> {
     }
 }
 
+impl FromRequest<App> for JsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        read(request, app).await.map(Self)
+    }
+}
+
 impl FromRequestParts<App> for Asked {
     type Rejection = Problem;
 
@@ -90,9 +105,25 @@ pub(super) fn duration(field: &'static str, text: &str) -> Result<Seconds, Probl
 
 /// A moment in RFC 3339.
 pub(super) fn moment(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    let parsed = chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    // An offset can push the last hours of 9999 into a year that RFC 3339, and so the log, cannot write.
+    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()));
     let parsed = parsed.map(|at| Timestamp(at.timestamp_micros()));
-    parsed.map_err(|_| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+    parsed.ok_or_else(|| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+}
+
+/// The same, where there is one.
+pub(super) fn moment_if(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    text.map(|text| moment(field, text)).transpose()
+}
+
+/// For a field of which absent, null and a value are three wishes.
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -117,7 +148,7 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> 
     })
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     // serde's text names the field and what was expected. It can quote a value that is in the wrong place, but that went
     // only back to whoever sent it.

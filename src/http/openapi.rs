@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Spec;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::App;
 use super::problem::ProblemBody;
+use super::{App, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,18 +16,28 @@ use super::problem::ProblemBody;
                        and isolates, and records every change as an event.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    modifiers(&Bearer),
+    modifiers(&Schemes),
     security(("bearer" = [])),
 )]
 pub(super) struct Document;
 
-struct Bearer;
+/// The ways to show a credential.
+struct Schemes;
 
-impl utoipa::Modify for Bearer {
+impl utoipa::Modify for Schemes {
     fn modify(&self, document: &mut Spec) {
-        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let enrollment = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An enrollment secret"));
+        let schemes = [
+            ("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer))),
+            ("basic", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic))),
+            ("api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")))),
+            ("enrollment_secret", SecurityScheme::Http(enrollment.build())),
+        ];
+        let components = document.components.get_or_insert_default();
+        for (name, scheme) in schemes {
+            components.add_security_scheme(name, scheme);
+        }
     }
 }
 
@@ -39,6 +49,16 @@ pub(super) struct IdempotencyKey {
     /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
     #[param(rename = "Idempotency-Key", required = false)]
     idempotency_key: Option<String>,
+}
+
+/// Why something is removed: a DELETE has no body to say it in.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
+pub(super) struct Reason {
+    /// Why, for the log.
+    #[param(schema_with = schema::reason, required = false)]
+    reason: Option<String>,
 }
 
 /// What any operation may answer beside its own.

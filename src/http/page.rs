@@ -1,9 +1,12 @@
 //! Pages of lists: a limit, a cursor, and no silent end (H25).
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use super::schema;
 
 pub const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
@@ -21,12 +24,30 @@ pub struct Paging {
     pub cursor: Option<String>,
 }
 
+/// The parameters of a list that has no filters.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
+pub(super) struct PagingQuery {
+    #[param(schema_with = schema::limit, required = false)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(schema_with = schema::made_id, required = false)]
+    cursor: Option<String>,
+}
+
 impl Paging {
     pub fn limit(&self) -> Result<usize, Problem> {
         match self.limit.unwrap_or(LIMIT_DEFAULT) {
             limit @ 1..=LIMIT_MAX => Ok(limit),
             _ => Err(Problem::invalid("limit", format!("from 1 to {LIMIT_MAX}"))),
         }
+    }
+
+    /// The cursor of a list that is in the order of its ids.
+    pub fn cursor_as<T: FromStr>(&self) -> Result<Option<T>, Problem> {
+        let read = |text: &String| text.parse().map_err(|_| Problem::invalid("cursor", "the `next_cursor` of a page"));
+        self.cursor.as_ref().map(read).transpose()
     }
 }
 

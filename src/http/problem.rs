@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::command::{CommandError, DENIED_BEFORE};
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
+use crate::log::LogFault;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -53,6 +54,12 @@ impl Problem {
     /// Bad input: names the field and the remedy.
     pub fn invalid(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
+    }
+
+    /// A worker that enrolls is given its id. One that could choose would take another's place.
+    pub fn worker_id_not_allowed(field: &'static str) -> Self {
+        let detail = "a worker that enrolls does not choose its id; leave it out, and keep the id of the answer";
+        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "worker_id_not_allowed", detail) }
     }
 
     /// Bad input that is no single field's fault.
@@ -126,6 +133,10 @@ impl Problem {
         self.status
     }
 
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub fn code(&self) -> &str {
         &self.code
     }
@@ -144,6 +155,16 @@ pub fn refusal_status(code: &str) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,
+    }
+}
+
+impl From<LogFault> for Problem {
+    /// For those who may read the log: where it is damaged, they are told the position.
+    fn from(fault: LogFault) -> Self {
+        match fault {
+            LogFault::Database(error) => Self::log_unavailable(error),
+            damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::App;
 use super::body::Asked;
 use super::problem::Problem;
-use crate::command::{Done, SealedAnswer, Wish, mint};
+use crate::command::{CommandError, Done, SealedAnswer, Wish, mint};
 use crate::credential::idempotency::OutcomeKey;
 use crate::domain::actor::{Actor, Author};
 use crate::domain::command::{Command, Context};
@@ -45,6 +45,14 @@ pub struct Sending<'a> {
     secrets: Map<String, Value>,
     /// What the sealing of the secrets depends on beside the idempotency key: what only this caller knows.
     known_to_caller: Option<Zeroizing<String>>,
+}
+
+/// Why there is no answer.
+pub enum Unanswered {
+    /// The command was refused, or could not be written.
+    Command(CommandError),
+    /// It was carried out before, and the secrets of its answer cannot be shown again.
+    Secrets(Problem),
 }
 
 impl<'a> Sending<'a> {
@@ -87,6 +95,15 @@ impl<'a> Sending<'a> {
         command: Command,
         answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
     ) -> Result<Answered, Problem> {
+        Ok(self.try_send(command, answer).await?)
+    }
+
+    /// The same, for those who look at a refusal before the caller does.
+    pub async fn try_send(
+        self,
+        command: Command,
+        answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
+    ) -> Result<Answered, Unanswered> {
         let idempotency = self.idempotency();
         let sealed = idempotency.as_ref().and_then(|(id, key)| self.seal(*id, key));
         let wish = Wish {
@@ -100,7 +117,7 @@ impl<'a> Sending<'a> {
         let outcome = self.app.queue().submit(wish).await?;
         let mut body = outcome.body;
         let secrets = match (&idempotency, outcome.repeated) {
-            (Some(_), true) if outcome.secrets_gone => return Err(Problem::secret_gone()),
+            (Some(_), true) if outcome.secrets_gone => return Err(Unanswered::Secrets(Problem::secret_gone())),
             (Some((id, key)), true) => outcome.sealed.map(|sealed| open(*id, key, &sealed)).transpose()?,
             // A wish that held already has made nothing: what was minted for it is no credential.
             (_, _) => outcome.changed.then_some(self.secrets),
@@ -135,9 +152,25 @@ impl<'a> Sending<'a> {
     }
 }
 
-fn open(id: CommandId, key: &OutcomeKey, sealed: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let text = key.open(id, sealed).map_err(Problem::internal)?;
-    serde_json::from_slice(&text).map_err(Problem::internal)
+fn open(id: CommandId, key: &OutcomeKey, sealed: &[u8]) -> Result<Map<String, Value>, Unanswered> {
+    let unreadable = |problem| Unanswered::Secrets(problem);
+    let text = key.open(id, sealed).map_err(|error| unreadable(Problem::internal(error)))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(Problem::internal(error)))
+}
+
+impl From<CommandError> for Unanswered {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Command(error) => error.into(),
+            Unanswered::Secrets(problem) => problem,
+        }
+    }
 }
 
 fn actor_text(actor: &Actor) -> String {
@@ -158,6 +191,14 @@ impl Answered {
         }
         self.location = Some(location);
         self
+    }
+
+    /// The same for a thing whose id was made. The place is that of the thing in the answer: a repeat has minted another
+    /// id, of which nothing came.
+    #[must_use]
+    pub fn created_in(self, folder: &str) -> Self {
+        let location = format!("{folder}/{}", self.body["id"].as_str().unwrap_or_default());
+        self.created(location)
     }
 }
 

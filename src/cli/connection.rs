@@ -1,0 +1,228 @@
+//! Which service, how to be sure that it is the one, and who asks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+use reqwest::{Certificate, Url};
+use secrecy::SecretString;
+
+use super::failure::Failure;
+use super::output::{Format, Screen};
+use crate::config::duration;
+use crate::secret::{SecretFileError, read_secret_file};
+
+/// Holds the operator's token where no file is wanted. Not an option: arguments are seen by every user.
+const TOKEN_VARIABLE: &str = "PORTCULLIS_TOKEN";
+
+/// Options of everything that asks a service.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Client options")]
+pub(crate) struct ClientArgs {
+    /// The service.
+    #[arg(long, global = true, env = "PORTCULLIS_URL", value_name = "URL", default_value = "https://127.0.0.1:3000")]
+    url: Url,
+
+    /// The file with the operator's API key. PORTCULLIS_TOKEN may hold the key itself instead.
+    ///
+    /// Default: `admin.token` in the data directory of a service on this machine.
+    #[arg(long, global = true, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// The certificate authorities that may vouch for the service, as PEM.
+    ///
+    /// Default: `tls/ca.pem` in the data directory of a service on this machine; else those of the platform.
+    #[arg(long, global = true, env = "PORTCULLIS_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// Allow a plain http:// URL of another machine, where something else encrypts the way there.
+    #[arg(long, global = true, env = "PORTCULLIS_ALLOW_HTTP", value_parser = clap::builder::BoolishValueParser::new())]
+    allow_http: bool,
+
+    /// How long one request may take.
+    #[arg(long, global = true, env = "PORTCULLIS_TIMEOUT", value_name = "DURATION", default_value = "30s",
+          value_parser = duration)]
+    timeout: Duration,
+
+    /// How long connecting may take.
+    #[arg(long, global = true, env = "PORTCULLIS_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s",
+          value_parser = duration)]
+    connect_timeout: Duration,
+
+    /// How often a request is repeated when there is no answer, or the answer is "not now". Nothing is done twice.
+    #[arg(long, global = true, env = "PORTCULLIS_RETRIES", value_name = "TIMES", default_value = "4",
+          value_parser = clap::value_parser!(u32).range(0..=20))]
+    retries: u32,
+
+    /// Name this command, so that it can be repeated later without being done twice. Default: a new name each time.
+    #[arg(long, global = true, value_name = "KEY")]
+    idempotency_key: Option<String>,
+
+    /// Why you do it; it is written into the event.
+    #[arg(long, global = true, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// How data is written to standard output.
+    #[arg(long, short, global = true, env = "PORTCULLIS_OUTPUT", value_name = "FORMAT", default_value = "table")]
+    output: Format,
+
+    /// Say nothing on standard error but errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// What a client is made of, checked.
+pub(crate) struct Connection {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: Url,
+    pub(crate) retries: u32,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+impl ClientArgs {
+    pub(crate) fn screen(&self) -> Screen {
+        Screen::new(self.output, self.quiet)
+    }
+
+    pub(crate) fn connection(&self) -> Result<Connection, Failure> {
+        let local = is_loopback(&self.url);
+        match self.url.scheme() {
+            "https" => {}
+            "http" if local || self.allow_http => {}
+            "http" => {
+                return Err(Failure::Usage(format!(
+                    "{} would carry credentials in clear to another machine; use https://, or accept it with \
+                     `--allow-http`",
+                    self.url
+                )));
+            }
+            _ => return Err(Failure::Usage(format!("`--url` {} is neither https:// nor http://", self.url))),
+        }
+        if !self.url.username().is_empty() || self.url.password().is_some() {
+            return Err(Failure::Usage(
+                "`--url` holds a credential; use `--token-file` or PORTCULLIS_TOKEN".to_owned(),
+            ));
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
+            .timeout(self.timeout)
+            .connect_timeout(self.connect_timeout)
+            // A redirect could take the credential to another host.
+            .redirect(reqwest::redirect::Policy::none());
+        if local {
+            // A proxy for the outside world has no way to this machine's own loopback.
+            builder = builder.no_proxy();
+        }
+        if self.url.scheme() == "https" {
+            builder = self.trust(builder, local)?;
+        }
+        let http = builder.build().map_err(|error| Failure::fault("cannot make an HTTPS client", error))?;
+        Ok(Connection {
+            http,
+            url: self.url.clone(),
+            retries: self.retries,
+            idempotency_key: self.idempotency_key.clone(),
+            reason: self.reason.clone(),
+        })
+    }
+
+    fn trust(&self, builder: reqwest::ClientBuilder, local: bool) -> Result<reqwest::ClientBuilder, Failure> {
+        if let Some(path) = &self.ca_file {
+            return Ok(builder.tls_certs_only(authorities(path)?));
+        }
+        let Some(path) = data_dir().map(|folder| folder.join("tls/ca.pem")).filter(|path| path.is_file()) else {
+            return Ok(builder);
+        };
+        let ours = authorities(&path)?;
+        // On this machine only our own authority can be meant; it works where the platform has none at all. A service
+        // elsewhere may have a certificate from either.
+        Ok(if local { builder.tls_certs_only(ours) } else { builder.tls_certs_merge(ours) })
+    }
+
+    /// The operator's API key.
+    pub(crate) fn operator_token(&self) -> Result<SecretString, Failure> {
+        if let Some(path) = &self.token_file {
+            return token_in(path);
+        }
+        if let Some(token) = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
+            return Ok(SecretString::from(token));
+        }
+        let none = || {
+            Failure::Usage(format!(
+                "who asks? Name the file with your API key with `--token-file` (PORTCULLIS_TOKEN_FILE), or put the key \
+                 into {TOKEN_VARIABLE}. The first one is `admin.token` in the data directory of the service"
+            ))
+        };
+        let path = data_dir().ok_or_else(none)?.join("admin.token");
+        if path.exists() { token_in(&path) } else { Err(none()) }
+    }
+}
+
+fn token_in(path: &Path) -> Result<SecretString, Failure> {
+    read_secret_file(path).map_err(|error| match error {
+        SecretFileError::Io { .. } => Failure::fault("the operator's API key", error),
+        error => Failure::Usage(error.to_string()),
+    })
+}
+
+/// Where a service on this machine keeps its files, by the same rule as its own.
+fn data_dir() -> Option<PathBuf> {
+    let told = std::env::var_os("PORTCULLIS_DATA_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    told.or_else(|| etcetera::choose_base_strategy().ok().map(|base| base.data_dir().join("portcullis")))
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::fault(format_args!("cannot read the CA file {}", path.display()), error))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(Failure::Usage(format!("the CA file {} holds no certificate in PEM", path.display()))),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    address.map_or_else(|_| host == "localhost", |address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_from_other_machines() {
+        for (url, local) in [
+            ("https://127.0.0.1:3000", true),
+            ("https://[::1]:3000", true),
+            ("http://localhost", true),
+            ("https://localhost.example.org", false),
+            ("https://10.0.0.1", false),
+            ("https://[::2]", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().expect("a URL")), local, "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_never_travel_in_clear_unasked() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            client: ClientArgs,
+        }
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for (arguments, accepted) in [
+            (&["--url", "http://10.0.0.1"][..], false),
+            (&["--url", "http://10.0.0.1", "--allow-http"], true),
+            (&["--url", "http://127.0.0.1:3000"], true),
+            (&["--url", "https://user:word@127.0.0.1"], false),
+            (&["--url", "ftp://127.0.0.1"], false),
+        ] {
+            let only = Only::parse_from(["portcullis"].iter().chain(arguments));
+            assert_eq!(only.client.connection().is_ok(), accepted, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What every verb starts from: a client, a screen, and the options that go with each command.
+
+use std::io::Write as _;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::client::{Answer, Call, Client};
+use super::connection::{ClientArgs, Connection};
+use super::failure::Failure;
+use super::output::{Column, Format, Screen, closed};
+
+/// The largest page that the service gives.
+pub(crate) const PAGE_MAX: u64 = 1000;
+
+pub(crate) struct Session {
+    pub(crate) screen: Screen,
+    args: ClientArgs,
+    connection: Connection,
+}
+
+/// How much of a list.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Paging {
+    /// How many at most. When there are more, it is said.
+    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// All of them, however many.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Go on where an earlier list stopped.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+impl Session {
+    pub(crate) fn open(args: &ClientArgs) -> Result<Self, Failure> {
+        Ok(Self { screen: args.screen(), connection: args.connection()?, args: args.clone() })
+    }
+
+    /// A client for whoever holds a credential of their own; no operator is needed.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.connection)
+    }
+
+    pub(crate) fn operator_token(&self) -> Result<SecretString, Failure> {
+        self.args.operator_token()
+    }
+
+    pub(crate) fn operator(&self) -> Result<Client, Failure> {
+        Ok(self.client().for_operator(self.operator_token()?))
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.connection.reason.as_deref()
+    }
+
+    /// Reads, as the operator.
+    pub(crate) async fn read(&self, call: Call) -> Result<Value, Failure> {
+        Ok(self.operator()?.send(&call).await?.body)
+    }
+
+    /// Changes something, as the operator.
+    pub(crate) async fn change(&self, call: Call) -> Result<Answer, Failure> {
+        self.operator()?.send(&self.command(call)).await
+    }
+
+    /// Changes something, as whoever the call says.
+    pub(crate) async fn change_as(&self, call: Call) -> Result<Answer, Failure> {
+        self.client().send(&call.once(self.connection.idempotency_key.as_deref())).await
+    }
+
+    fn command(&self, call: Call) -> Call {
+        call.once(self.connection.idempotency_key.as_deref()).reason(self.reason())
+    }
+
+    /// Says what was done, where in the log, and whether it was so before.
+    pub(crate) fn done(&self, what: &str, answer: &Answer) {
+        let position = answer.position.map(|position| format!(" (position {position})")).unwrap_or_default();
+        match answer.body.get("changed").and_then(Value::as_bool) {
+            Some(false) => self.screen.note(format_args!("{what}: it was so already{position}.")),
+            _ => self.screen.note(format_args!("{what}{position}.")),
+        }
+    }
+
+    /// A list, page by page; what was left out is said.
+    pub(crate) async fn list(&self, call: Call, paging: &Paging, columns: &[Column]) -> Result<(), Failure> {
+        let client = self.operator()?;
+        let screen = self.screen;
+        let mut count = 0_u64;
+        if screen.format == Format::Json {
+            begin_items()?;
+        }
+        let more = pages(&client, call, paging, |items| {
+            let first = count == 0;
+            count += items.len() as u64;
+            match screen.format {
+                Format::Json => write_items(&items, first),
+                Format::Table if items.is_empty() => Ok(()),
+                Format::Table => screen.rows(columns, &items),
+            }
+        })
+        .await?;
+        if screen.format == Format::Json {
+            end_items(more.as_deref())?;
+        }
+        match more {
+            Some(cursor) => screen.warn(format_args!(
+                "these are the first {count}, and there are more: `--all`, or go on with `--cursor {cursor}`"
+            )),
+            None => screen.note(format_args!("{count} in all.")),
+        }
+        Ok(())
+    }
+}
+
+/// Calls `page` with each page of a list, and returns the cursor of what was left out.
+pub(crate) async fn pages(
+    client: &Client,
+    call: Call,
+    paging: &Paging,
+    mut page: impl FnMut(Vec<Value>) -> Result<(), Failure>,
+) -> Result<Option<String>, Failure> {
+    let mut left = if paging.all { u64::MAX } else { paging.limit };
+    let mut cursor = paging.cursor.clone();
+    loop {
+        let limit = left.min(PAGE_MAX).to_string();
+        let mut answer = client.send(&call.clone().query("limit", limit).query("cursor", cursor.clone())).await?.body;
+        let Some(Value::Array(items)) = answer.get_mut("items").map(Value::take) else {
+            return Err(Failure::Fault(anyhow::anyhow!("the service answered a list without `items`")));
+        };
+        left = left.saturating_sub(items.len() as u64);
+        page(items)?;
+        let next = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+        if next.is_some() && next == cursor {
+            return Err(Failure::Fault(anyhow::anyhow!("the service answered the same cursor again")));
+        }
+        cursor = next;
+        if cursor.is_none() || left == 0 {
+            return Ok(cursor);
+        }
+    }
+}
+
+/// The whole of a list, for whoever needs it at once: a worker's keys, a fleet's pools.
+pub(crate) async fn whole(client: &Client, call: Call) -> Result<Vec<Value>, Failure> {
+    let mut all = Vec::new();
+    pages(client, call, &Paging::all(), |items| {
+        all.extend(items);
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
+impl Paging {
+    pub(crate) fn all() -> Self {
+        Self { limit: PAGE_MAX, all: true, cursor: None }
+    }
+}
+
+// A list of a million is written as it comes, and is one JSON document all the same.
+
+fn begin_items() -> Result<(), Failure> {
+    write!(anstream::stdout(), "{{\"items\":[").map_err(closed)
+}
+
+fn write_items(items: &[Value], first: bool) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(anstream::stdout().lock());
+    for (index, item) in items.iter().enumerate() {
+        let separator = if first && index == 0 { "\n" } else { ",\n" };
+        write!(out, "{separator}{item}").map_err(closed)?;
+    }
+    out.flush().map_err(closed)
+}
+
+fn end_items(cursor: Option<&str>) -> Result<(), Failure> {
+    let cursor = cursor.map(|cursor| format!(",\"next_cursor\":{}", Value::from(cursor))).unwrap_or_default();
+    writeln!(anstream::stdout(), "\n]{cursor}}}").map_err(closed)
+}

@@ -1,0 +1,169 @@
+//! `POST /v1/compromised`: whoever holds a credential can end exactly that one, and needs nothing else to do so.
+//!
+//! A key found in a public place must be dead within the minute, whoever finds it. The answer says nothing, and comes when
+//! it would have come anyway: this must not be the place where a stolen credential is tried out unseen (H31).
+
+use std::time::Duration;
+
+use axum::Json as Reply;
+use axum::extract::{Extension, State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::App;
+use super::attempts::Attempt;
+use super::body::{Asked, Json};
+use super::meta::Meta;
+use super::openapi::Refusals;
+use super::problem::Problem;
+use super::wish::Sending;
+use crate::command::mint;
+use crate::credential::key::looks_like_key;
+use crate::credential::token::looks_like_token;
+use crate::domain::actor::{Actor, Author, CredentialUsed};
+use crate::domain::admit::Denial;
+use crate::domain::command::Command;
+use crate::domain::key::{Digest, Holder, Key};
+use crate::domain::roll::Roll;
+use crate::validate::{self, Denied, Snapshot};
+
+/// Longer than a commit takes on any disk that is well.
+const ANSWERED_AFTER: Duration = Duration::from_millis(100);
+const REASON: &str = "reported as compromised by whoever holds it";
+
+/// A credential that is in wrong hands.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    /// An API key, an access token, a static secret, or an enrollment secret.
+    credential: String,
+    /// With a static secret: end this worker's only, instead of every key with this value.
+    worker: Option<String>,
+}
+
+/// The same for a credential that was good, one that was not, and none at all.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    #[schema(example = true)]
+    accepted: bool,
+}
+
+/// One thing to end, and by whose right.
+struct End {
+    command: Command,
+    actor: Actor,
+    credential: Option<CredentialUsed>,
+}
+
+/// Ends a credential: a key with what it was itself rotated into, a token with what was renewed from it, every key with
+/// this static secret, an enrollment secret.
+///
+/// Nobody needs more than the credential for it, and the answer tells nobody whether it was one.
+#[utoipa::path(
+    post, path = "/v1/compromised", tag = "anyone", request_body = Report, security(()),
+    responses((status = 200, body = Accepted), Refusals)
+)]
+pub(super) async fn compromised(
+    State(app): State<App>,
+    Extension(meta): Extension<Meta>,
+    Json(report): Json<Report>,
+) -> Result<Reply<Accepted>, Problem> {
+    let answer_at = Instant::now() + ANSWERED_AFTER;
+    let ends = {
+        let snapshot = app.node().current()?;
+        ends(&app, &snapshot, &report)
+    };
+    match ends {
+        Ok(ends) => end_all(&app, &meta, ends).await?,
+        Err(attempt) => {
+            let attempt = Attempt { source: meta.source, ..attempt };
+            let problem = app.attempts().refuse(&attempt);
+            if problem.retry_after_seconds().is_some() {
+                return Err(problem);
+            }
+        }
+    }
+    tokio::time::sleep_until(answer_at).await;
+    Ok(Reply(Accepted { accepted: true }))
+}
+
+async fn end_all(app: &App, meta: &Meta, ends: Vec<End>) -> Result<(), Problem> {
+    for end in ends {
+        let author = Author {
+            actor: end.actor,
+            credential: end.credential,
+            source: meta.source,
+            request_id: Some(meta.request_id.clone()),
+        };
+        let asked = Asked { idempotency_key: None, fingerprint: [0; 32] };
+        let sending = Sending::new(app, author, asked).reason(Some(REASON.to_owned()))?;
+        sending.send(end.command, |_, _| Value::Null).await?;
+    }
+    Ok(())
+}
+
+/// What the credential is, whatever has become of it. A text can be an enrollment secret and a static secret at once,
+/// since both are chosen: then both end.
+fn ends(app: &App, snapshot: &Snapshot, report: &Report) -> Result<Vec<End>, Attempt> {
+    let (roll, keys, text) = (&snapshot.roll, app.node().keys(), report.credential.as_str());
+    let verifier = Digest(*keys.enrollment_verifier(text).as_bytes());
+    let mut ends: Vec<End> = roll
+        .enrollment_secret_by_verifier(&verifier)
+        .map(|secret| End {
+            command: Command::DisableEnrollmentSecret { secret: secret.id },
+            actor: Actor::System,
+            credential: Some(CredentialUsed::EnrollmentSecret(secret.id)),
+        })
+        .into_iter()
+        .collect();
+    let mut why = Denied { denial: Denial::Malformed, credential: None, worker: None };
+    if looks_like_key(text) {
+        match validate::genuine_key(roll, keys, text) {
+            Ok(key) => ends.extend(end_of_key(roll, key)),
+            Err(denied) => why = denied,
+        }
+    } else if looks_like_token(text) {
+        match end_of_token(snapshot, text) {
+            Ok(end) => ends.push(end),
+            Err(denied) => why = denied,
+        }
+    } else {
+        let index = report.worker.as_deref().map(|worker| roll.worker_index(worker));
+        let meant = |key: &Key| index.is_none_or(|index| index.is_some_and(|index| key.workers().contains(&index)));
+        let same = validate::genuine_static_secret(roll, keys, text).filter(|key| meant(key));
+        ends.extend(same.filter_map(|key| end_of_key(roll, key)));
+    }
+    if ends.is_empty() {
+        return Err(Attempt { denial: why.denial, source: None, credential: why.credential });
+    }
+    Ok(ends)
+}
+
+/// By the right of its holder, who need not be good any more: not even an isolated worker's key should stay alive.
+fn end_of_key(roll: &Roll, key: &Key) -> Option<End> {
+    let actor = match &key.holder {
+        Holder::Operator(operator) => Actor::Operator(*operator),
+        Holder::Worker(_) | Holder::Workers(_) => {
+            let first = key.workers().first().and_then(|index| roll.worker_at(*index))?;
+            Actor::Worker(first.id.clone())
+        }
+    };
+    let command = Command::RevokeKey { key: key.id, descendants: true };
+    Some(End { command, actor, credential: Some(CredentialUsed::Key(key.id)) })
+}
+
+fn end_of_token<'s>(snapshot: &'s Snapshot, text: &str) -> Result<End, Denied<'s>> {
+    let facts = validate::genuine_token(snapshot, text, mint::now())?;
+    Ok(End {
+        actor: Actor::Worker(facts.worker.clone()),
+        credential: Some(CredentialUsed::Token {
+            token: facts.token,
+            session: facts.session,
+            key: facts.key,
+            issued: facts.issued,
+        }),
+        command: Command::RevokeToken(facts),
+    })
+}
