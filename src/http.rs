@@ -12,6 +12,7 @@ use axum::routing::any;
 use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,24 +26,35 @@ pub mod attempts;
 mod body;
 mod caller;
 mod check;
+mod chosen;
 mod compromised;
 mod credential;
 mod enroll;
+mod enrollment_secrets;
+mod events;
+mod keys;
 mod layer;
 pub mod listen;
 mod meta;
 mod oauth;
 mod openapi;
+mod operators;
 mod own;
 mod page;
+mod path;
 mod pools;
 mod problem;
+mod query;
+mod schema;
 mod service;
+mod signing_keys;
 pub mod tls;
 mod tokens;
 pub mod validate;
 mod view;
+mod whoami;
 mod wish;
+mod workers;
 
 use attempts::Attempts;
 
@@ -123,6 +135,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::read, pools::update, pools::remove))
+        .merge(for_operators())
         // Workers
         .routes(routes!(enroll::enroll))
         .routes(routes!(tokens::register))
@@ -148,21 +161,52 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(service::metrics))
 }
 
+/// The fleet and who administers it.
+fn for_operators() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(workers::list::list, workers::create))
+        .routes(routes!(workers::read, workers::update, workers::remove))
+        .routes(routes!(workers::actions::isolate))
+        .routes(routes!(workers::actions::release))
+        .routes(routes!(workers::actions::approve))
+        .routes(routes!(workers::actions::reject))
+        .routes(routes!(keys::list::of_worker, keys::create))
+        .routes(routes!(keys::list::list))
+        .routes(routes!(keys::read))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(enrollment_secrets::list, enrollment_secrets::create))
+        .routes(routes!(enrollment_secrets::read))
+        .routes(routes!(enrollment_secrets::rotate))
+        .routes(routes!(enrollment_secrets::disable))
+        .routes(routes!(signing_keys::list))
+        .routes(routes!(signing_keys::rotate))
+        .routes(routes!(operators::list, operators::create))
+        .routes(routes!(operators::read, operators::update, operators::remove))
+        .routes(routes!(operators::list_keys, operators::create_key))
+        .routes(routes!(events::list))
+        .routes(routes!(whoami::whoami))
+}
+
+/// The OpenAPI document.
+fn document() -> OpenApiDocument {
+    routes().into_openapi()
+}
+
 /// The paths of all routes, for the labels of metrics.
 pub fn route_paths() -> Vec<String> {
-    routes().into_openapi().paths.paths.into_keys().collect()
+    document().paths.paths.into_keys().collect()
 }
 
 /// The whole service.
 pub fn router(app: App) -> Router {
     let (router, document) = routes().split_for_parts();
-    let paths = document.paths.paths.keys().cloned().collect();
     router
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
         .layer(DefaultBodyLimit::max(app.body_bytes_max()))
         .layer(CatchPanicLayer::custom(layer::panicked))
-        .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), paths), layer::around))
+        .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
         .with_state(app)
 }

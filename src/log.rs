@@ -1,7 +1,8 @@
 //! The log: append-only, in one order, sealed so that the database cannot lie about it (design, section 5).
 //!
 //! [`entry`] is an event as bytes, [`schema`] every shape that events ever had, [`seal`] the keyed chain and the Merkle tree.
-//! [`append`] adds a batch in one statement, [`read`] believes nothing that is not sealed.
+//! [`append`] adds a batch in one statement, [`read`] and [`search`] believe nothing that is not
+//! sealed.
 
 use crate::domain::ids::SigningKeyId;
 use crate::log::entry::EntryError;
@@ -14,6 +15,7 @@ pub mod outcome;
 pub mod read;
 pub mod schema;
 pub mod seal;
+pub mod search;
 mod text;
 pub(crate) mod time;
 
@@ -55,6 +57,8 @@ pub enum Tampered {
     Missing { position: u64 },
     #[error("the event at position {position} says that it stands at {says}")]
     Position { position: u64, says: u64 },
+    #[error("the column `{column}` beside the event at position {position} is not what its entry says")]
+    Column { position: u64, column: &'static str },
     #[error("the event at position {position} is not later than the one before it")]
     Time { position: u64 },
     #[error("the head, at position {position}, was not written by a node (its seals are wrong)")]

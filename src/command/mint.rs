@@ -10,8 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::ids::{KeyId, WorkerId};
+use crate::credential::signing_key::{self, Algorithm, Signer, SigningKeyError};
+use crate::domain::ids::{KeyId, SigningKeyId, WorkerId};
 use crate::domain::key::Digest;
+use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::Timestamp;
 
 /// A key that nobody has yet: what a command keeps of it, and the text that its holder is shown once.
@@ -34,6 +36,12 @@ pub fn id() -> Uuid {
     Uuid::now_v7()
 }
 
+/// An id for a worker that was given none.
+#[must_use]
+pub fn worker_id() -> WorkerId {
+    KeyId::from_uuid(id()).to_string().parse().expect("22 base62 digits are a worker's id")
+}
+
 /// 256 bits for one secret, from the operating system.
 #[must_use]
 pub fn entropy() -> Zeroizing<[u8; 32]> {
@@ -41,12 +49,6 @@ pub fn entropy() -> Zeroizing<[u8; 32]> {
     // Without entropy there is no secret worth making, and nothing that a caller could do about it.
     SysRng.try_fill_bytes(&mut *bytes).expect("the operating system gives random bytes");
     bytes
-}
-
-/// The id of a worker whom nobody chose one for.
-#[must_use]
-pub fn worker_id() -> WorkerId {
-    KeyId::from_uuid(id()).to_string().parse().expect("base62 digits are an id")
 }
 
 /// A new API key of this kind.
@@ -57,4 +59,15 @@ pub fn api_key(keys: &DerivedKeys, kind: KeyKind) -> FreshKey {
     let parsed = key::parse(text.expose_secret()).expect("what was just written parses");
     let verifier = Digest(*keys.api_key_verifier(&parsed).as_bytes());
     FreshKey { id, text, verifier }
+}
+
+/// A new signing key, its private half sealed. Of RSA that takes up to a second of one core.
+pub fn signing_key(keys: &DerivedKeys, algorithm: SigningAlgorithm) -> Result<NewSigningKey, SigningKeyError> {
+    let id = SigningKeyId::from_uuid(self::id());
+    let of_credential = Algorithm::from(algorithm);
+    let private = signing_key::generate(of_credential)?;
+    let signer = Signer::new(id, of_credential, &private)?;
+    let public_jwk = serde_json::to_string(&signer.jwk()).expect("a JWK is JSON");
+    let sealed = keys.seal_signing_key(id, &private);
+    Ok(NewSigningKey { id, algorithm, public_jwk: public_jwk.into(), sealed: sealed.into() })
 }

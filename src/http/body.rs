@@ -3,8 +3,9 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, header, request::Parts};
-use serde::Deserialize;
+use chrono::Datelike;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::problem::Problem;
@@ -12,29 +13,29 @@ use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body. An empty one reads as `{}`, so that a command without options needs no body.
 #[derive(Debug)]
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(pub T);
 
 /// A JSON body of a command, with what makes a repeat of it recognisable.
 #[derive(Debug)]
-pub struct CommandJson<T> {
+pub(super) struct CommandJson<T> {
     pub value: T,
     pub asked: Asked,
 }
 
 /// A JSON body as it came, for the handler to read without copying.
 #[derive(Debug)]
-pub struct JsonBytes(pub Bytes);
+pub(super) struct JsonBytes(pub Bytes);
 
 /// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     pub idempotency_key: Option<String>,
     pub fingerprint: [u8; 32],
 }
 
 /// A query string, strict.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(super) struct Params<T>(pub T);
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -104,9 +105,25 @@ pub(super) fn duration(field: &'static str, text: &str) -> Result<Seconds, Probl
 
 /// A moment in RFC 3339.
 pub(super) fn moment(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    let parsed = chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    // An offset can push the last hours of 9999 into a year that RFC 3339, and so the log, cannot write.
+    let parsed = parsed.filter(|at| (0..=9999).contains(&at.year()));
     let parsed = parsed.map(|at| Timestamp(at.timestamp_micros()));
-    parsed.map_err(|_| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+    parsed.ok_or_else(|| Problem::invalid(field, "a time in RFC 3339, such as `2027-01-31T12:00:00Z`"))
+}
+
+/// The same, where there is one.
+pub(super) fn moment_if(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    text.map(|text| moment(field, text)).transpose()
+}
+
+/// For a field of which absent, null and a value are three wishes.
+pub(super) fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

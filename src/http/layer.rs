@@ -12,9 +12,11 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::{Instrument, Span};
+use utoipa::openapi::OpenApi;
 
 use super::meta::Meta;
 use super::problem::Problem;
+use super::query::Declared;
 use super::{App, POSITION_HEADER};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,11 +28,13 @@ pub(super) struct State {
     app: App,
     /// Where each path stands in the vocabulary of the metrics.
     routes: Arc<HashMap<String, usize>>,
+    declared: Arc<Declared>,
 }
 
 impl State {
-    pub(super) fn new(app: App, paths: Vec<String>) -> Self {
-        Self { app, routes: Arc::new(paths.into_iter().zip(0..).collect()) }
+    pub(super) fn new(app: App, document: &OpenApi) -> Self {
+        let paths = document.paths.paths.keys().cloned();
+        Self { app, routes: Arc::new(paths.zip(0..).collect()), declared: Arc::new(Declared::of(document)) }
     }
 }
 
@@ -40,13 +44,20 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let meta = Meta::make(request.headers(), request.extensions(), &app.settings().trusted_proxies);
     let request_id = HeaderValue::from_str(&meta.request_id);
     let path = request.extensions().get::<MatchedPath>().cloned();
-    let span = span(app, &request, &meta, path.as_ref().map_or("", MatchedPath::as_str));
+    let route = path.as_ref().map_or("", MatchedPath::as_str);
+    let span = span(app, &request, &meta, route);
+    let declared = state.declared.check(route, request.method(), request.uri());
     // Before the handler looks at the state: what it answers is of this position or a later one.
     let position = app.node().snapshot().roll.next_position().saturating_sub(1);
     request.extensions_mut().insert(meta);
 
-    let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
-    let mut response = answer.unwrap_or_else(|_| Problem::timeout().into_response());
+    let mut response = match declared {
+        Ok(()) => {
+            let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
+            answer.unwrap_or_else(|_| Problem::timeout().into_response())
+        }
+        Err(problem) => problem.into_response(),
+    };
 
     let headers = response.headers_mut();
     headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));
@@ -67,6 +78,7 @@ fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
 }
 
 /// A bug in a handler is one failed request and a line in the log, and no more.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `CatchPanicLayer` asks for")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

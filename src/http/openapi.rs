@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Spec;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::App;
 use super::problem::ProblemBody;
+use super::{App, schema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -49,6 +49,16 @@ pub(super) struct IdempotencyKey {
     /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
     #[param(rename = "Idempotency-Key", required = false)]
     idempotency_key: Option<String>,
+}
+
+/// Why something is removed: a DELETE has no body to say it in.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
+pub(super) struct Reason {
+    /// Why, for the log.
+    #[param(schema_with = schema::reason, required = false)]
+    reason: Option<String>,
 }
 
 /// What any operation may answer beside its own.

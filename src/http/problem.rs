@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::command::{CommandError, DENIED_BEFORE};
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
+use crate::log::LogFault;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -31,7 +32,7 @@ pub struct Problem {
 /// Problem details (RFC 9457). `code` is stable, and so is `type`, which is made of it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemBody<'a> {
+pub(super) struct ProblemBody<'a> {
     #[schema(example = "urn:portcullis:problem:pool_unknown")]
     r#type: String,
     title: &'a str,
@@ -146,7 +147,7 @@ impl Problem {
 }
 
 /// The status of a refusal, by its code: so that a refusal that was kept gets the status that it had the first time.
-pub fn refusal_status(code: &str) -> StatusCode {
+pub(super) fn refusal_status(code: &str) -> StatusCode {
     match code {
         "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
         "not_permitted" => StatusCode::FORBIDDEN,
@@ -154,6 +155,16 @@ pub fn refusal_status(code: &str) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,
+    }
+}
+
+impl From<LogFault> for Problem {
+    /// For those who may read the log: where it is damaged, they are told the position.
+    fn from(fault: LogFault) -> Self {
+        match fault {
+            LogFault::Database(error) => Self::log_unavailable(error),
+            damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
+        }
     }
 }
 
@@ -219,3 +230,6 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,16 +11,15 @@ use crate::command::writer::Running;
 use crate::command::{Wish, mint};
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
-use crate::credential::signing_key::{self, Algorithm, Signer};
 use crate::credential::strength::check_enrollment_secret;
 use crate::domain::actor::Author;
 use crate::domain::command::{Bootstrap, Command, Context};
 use crate::domain::decide;
 use crate::domain::event::Event;
-use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId};
+use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId};
 use crate::domain::key::Digest;
 use crate::domain::pool::DEFAULT_POOL;
-use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
+use crate::domain::signing_key::SigningAlgorithm;
 use crate::secret::write_secret_file;
 
 /// The file with the first admin's token, in the data directory.
@@ -41,8 +40,8 @@ pub(super) async fn bootstrap(
     let parsed = key::parse(token.expose_secret()).context("a key that was just made is one")?;
     let command = Command::Bootstrap(Bootstrap {
         pool: DEFAULT_POOL.parse().context("the name of the default pool is one")?,
-        active: new_signing_key(keys)?,
-        next: new_signing_key(keys)?,
+        active: mint::signing_key(keys, SigningAlgorithm::default())?,
+        next: mint::signing_key(keys, SigningAlgorithm::default())?,
         operator: OperatorId::from_uuid(mint::id()),
         name: NAME.into(),
         key: id,
@@ -97,16 +96,4 @@ async fn submit(running: &Running, command: Command, context: Context) -> anyhow
     };
     // Whether *this* command made the admin shows in whether it changed anything: commands are decided one by one.
     Ok(running.queue.submit(wish).await?.changed)
-}
-
-fn new_signing_key(keys: &DerivedKeys) -> anyhow::Result<NewSigningKey> {
-    let id = SigningKeyId::from_uuid(mint::id());
-    let private = signing_key::generate(Algorithm::EdDsa)?;
-    let signer = Signer::new(id, Algorithm::EdDsa, &private)?;
-    Ok(NewSigningKey {
-        id,
-        algorithm: SigningAlgorithm::EdDsa,
-        public_jwk: serde_json::to_string(&signer.jwk())?.into(),
-        sealed: keys.seal_signing_key(id, &private).into(),
-    })
 }

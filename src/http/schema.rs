@@ -1,0 +1,243 @@
+//! What the OpenAPI document says of single values: the same words, limits and patterns wherever a value occurs.
+//!
+//! Each function is named in a `schema_with` of a body or a parameter. The limits are the domain's own constants, so that
+//! the document cannot promise what the domain refuses.
+
+use serde_json::{Value, json};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type};
+use utoipa::openapi::{Array, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat};
+
+use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use super::wish::REASON_CHARS_MAX;
+use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
+use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
+use crate::domain::operator::Role;
+use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
+use crate::domain::signing_key::SigningAlgorithm;
+use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
+use crate::log::entry::NUMBER_MAX;
+use crate::log::schema::KINDS;
+
+/// `.` and `..` are steps in a path, and no ids.
+const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
+const MADE_ID: &str = "^[0-9A-Za-z]{22}$";
+const DURATION: &str = "^[0-9]{1,6}(s|m|h|d)$";
+const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn matching(pattern: &str) -> Object {
+    text().pattern(Some(pattern)).build()
+}
+
+fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> Object {
+    text().enum_values(Some(words.into_iter().map(Value::from).collect::<Vec<_>>())).build()
+}
+
+/// Free text for people: it ends up in terminals and logs, where a control character is an attack.
+fn prose(chars_min: usize, chars_max: usize) -> Object {
+    let text = text().min_length(Some(chars_min)).max_length(Some(chars_max));
+    text.pattern(Some(NO_CONTROL_CHARACTER)).build()
+}
+
+/// The same, or null.
+fn or_null(mut value: Object) -> Object {
+    if let SchemaType::Type(known) = &value.schema_type {
+        value.schema_type = SchemaType::Array(vec![known.clone(), Type::Null]);
+    }
+    if let Some(words) = &mut value.enum_values {
+        words.push(Value::Null);
+    }
+    value
+}
+
+pub(super) fn chosen_id() -> Object {
+    matching(CHOSEN_ID)
+}
+
+pub(super) fn chosen_id_or_null() -> Object {
+    or_null(chosen_id())
+}
+
+pub(super) fn made_id() -> Object {
+    matching(MADE_ID)
+}
+
+pub(super) fn made_id_or_null() -> Object {
+    or_null(made_id())
+}
+
+pub(super) fn time() -> Object {
+    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build()
+}
+
+pub(super) fn time_or_null() -> Object {
+    or_null(time())
+}
+
+pub(super) fn duration_or_null() -> Object {
+    let mut duration = or_null(matching(DURATION));
+    duration.examples = vec![json!("24h"), json!("0s")];
+    duration
+}
+
+pub(super) fn reason() -> Object {
+    prose(0, REASON_CHARS_MAX)
+}
+
+pub(super) fn reason_or_null() -> Object {
+    or_null(reason())
+}
+
+pub(super) fn name() -> Object {
+    prose(1, NAME_CHARS_MAX)
+}
+
+pub(super) fn name_or_null() -> Object {
+    or_null(name())
+}
+
+pub(super) fn description_or_null() -> Object {
+    or_null(text().max_length(Some(DESCRIPTION_CHARS_MAX)).build())
+}
+
+pub(super) fn audience_or_null() -> Object {
+    or_null(prose(1, AUDIENCE_CHARS_MAX))
+}
+
+/// RFC 6749, section 3.3.
+pub(super) fn scopes_or_null() -> Array {
+    let scope = text().max_length(Some(SCOPE_CHARS_MAX)).pattern(Some(r"^[!#-\[\]-~]+$")).build();
+    array_or_null(scope, SCOPES_MAX)
+}
+
+pub(super) fn token_record_or_null() -> Object {
+    or_null(one_of(["each", "counted"]))
+}
+
+pub(super) fn labels() -> Object {
+    let labels = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(prose(1, LABEL_CHARS_MAX)))
+        .additional_properties(Some(AdditionalProperties::from(Schema::from(prose(0, LABEL_CHARS_MAX)))));
+    let mut labels = labels.max_properties(Some(LABELS_MAX)).build();
+    labels.examples = vec![json!({ "site": "berlin" })];
+    labels
+}
+
+pub(super) fn labels_or_null() -> Object {
+    or_null(labels())
+}
+
+/// `name=value`, as a query asks for it.
+pub(super) fn label_filter() -> Array {
+    let item = text().pattern(Some("^[^=]+=")).max_length(Some(2 * LABEL_CHARS_MAX + 1)).build();
+    ArrayBuilder::new().items(item).max_items(Some(LABELS_MAX)).build()
+}
+
+pub(super) fn worker_state() -> Object {
+    one_of(Standing::ALL.map(Standing::as_str))
+}
+
+pub(super) fn key_kind() -> Object {
+    one_of(["api_key", "static_secret"])
+}
+
+pub(super) fn key_state() -> Object {
+    one_of(["live", "overlapping", "expired", "revoked"])
+}
+
+pub(super) fn enrollment_state() -> Object {
+    one_of(["live", "overlapping", "expired", "disabled"])
+}
+
+pub(super) fn role() -> Object {
+    one_of(Role::ALL.map(Role::as_str))
+}
+
+pub(super) fn role_or_null() -> Object {
+    or_null(role())
+}
+
+pub(super) fn algorithm() -> Object {
+    one_of(SigningAlgorithm::ALL.map(SigningAlgorithm::as_str))
+}
+
+pub(super) fn algorithm_or_null() -> Object {
+    or_null(algorithm())
+}
+
+pub(super) fn signing_key_state() -> Object {
+    one_of(["next", "active", "retired"])
+}
+
+pub(super) fn static_secret_or_null() -> Object {
+    let secret = text().min_length(Some(STATIC_SECRET_CHARS_MIN)).max_length(Some(CHOSEN_SECRET_CHARS_MAX));
+    or_null(secret.pattern(Some(r"^[A-Za-z0-9_\-]*$")).write_only(true).build())
+}
+
+pub(super) fn enrollment_secret_or_null() -> Object {
+    let secret = text().min_length(Some(ENROLLMENT_SECRET_CHARS_MIN)).max_length(Some(CHOSEN_SECRET_CHARS_MAX));
+    or_null(secret.pattern(Some("^[!-~]*$")).write_only(true).build())
+}
+
+pub(super) fn name_pattern_or_null() -> Object {
+    or_null(text().max_length(Some(NAME_PATTERN_CHARS_MAX)).build())
+}
+
+pub(super) fn cidrs_or_null() -> Array {
+    array_or_null(text().examples([json!("10.0.0.0/8")]).build(), CIDRS_MAX)
+}
+
+fn array_or_null(item: Object, most: usize) -> Array {
+    let mut array = ArrayBuilder::new().items(item).max_items(Some(most)).build();
+    array.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    array
+}
+
+fn integer(least: u64, most: u64) -> ObjectBuilder {
+    let integer = ObjectBuilder::new().schema_type(Type::Integer);
+    integer.minimum(Some(least)).maximum(Some(most))
+}
+
+pub(super) fn count_or_null() -> Object {
+    or_null(integer(1, NUMBER_MAX).build())
+}
+
+pub(super) fn position() -> Object {
+    integer(0, NUMBER_MAX).build()
+}
+
+pub(super) fn limit() -> Object {
+    integer(1, LIMIT_MAX as u64).default(Some(json!(LIMIT_DEFAULT))).build()
+}
+
+pub(super) fn event_kind() -> Object {
+    one_of(KINDS.iter().map(|(kind, _)| *kind))
+}
+
+pub(super) fn event_subject() -> Object {
+    let mut subject = matching("^[a-z_]{1,32}:.{1,64}$");
+    subject.examples = vec![json!("worker:web-1")];
+    subject
+}
+
+pub(super) fn position_cursor() -> Object {
+    matching("^[0-9]{1,15}$")
+}
+
+pub(super) fn order() -> Object {
+    let mut order = one_of(["asc", "desc"]);
+    order.default = Some(json!("asc"));
+    order
+}
+
+/// A public JWK, or the data of an event: its members depend on its kind.
+pub(super) fn any_object() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .build()
+}

@@ -1,0 +1,88 @@
+//! An enrollment secret, as answers show it: everything but the secret.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::time;
+use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, NamePattern};
+use crate::domain::roll::Roll;
+use crate::domain::time::Timestamp;
+use crate::http::schema;
+
+/// An enrollment secret.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct EnrollmentSecretView {
+    #[schema(schema_with = schema::made_id)]
+    id: String,
+    #[schema(schema_with = schema::chosen_id)]
+    pool: String,
+    #[schema(schema_with = schema::enrollment_state)]
+    state: &'static str,
+    /// Sources outside of all of these are refused; empty means anywhere.
+    cidrs: Vec<String>,
+    #[schema(schema_with = schema::name_pattern_or_null)]
+    name_pattern: Option<String>,
+    #[schema(schema_with = schema::count_or_null)]
+    uses_max: Option<u64>,
+    /// Workers that it let in.
+    #[schema(schema_with = schema::position)]
+    uses: u64,
+    /// Of these, how many wait for approval.
+    #[schema(schema_with = schema::position)]
+    pending: u64,
+    #[schema(schema_with = schema::time_or_null)]
+    expires_at: Option<String>,
+    /// Whether every worker waits for approval.
+    approval: bool,
+    #[schema(schema_with = schema::time)]
+    created_at: String,
+    /// The secret that it succeeded.
+    #[schema(schema_with = schema::made_id_or_null)]
+    parent: Option<String>,
+}
+
+/// An enrollment secret just made.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct EnrollmentSecretMade {
+    #[serde(flatten)]
+    view: EnrollmentSecretView,
+    /// The secret itself, shown once. Absent where the caller chose it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, pattern = "^ptc_en_[0-9A-Za-z]{22}_[0-9A-Za-z]{44}_[0-9A-Za-z]{6}$")]
+    secret: Option<String>,
+    /// Until when the secret before it still works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    overlap_until: Option<String>,
+}
+
+impl EnrollmentSecretView {
+    pub(in crate::http) fn of(secret: &EnrollmentSecret, now: Timestamp) -> Self {
+        let limits = &secret.limits;
+        Self {
+            id: secret.id.to_string(),
+            pool: secret.pool.to_string(),
+            state: secret.standing(now).as_str(),
+            cidrs: limits.cidrs.iter().map(ToString::to_string).collect(),
+            name_pattern: limits.name_pattern.as_ref().map(NamePattern::as_str).map(str::to_owned),
+            uses_max: limits.uses_max,
+            uses: secret.uses,
+            pending: secret.pending,
+            expires_at: limits.expires_at.map(time),
+            approval: limits.approval,
+            created_at: time(secret.created_at),
+            parent: secret.parent.map(|parent| parent.to_string()),
+        }
+    }
+}
+
+impl EnrollmentSecretMade {
+    /// Without the secret itself: that is no part of what the log keeps of an answer.
+    pub(in crate::http) fn of(roll: &Roll, secret: &EnrollmentSecret, now: Timestamp) -> Self {
+        let until = match secret.parent.and_then(|id| roll.enrollment_secret(id)).map(|parent| parent.state) {
+            Some(EnrollmentState::Superseded { until }) => Some(until),
+            Some(EnrollmentState::Live | EnrollmentState::Disabled) | None => None,
+        };
+        Self { view: EnrollmentSecretView::of(secret, now), secret: None, overlap_until: until.map(time) }
+    }
+}

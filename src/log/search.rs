@@ -1,0 +1,145 @@
+//! Searching the log by position, kind and subject.
+//!
+//! Rows are found by columns that were copied out of the entries, and anyone who can write to the database can write
+//! those too. So nothing is given out before its mac is checked against the event before it, and its columns against the
+//! entry. What a search cannot show is an event that it was kept from finding: that takes the whole chain, which every
+//! node reads when it starts.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::append::signed;
+use super::entry::{self, Columns};
+use super::seal::{Hash, genesis_mac, next_mac};
+use super::time::timestamp;
+use super::{LogFault, Tampered};
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::ids::{LogId, PoolId};
+
+/// Entries of one answer. Each has up to 64 KiB, and a thousand of those would be an answer that nobody can take.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// What is looked for. Every combination has an index to go by.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The first position that may be found.
+    pub from: u64,
+    /// The first position that may not.
+    pub to: u64,
+    pub kind: Option<&'a str>,
+    /// The kind and the id of the subject.
+    pub subject: Option<(&'a str, &'a str)>,
+    pub newest_first: bool,
+    pub limit: usize,
+}
+
+/// What was found, in the order asked for.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub entries: Vec<FoundEntry>,
+    /// Whether there is more after the last one.
+    pub more: bool,
+}
+
+/// An entry, as it was sealed.
+#[derive(Debug)]
+pub struct FoundEntry {
+    pub position: u64,
+    pub entry: Vec<u8>,
+}
+
+/// Reads one page, and believes none of it unchecked.
+pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) -> Result<Found, LogFault> {
+    let (from, to) = (signed(search.from), signed(search.to));
+    // One more than asked for says whether there is more.
+    let limit = i64::try_from(search.limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&from, &to, &limit];
+    let statement = match (&search.subject, &search.kind) {
+        (Some((kind, id)), of_kind) => {
+            parameters.extend([kind as &(dyn ToSql + Sync), id, of_kind]);
+            if search.newest_first {
+                include_str!("search/subject_descending.sql")
+            } else {
+                include_str!("search/subject_ascending.sql")
+            }
+        }
+        (None, Some(kind)) => {
+            parameters.push(kind);
+            if search.newest_first {
+                include_str!("search/kind_descending.sql")
+            } else {
+                include_str!("search/kind_ascending.sql")
+            }
+        }
+        (None, None) => {
+            if search.newest_first {
+                include_str!("search/all_descending.sql")
+            } else {
+                include_str!("search/all_ascending.sql")
+            }
+        }
+    };
+    let mut rows = pin!(client.query_raw(statement, parameters).await?);
+    let (mut found, mut bytes) = (Found::default(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let entry = checked(&row, keys)?;
+        bytes += entry.entry.len();
+        // The first one always fits, or a page could be empty and the search without an end.
+        if found.entries.len() == search.limit || (bytes > ANSWER_BYTES_MAX && !found.entries.is_empty()) {
+            found.more = true;
+            break;
+        }
+        found.entries.push(entry);
+    }
+    Ok(found)
+}
+
+/// The entry of a row, if a node with the root key has written it at this position and the columns are its own.
+fn checked(row: &Row, keys: &DerivedKeys) -> Result<FoundEntry, LogFault> {
+    let position = row.get::<_, i64>("position").unsigned_abs();
+    let entry: Vec<u8> = row.get("entry");
+    let previous = previous_mac(row, keys, position)?;
+    if next_mac(keys.log_chain(), &previous, &entry)[..] != *row.get::<_, &[u8]>("mac") {
+        return Err(Tampered::Mac { position }.into());
+    }
+    let recorded = entry::decode(&entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
+    if recorded.position != position {
+        return Err(Tampered::Position { position, says: recorded.position }.into());
+    }
+    match differing(row, &entry::columns(&recorded)) {
+        None => Ok(FoundEntry { position, entry }),
+        Some(column) => Err(Tampered::Column { position, column }.into()),
+    }
+}
+
+/// What the mac of the event at `position` chains to.
+fn previous_mac(row: &Row, keys: &DerivedKeys, position: u64) -> Result<Hash, LogFault> {
+    if let Some(log) = row.get::<_, Option<Uuid>>("log_id") {
+        return Ok(genesis_mac(keys.log_chain(), LogId::from_uuid(log)));
+    }
+    let before = Tampered::Missing { position: position.saturating_sub(1) };
+    let mac = row.get::<_, Option<&[u8]>>("previous_mac").and_then(|mac| mac.try_into().ok());
+    mac.ok_or_else(|| before.into())
+}
+
+/// The first column that is not what the entry says.
+fn differing(row: &Row, columns: &Columns<'_>) -> Option<&'static str> {
+    let text = |name: &str| row.get::<_, &str>(name);
+    let optional = |name: &str| row.get::<_, Option<&str>>(name);
+    let agree = [
+        ("recorded_at", timestamp(row.get("recorded_at")) == columns.recorded_at),
+        ("kind", text("kind") == columns.kind),
+        ("schema", u32::try_from(row.get::<_, i32>("schema")) == Ok(columns.schema)),
+        ("subject_kind", text("subject_kind") == columns.subject_kind),
+        ("subject_id", text("subject_id") == columns.subject_id),
+        ("pool", optional("pool") == columns.pool.map(PoolId::as_str)),
+        ("actor", text("actor") == columns.actor),
+        ("incident", optional("incident") == columns.incident),
+        ("command_id", row.get::<_, Uuid>("command_id") == columns.command_id),
+    ];
+    agree.into_iter().find(|(_, agrees)| !agrees).map(|(column, _)| column)
+}

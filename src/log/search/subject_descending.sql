@@ -1,0 +1,10 @@
+-- Newest first: the events of a subject, by the index event_subject_position; of one kind, if one is given.
+select e.position, e.entry, e.mac, e.recorded_at, e.kind, e.schema, e.subject_kind, e.subject_id, e.pool, e.actor,
+       e.incident, e.command_id,
+       (select before.mac from log.event before where before.position = e.position - 1) as previous_mac,
+       case when e.position = 0 then (select log_id from log.genesis) end as log_id
+  from log.event e
+ where e.position >= $1 and e.position < $2
+   and e.subject_kind = $4 and e.subject_id = $5 and ($6::text is null or e.kind = $6)
+ order by e.position desc
+ limit $3
