@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
 use crate::credential::signing_key::{self, Algorithm, Signer, SigningKeyError};
-use crate::domain::ids::{KeyId, SigningKeyId, WorkerId, encode_base62};
+use crate::domain::ids::{KeyId, SigningKeyId, WorkerId};
 use crate::domain::key::Digest;
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::Timestamp;
@@ -39,8 +39,7 @@ pub fn id() -> Uuid {
 /// An id for a worker that was given none.
 #[must_use]
 pub fn worker_id() -> WorkerId {
-    let digits = encode_base62(id().as_u128());
-    str::from_utf8(&digits).ok().and_then(|text| text.parse().ok()).expect("22 base62 digits are a worker's id")
+    KeyId::from_uuid(id()).to_string().parse().expect("22 base62 digits are a worker's id")
 }
 
 /// 256 bits for one secret, from the operating system.
@@ -65,11 +64,7 @@ pub fn api_key(keys: &DerivedKeys, kind: KeyKind) -> FreshKey {
 /// A new signing key, its private half sealed. Of RSA that takes up to a second of one core.
 pub fn signing_key(keys: &DerivedKeys, algorithm: SigningAlgorithm) -> Result<NewSigningKey, SigningKeyError> {
     let id = SigningKeyId::from_uuid(self::id());
-    let of_credential = match algorithm {
-        SigningAlgorithm::EdDsa => Algorithm::EdDsa,
-        SigningAlgorithm::Rs256 => Algorithm::Rs256,
-        SigningAlgorithm::Es256 => Algorithm::Es256,
-    };
+    let of_credential = Algorithm::from(algorithm);
     let private = signing_key::generate(of_credential)?;
     let signer = Signer::new(id, of_credential, &private)?;
     let public_jwk = serde_json::to_string(&signer.jwk()).expect("a JWK is JSON");

@@ -13,29 +13,29 @@ use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body. An empty one reads as `{}`, so that a command without options needs no body.
 #[derive(Debug)]
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(pub T);
 
 /// A JSON body of a command, with what makes a repeat of it recognisable.
 #[derive(Debug)]
-pub struct CommandJson<T> {
+pub(super) struct CommandJson<T> {
     pub value: T,
     pub asked: Asked,
 }
 
 /// A JSON body as it came, for the handler to read without copying.
 #[derive(Debug)]
-pub struct JsonBytes(pub Bytes);
+pub(super) struct JsonBytes(pub Bytes);
 
 /// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     pub idempotency_key: Option<String>,
     pub fingerprint: [u8; 32],
 }
 
 /// A query string, strict.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(super) struct Params<T>(pub T);
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;

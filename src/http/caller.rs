@@ -15,11 +15,11 @@ use crate::command::mint;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::admit::Denial;
 use crate::domain::ids::{KeyId, OperatorId};
-use crate::domain::operator::{Permission, Role};
+use crate::domain::operator::Permission;
 use crate::validate::{self, Bearer, Presented};
 
 /// One right, as a type.
-pub trait Right: Send + Sync + 'static {
+pub(super) trait Right: Send + Sync + 'static {
     /// `None`: any operator.
     const PERMISSION: Option<Permission>;
 }
@@ -27,7 +27,7 @@ pub trait Right: Send + Sync + 'static {
 macro_rules! right {
     ($name:ident, $permission:expr) => {
         #[derive(Debug)]
-        pub struct $name;
+        pub(super) struct $name;
         impl Right for $name {
             const PERMISSION: Option<Permission> = $permission;
         }
@@ -43,9 +43,8 @@ right!(MayValidate, Some(Permission::Validate));
 
 /// An operator who has the right `R`.
 #[derive(Debug)]
-pub struct Caller<R> {
+pub(super) struct Caller<R> {
     pub operator: OperatorId,
-    pub role: Role,
     pub key: KeyId,
     pub meta: Meta,
     right: PhantomData<R>,
@@ -53,7 +52,7 @@ pub struct Caller<R> {
 
 impl<R> Caller<R> {
     /// As the log will name this caller.
-    pub fn author(&self) -> Author {
+    pub(super) fn author(&self) -> Author {
         Author {
             actor: Actor::Operator(self.operator),
             credential: Some(CredentialUsed::Key(self.key)),
@@ -82,12 +81,12 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
             let detail = format!("the role {} may not {}; ask an admin", operator.role, needed.as_str());
             return Err(Problem::forbidden("not_permitted", detail));
         }
-        Ok(Self { operator: operator.id, role: operator.role, key: accepted.key.id, meta, right: PhantomData })
+        Ok(Self { operator: operator.id, key: accepted.key.id, meta, right: PhantomData })
     }
 }
 
 /// The credential of `Authorization: Bearer …` (RFC 6750); the scheme's case does not matter.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = value.split_once(' ')?;
     let credential = credential.trim();

@@ -78,6 +78,7 @@ fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
 }
 
 /// A bug in a handler is one failed request and a line in the log, and no more.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `CatchPanicLayer` asks for")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

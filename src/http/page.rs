@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::schema;
 
-pub const LIMIT_DEFAULT: usize = 100;
+pub(super) const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
-pub const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT_MAX: usize = 1_000;
 
 /// How much of a list, and from where.
 #[derive(Clone, Debug, Default)]
-pub struct Paging {
+pub(super) struct Paging {
     pub limit: Option<usize>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct PagingQuery {
 }
 
 impl Paging {
-    pub fn limit(&self) -> Result<usize, Problem> {
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
         match self.limit.unwrap_or(LIMIT_DEFAULT) {
             limit @ 1..=LIMIT_MAX => Ok(limit),
             _ => Err(Problem::invalid("limit", format!("from 1 to {LIMIT_MAX}"))),
@@ -40,14 +40,14 @@ impl Paging {
     }
 
     /// The cursor of a list that is in the order of its ids.
-    pub fn cursor_as<T: FromStr>(&self) -> Result<Option<T>, Problem> {
+    pub(super) fn cursor_as<T: FromStr>(&self) -> Result<Option<T>, Problem> {
         let read = |text: &String| text.parse().map_err(|_| Problem::invalid("cursor", "the `next_cursor` of a page"));
         self.cursor.as_ref().map(read).transpose()
     }
 }
 
 /// Takes one page from what lies after the cursor. `cursor_of` names the last item for the next request.
-pub fn page<T>(
+pub(super) fn page<T>(
     items: impl Iterator<Item = T>,
     limit: usize,
     render: impl Fn(&T) -> Value,

@@ -32,7 +32,7 @@ pub struct Problem {
 /// Problem details (RFC 9457). `code` is stable, and so is `type`, which is made of it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemBody<'a> {
+pub(super) struct ProblemBody<'a> {
     #[schema(example = "urn:portcullis:problem:pool_unknown")]
     r#type: String,
     title: &'a str,
@@ -147,7 +147,7 @@ impl Problem {
 }
 
 /// The status of a refusal, by its code: so that a refusal that was kept gets the status that it had the first time.
-pub fn refusal_status(code: &str) -> StatusCode {
+pub(super) fn refusal_status(code: &str) -> StatusCode {
     match code {
         "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
         "not_permitted" => StatusCode::FORBIDDEN,
@@ -230,3 +230,6 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests;

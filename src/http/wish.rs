@@ -22,21 +22,19 @@ use crate::domain::time::{Seconds, Timestamp};
 /// An outcome that holds a secret can be asked for again for a day.
 const SECRET_KEPT: Seconds = Seconds(Seconds::DAY);
 /// The author's own words, in one line of a report.
-pub const REASON_CHARS_MAX: usize = 500;
+pub(super) const REASON_CHARS_MAX: usize = 500;
 
 /// The answer to a command that succeeded.
-pub struct Answered {
+pub(super) struct Answered {
     pub body: Value,
     pub position: u64,
     pub changed: bool,
-    /// Whether this is the first answer, given again.
-    pub repeated: bool,
     status: StatusCode,
     location: Option<String>,
 }
 
 /// A command about to be sent.
-pub struct Sending<'a> {
+pub(super) struct Sending<'a> {
     app: &'a App,
     author: Author,
     asked: Asked,
@@ -56,12 +54,12 @@ pub enum Unanswered {
 }
 
 impl<'a> Sending<'a> {
-    pub fn new(app: &'a App, author: Author, asked: Asked) -> Self {
+    pub(super) fn new(app: &'a App, author: Author, asked: Asked) -> Self {
         let secrets = Map::new();
         Self { app, author, asked, now: mint::now(), reason: None, secrets, known_to_caller: None }
     }
 
-    pub fn reason(mut self, reason: Option<String>) -> Result<Self, Problem> {
+    pub(super) fn reason(mut self, reason: Option<String>) -> Result<Self, Problem> {
         let fits = |text: &str| text.chars().count() <= REASON_CHARS_MAX && !text.chars().any(char::is_control);
         if reason.as_deref().is_some_and(|text| !fits(text)) {
             let detail = format!("at most {REASON_CHARS_MAX} characters, none of them control characters");
@@ -73,24 +71,24 @@ impl<'a> Sending<'a> {
 
     /// A secret that the answer shows, once: `field` of the answer's body.
     #[must_use]
-    pub fn secret(mut self, field: &str, secret: &str) -> Self {
+    pub(super) fn secret(mut self, field: &str, secret: &str) -> Self {
         self.secrets.insert(field.to_owned(), Value::from(secret));
         self
     }
 
     /// Seals the secrets under this text too.
     #[must_use]
-    pub fn known_to_caller(mut self, text: &str) -> Self {
+    pub(super) fn known_to_caller(mut self, text: &str) -> Self {
         self.known_to_caller = Some(Zeroizing::new(text.to_owned()));
         self
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
     /// Sends the command and waits for its end. `answer` renders the body, without its secrets, from the state right after.
-    pub async fn send(
+    pub(super) async fn send(
         self,
         command: Command,
         answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
@@ -99,7 +97,7 @@ impl<'a> Sending<'a> {
     }
 
     /// The same, for those who look at a refusal before the caller does.
-    pub async fn try_send(
+    pub(super) async fn try_send(
         self,
         command: Command,
         answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
@@ -129,7 +127,6 @@ impl<'a> Sending<'a> {
             body,
             position: outcome.position,
             changed: outcome.changed,
-            repeated: outcome.repeated,
             status: StatusCode::OK,
             location: None,
         })
@@ -185,7 +182,7 @@ fn actor_text(actor: &Actor) -> String {
 impl Answered {
     /// 201, with the place where the new thing is to be found, if something was made now.
     #[must_use]
-    pub fn created(mut self, location: String) -> Self {
+    pub(super) fn created(mut self, location: String) -> Self {
         if self.changed {
             self.status = StatusCode::CREATED;
         }
@@ -196,7 +193,7 @@ impl Answered {
     /// The same for a thing whose id was made. The place is that of the thing in the answer: a repeat has minted another
     /// id, of which nothing came.
     #[must_use]
-    pub fn created_in(self, folder: &str) -> Self {
+    pub(super) fn created_in(self, folder: &str) -> Self {
         let location = format!("{folder}/{}", self.body["id"].as_str().unwrap_or_default());
         self.created(location)
     }

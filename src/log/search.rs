@@ -18,7 +18,7 @@ use super::seal::{Hash, genesis_mac, next_mac};
 use super::time::timestamp;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::ids::LogId;
+use crate::domain::ids::{LogId, PoolId};
 
 /// Entries of one answer. Each has up to 64 KiB, and a thousand of those would be an answer that nobody can take.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -61,22 +61,27 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     let statement = match (&search.subject, &search.kind) {
         (Some((kind, id)), of_kind) => {
             parameters.extend([kind as &(dyn ToSql + Sync), id, of_kind]);
-            match search.newest_first {
-                false => include_str!("search/subject_ascending.sql"),
-                true => include_str!("search/subject_descending.sql"),
+            if search.newest_first {
+                include_str!("search/subject_descending.sql")
+            } else {
+                include_str!("search/subject_ascending.sql")
             }
         }
         (None, Some(kind)) => {
             parameters.push(kind);
-            match search.newest_first {
-                false => include_str!("search/kind_ascending.sql"),
-                true => include_str!("search/kind_descending.sql"),
+            if search.newest_first {
+                include_str!("search/kind_descending.sql")
+            } else {
+                include_str!("search/kind_ascending.sql")
             }
         }
-        (None, None) => match search.newest_first {
-            false => include_str!("search/all_ascending.sql"),
-            true => include_str!("search/all_descending.sql"),
-        },
+        (None, None) => {
+            if search.newest_first {
+                include_str!("search/all_descending.sql")
+            } else {
+                include_str!("search/all_ascending.sql")
+            }
+        }
     };
     let mut rows = pin!(client.query_raw(statement, parameters).await?);
     let (mut found, mut bytes) = (Found::default(), 0);
@@ -131,7 +136,7 @@ fn differing(row: &Row, columns: &Columns<'_>) -> Option<&'static str> {
         ("schema", u32::try_from(row.get::<_, i32>("schema")) == Ok(columns.schema)),
         ("subject_kind", text("subject_kind") == columns.subject_kind),
         ("subject_id", text("subject_id") == columns.subject_id),
-        ("pool", optional("pool") == columns.pool.map(|pool| pool.as_str())),
+        ("pool", optional("pool") == columns.pool.map(PoolId::as_str)),
         ("actor", text("actor") == columns.actor),
         ("incident", optional("incident") == columns.incident),
         ("command_id", row.get::<_, Uuid>("command_id") == columns.command_id),

@@ -1,9 +1,19 @@
 //! The tests that need a running part: Postgres, a service, a client. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod canary;
+mod cli;
+mod coverage;
+mod crash;
+mod curl;
+mod embedded;
 mod log;
+mod nginx;
 mod operators;
 mod postgres;
+mod python;
+mod readme;
+mod schemathesis;
 mod support;
 mod workers;
 mod writer;

@@ -2,4 +2,5 @@
 
 pub(crate) mod cluster;
 pub(crate) mod node;
+pub(crate) mod program;
 pub(crate) mod service;

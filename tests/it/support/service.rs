@@ -1,6 +1,6 @@
 //! A running `portcullis serve`: the real binary, on a database of the test's own, over HTTPS.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,7 @@ pub(crate) struct Service {
 pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    bind: String,
     data_dir: Arc<TempDir>,
 }
 
@@ -57,7 +58,8 @@ impl Launch {
 
     /// With a private cluster.
     pub(crate) fn embedded() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), data_dir: Arc::new(data_dir()) }
+        let bind = "127.0.0.1:0".to_owned();
+        Self { arguments: Vec::new(), environment: Vec::new(), bind, data_dir: Arc::new(data_dir()) }
     }
 
     pub(crate) fn argument(mut self, name: &str, value: &str) -> Self {
@@ -67,6 +69,16 @@ impl Launch {
 
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.arguments.push(name.to_owned());
+        self
+    }
+
+    /// On this port, for clients that outlive the service; otherwise on any that is free.
+    pub(crate) fn port(self, port: u16) -> Self {
+        self.bind(&format!("127.0.0.1:{port}"))
+    }
+
+    pub(crate) fn bind(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.bind);
         self
     }
 
@@ -95,7 +107,7 @@ impl Launch {
     /// The command that [`Launch::start`] runs.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", &self.bind]);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -117,11 +129,16 @@ impl Launch {
             }
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let kept = log.clone();
         let announced = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             // Whatever follows is read to the end: a service whose output nobody takes would stop at a full pipe.
-            std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+            std::thread::spawn(move || {
+                for line in stdout.lines().map_while(Result::ok) {
+                    kept.lock().unwrap().push_str(&format!("{line}\n"));
+                }
+            });
             line
         });
         let line = tokio::time::timeout(START_PATIENCE, announced).await.unwrap().unwrap();
@@ -172,7 +189,7 @@ impl Service {
         self.data_dir.path()
     }
 
-    /// What it has logged so far.
+    /// What it has logged so far, and what it said on its standard output after its first line.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -1,0 +1,199 @@
+//! Every operation that changes something: it appends, it says where, and a repeat with its Idempotency-Key gets the
+//! first answer and appends nothing.
+
+use std::collections::BTreeSet;
+
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::{document, enrollment_secret};
+use crate::support::cluster::Scratch;
+use crate::support::service::{Answer, Service};
+
+/// What reads with POST, because what it is asked about must not be in a URL.
+const READS: [&str; 2] = ["/v1/validate", "/oauth2/introspect"];
+
+struct Trial<'a> {
+    service: &'a Service,
+    log: Client,
+    /// The operations that were tried.
+    tried: BTreeSet<(String, String)>,
+}
+
+/// One change.
+struct Change<'a> {
+    method: &'a str,
+    /// As the document has it.
+    operation: &'a str,
+    id: &'a str,
+    credential: &'a str,
+    body: Value,
+    /// Another wish for the same Idempotency-Key. A report of a leak has none: it does the same however often.
+    other: Option<Value>,
+}
+
+// === impl Trial ===
+
+impl Trial<'_> {
+    async fn head(&self) -> u64 {
+        let row = self.log.query_one("select next_position from log.head", &[]).await.unwrap();
+        u64::try_from(row.get::<_, i64>(0)).unwrap()
+    }
+
+    fn request(&self, change: &Change<'_>, body: &Value) -> RequestBuilder {
+        let path = change.operation.replace("{pool}", change.id).replace("{id}", change.id);
+        let method = change.method.parse().unwrap();
+        if change.method == "DELETE" {
+            let reason = body["reason"].as_str().unwrap();
+            return self.service.request(method, &format!("{path}?reason={reason}"));
+        }
+        let request = self.service.request(method, &path);
+        if path.starts_with("/oauth2") {
+            let fields = body.as_object().unwrap().iter();
+            let fields: Vec<_> = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap())).collect();
+            return request.header("Content-Type", "application/x-www-form-urlencoded").body(fields.join("&"));
+        }
+        request.json(body)
+    }
+
+    async fn send(&self, change: &Change<'_>, body: &Value, key: &str) -> Answer {
+        let request = self.request(change, body).header("Idempotency-Key", key);
+        let request = if change.credential.is_empty() { request } else { request.bearer_auth(change.credential) };
+        self.service.send(request).await
+    }
+
+    /// Makes the change, and then again.
+    async fn make(&mut self, change: Change<'_>) -> Value {
+        let name = format!("{} {}", change.method, change.operation);
+        let key = format!("trial-{}", self.tried.len());
+        self.tried.insert((change.method.to_owned(), change.operation.to_owned()));
+
+        let before = self.head().await;
+        let first = self.send(&change, &change.body, &key).await;
+        assert!(first.status.is_success(), "{name}: {first:?}");
+        let after = self.head().await;
+        assert!(after > before, "{name} changed something and left no event");
+        // A report of a leak answers all alike, and so names no position of its own.
+        if change.operation != "/v1/compromised" {
+            assert_eq!(first.position(), after - 1, "{name} names the position of its change");
+        }
+
+        let again = self.send(&change, &change.body, &key).await;
+        assert_eq!(again.status, first.status, "{name}, repeated: {again:?}");
+        assert_eq!(secrets(&again), secrets(&first), "{name}, repeated");
+        assert_eq!(self.head().await, after, "{name}, repeated, appended again");
+
+        if let Some(other) = &change.other {
+            let other = self.send(&change, other, &key).await;
+            assert_eq!(other.status.as_u16(), 422, "{name}, with another body: {other:?}");
+            assert_eq!(self.head().await, after);
+        }
+        if first.text.is_empty() { Value::Null } else { first.json() }
+    }
+
+    /// A change by the admin, for whom the reason is what differs.
+    async fn admin(&mut self, method: &str, operation: &str, id: &str, body: Value) -> Value {
+        let mut body = body;
+        body["reason"] = "a-trial".into();
+        let mut other = body.clone();
+        other["reason"] = "another-wish".into();
+        let credential = &self.service.token;
+        self.make(Change { method, operation, id, credential, body, other: Some(other) }).await
+    }
+}
+
+/// What a repeat has to give back to the letter.
+fn secrets(answer: &Answer) -> Value {
+    if answer.text.is_empty() {
+        return Value::Null;
+    }
+    let mut body = answer.json();
+    // Seconds that are left, counted when it is asked.
+    body.as_object_mut().unwrap().remove("expires_in");
+    body
+}
+
+fn id(object: &Value) -> String {
+    object["id"].as_str().unwrap_or_else(|| panic!("no id: {object}")).to_owned()
+}
+
+fn text(object: &Value, field: &str) -> String {
+    object[field].as_str().unwrap_or_else(|| panic!("no {field}: {object}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_leaves_an_event_once_and_a_repeat_gets_the_first_answer() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let mut trial = Trial { service: &service, log: scratch.superuser().await, tried: BTreeSet::new() };
+    fleet(&mut trial).await;
+    credentials(&mut trial).await;
+    operators(&mut trial).await;
+    own(&mut trial).await;
+
+    let named = document(&service).await.into_iter().map(|(method, path, _)| (method, path));
+    let changes: BTreeSet<_> = named.filter(|(method, path)| method != "GET" && !READS.contains(&&**path)).collect();
+    assert_eq!(trial.tried, changes, "an operation that changes something and is not tried, or the other way round");
+}
+
+async fn fleet(trial: &mut Trial<'_>) {
+    trial.admin("POST", "/v1/pools", "", json!({ "name": "blue" })).await;
+    trial.admin("PATCH", "/v1/pools/{pool}", "blue", json!({ "token_ttl": "20m" })).await;
+    trial.admin("DELETE", "/v1/pools/{pool}", "blue", json!({})).await;
+    trial.admin("POST", "/v1/workers", "", json!({ "id": "w-1" })).await;
+    trial.admin("PATCH", "/v1/workers/{id}", "w-1", json!({ "name": "first" })).await;
+    trial.admin("POST", "/v1/workers/{id}/isolate", "w-1", json!({ "for": "1h" })).await;
+    trial.admin("POST", "/v1/workers/{id}/release", "w-1", json!({})).await;
+    for (worker, decision) in [("w-2", "/v1/workers/{id}/approve"), ("w-3", "/v1/workers/{id}/reject")] {
+        trial.service.post("/v1/workers", json!({ "id": worker, "pending": true })).await.expect(201);
+        trial.admin("POST", decision, worker, json!({})).await;
+    }
+    trial.admin("DELETE", "/v1/workers/{id}", "w-2", json!({})).await;
+}
+
+async fn credentials(trial: &mut Trial<'_>) {
+    let key = trial.admin("POST", "/v1/workers/{id}/keys", "w-1", json!({})).await;
+    let next = trial.admin("POST", "/v1/keys/{id}/rotate", &id(&key), json!({ "overlap": "1h" })).await;
+    trial.admin("POST", "/v1/keys/{id}/revoke", &id(&next), json!({})).await;
+    let secret = trial.admin("POST", "/v1/enrollment-secrets", "", json!({ "pool": "default" })).await;
+    let next = trial.admin("POST", "/v1/enrollment-secrets/{id}/rotate", &id(&secret), json!({})).await;
+    trial.admin("POST", "/v1/enrollment-secrets/{id}/disable", &id(&next), json!({})).await;
+    trial.admin("POST", "/v1/signing-keys/rotate", "", json!({})).await;
+}
+
+async fn operators(trial: &mut Trial<'_>) {
+    let made = trial.admin("POST", "/v1/operators", "", json!({ "name": "trial", "role": "auditor" })).await;
+    trial.admin("PATCH", "/v1/operators/{id}", &id(&made), json!({ "role": "operator" })).await;
+    trial.admin("POST", "/v1/operators/{id}/keys", &id(&made), json!({})).await;
+    trial.admin("DELETE", "/v1/operators/{id}", &id(&made), json!({})).await;
+}
+
+/// What a worker does itself.
+async fn own(trial: &mut Trial<'_>) {
+    let secret = enrollment_secret(trial.service).await;
+    let change = |operation, credential, body: Value, other: Option<Value>| Change {
+        method: "POST",
+        operation,
+        id: "",
+        credential,
+        body,
+        other,
+    };
+    let renamed = Some(json!({ "name": "b" }));
+    let enrolled = trial.make(change("/v1/enroll", &secret, json!({ "name": "a" }), renamed)).await;
+    let (worker, key) = (id(&enrolled), text(&enrolled, "key"));
+    let shorter = || Some(json!({ "ttl": "30s" }));
+    let token = trial.make(change("/v1/register", &key, json!({}), shorter())).await;
+    let token = text(&token, "token");
+    trial.make(change("/v1/renew", &token, json!({}), shorter())).await;
+    let overlap = json!({ "overlap": "1h" });
+    let rotated = trial.make(change("/v1/worker/key/rotate", &key, overlap, Some(json!({ "overlap": "2h" })))).await;
+    let key = text(&rotated, "key");
+
+    let grant = json!({ "grant_type": "client_credentials", "client_id": worker, "client_secret": key });
+    let granted = trial.make(change("/oauth2/token", "", grant, None)).await;
+    let revoke = json!({ "token": text(&granted, "access_token"), "client_id": worker, "client_secret": key });
+    trial.make(change("/oauth2/revoke", "", revoke, None)).await;
+    trial.make(change("/v1/compromised", "", json!({ "credential": key }), None)).await;
+}

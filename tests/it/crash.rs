@@ -1,0 +1,102 @@
+//! Promise 1: `kill -9` of the service or of Postgres, at random moments and under load, loses nothing that was
+//! acknowledged, leaves nothing half done, and needs no hand afterwards.
+//!
+//! Several clients create workers, isolate them and give them keys, each command with an Idempotency-Key of its own, and
+//! write down what they were told. Then the log is read in the database itself and compared with what they wrote down;
+//! what nobody knows is asked for again and has to settle.
+
+mod load;
+
+use std::path::Path;
+use std::time::Duration;
+
+use portcullis::postgres::embedded::{DATABASE, OWNER, socket_url};
+use rustix::process::{Pid, Signal, kill_process};
+
+use self::load::{Load, Log};
+use crate::support::cluster::{PrivateCluster, free_port, postmaster};
+use crate::support::service::{Launch, Service};
+
+const ROUNDS: usize = 8;
+const CLIENTS: usize = 6;
+/// After each fault so many further commands have to get through before the next one: it must come back by itself.
+const PROGRESS: usize = 12;
+
+/// The pause before a fault: long enough for some load, and never the same moment twice.
+async fn a_random_while() {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(20..700))).await;
+}
+
+/// `kill -9` of a Postgres and of all its processes, as the kernel does when it is out of memory.
+fn kill_postgres(data: &Path) {
+    let Some(server) = postmaster(data) else { return };
+    let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    kill_process(server, Signal::KILL).ok();
+    for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+        // Those that have ended since are as good.
+        kill_process(child, Signal::KILL).ok();
+    }
+}
+
+/// Starts the service anew on the files of the one that was killed. It has to come up at the first attempt.
+async fn kill_and_start(service: &mut Service, launch: Launch) {
+    let launch = launch.data_dir_of(service);
+    service.kill();
+    *service = launch.start().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_embedded_postgres_nothing_acknowledged_is_lost() {
+    let port = free_port();
+    let mut service = Launch::embedded().port(port).start().await;
+    let load = Load::start(&service, CLIENTS);
+    for round in 0..ROUNDS {
+        a_random_while().await;
+        if round % 2 == 0 {
+            kill_and_start(&mut service, Launch::embedded().port(port)).await;
+        } else {
+            kill_postgres(&service.file("postgres"));
+        }
+        load.progress(PROGRESS, &format!("after round {round}")).await;
+    }
+    let mut told = load.stop().await;
+    // Whatever is in flight dies with the service, so that the log that is read is at rest.
+    kill_and_start(&mut service, Launch::embedded().port(port)).await;
+    let url = socket_url(&service.file("run"), 5432, OWNER, DATABASE);
+    told.check(&Log::read(&url).await);
+    told.settle(&service, &url).await;
+    assert!(service.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_database_of_its_own_nothing_acknowledged_is_lost() {
+    let port = free_port();
+    let mut cluster = PrivateCluster::start().await;
+    let (url, owner_url) = (cluster.url(), cluster.owner_url());
+    let launch = || Launch::on_urls(&url, &owner_url).port(port);
+    let mut service = launch().start().await;
+    let load = Load::start(&service, CLIENTS);
+    for round in 0..ROUNDS {
+        a_random_while().await;
+        match round % 3 {
+            0 => {
+                cluster.kill();
+                cluster.restart().await;
+            }
+            1 => kill_and_start(&mut service, launch()).await,
+            _ => {
+                cluster.kill();
+                service.kill();
+                cluster.restart().await;
+                kill_and_start(&mut service, launch()).await;
+            }
+        }
+        load.progress(PROGRESS, &format!("after round {round}")).await;
+    }
+    let mut told = load.stop().await;
+    kill_and_start(&mut service, launch()).await;
+    told.check(&Log::read(&owner_url).await);
+    told.settle(&service, &owner_url).await;
+    assert!(service.stop());
+}

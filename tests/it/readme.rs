@@ -1,0 +1,79 @@
+//! Plays the README's first minute as written, on a clean data directory.
+//!
+//! The commands stand in fenced `sh` blocks between two markers. They run in one shell, in order, and stop at the first
+//! that fails. The one thing that is replaced is `ops/up`: it would install packages and build a release, so that the
+//! service is started from what the tests have built. Where it listens and where its files are, the commands learn from
+//! the variables that a user would set too.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::cluster::free_port;
+use crate::support::program::{Ran, run};
+use crate::support::service::Launch;
+
+const BEGIN: &str = "<!-- first-minute -->";
+const END: &str = "<!-- /first-minute -->";
+
+/// The commands of the first minute.
+fn commands(readme: &str) -> String {
+    let (_, rest) = readme.split_once(BEGIN).expect("the README marks the beginning of its first minute");
+    let (minute, _) = rest.split_once(END).expect("the README marks the end of its first minute");
+    let mut commands = String::new();
+    let mut inside = false;
+    for line in minute.lines() {
+        match (inside, line.trim_end()) {
+            (false, "```sh") => inside = true,
+            (true, "```") => inside = false,
+            (true, line) if line == "ops/up" || line.starts_with("ops/up ") => {}
+            (true, line) => {
+                commands.push_str(line);
+                commands.push('\n');
+            }
+            (false, _) => {}
+        }
+    }
+    commands
+}
+
+/// A folder with nothing but the program, for the front of the `PATH`.
+fn with_the_program() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_portcullis"));
+    std::os::unix::fs::symlink(program, folder.path().join("portcullis")).unwrap();
+    folder
+}
+
+async fn play(commands: String, launch: Launch, port: u16) -> Ran {
+    let service = launch.start().await;
+    let programs = with_the_program();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    shell.env("PATH", path).env("PORTCULLIS_DATA_DIR", service.data_dir());
+    shell.env("PORTCULLIS_URL", format!("https://127.0.0.1:{port}"));
+    tokio::task::spawn_blocking(move || run(shell, &commands, Duration::from_mins(2))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_minute_runs_as_it_is_written() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let commands = commands(&readme);
+    assert!(commands.lines().count() >= 5, "too little for a first minute:\n{commands}");
+    let port = free_port();
+    let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
+    assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
+    println!("{}", ran.stdout);
+}
+
+#[test]
+fn only_what_is_marked_is_played() {
+    let readme = format!(
+        "```sh\nrm -rf /\n```\n{BEGIN}\nFirst:\n```sh\nops/up\n```\nand then\n```sh\nportcullis pool list\n```\n\
+         ```json\n{{}}\n```\n{END}\n```sh\nreboot\n```\n"
+    );
+    assert_eq!(commands(&readme), "portcullis pool list\n");
+}

@@ -1,0 +1,38 @@
+//! schemathesis asks everything that `/openapi.json` allows, and much that it does not, with all its checks.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::cluster::Scratch;
+use crate::support::program::{python_program, run};
+use crate::support::service::Launch;
+
+const EXAMPLES: &str = "12";
+/// Of the whole run; the phases that could go on for ever end by then.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_no_failure() {
+    let scratch = Scratch::new().await;
+    let service = Launch::on(&scratch).start().await;
+    let folder = TempDir::new().unwrap();
+    // In a file and not in the arguments: the token is one.
+    let mut config = String::new();
+    writeln!(config, "headers = {{ Authorization = \"Bearer {}\" }}", service.token).unwrap();
+    config.push_str(include_str!("clients/schemathesis.toml"));
+    std::fs::write(folder.path().join("schemathesis.toml"), config).unwrap();
+
+    let mut command = Command::new(python_program("schemathesis"));
+    command.current_dir(folder.path()).arg("--config-file").arg("schemathesis.toml").arg("run");
+    command.arg(format!("{}/openapi.json", service.url));
+    command.arg("--tls-verify").arg(service.file("tls/ca.pem"));
+    command.args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES]);
+    command.args(["--seed", "20261122", "--generation-deterministic", "--generation-database", "none"]);
+    command.args(["--workers", "2", "--request-timeout", "30", "--continue-on-failure", "--no-color"]);
+    let ran = tokio::task::spawn_blocking(move || run(command, "", PATIENCE)).await.unwrap();
+    assert!(ran.success, "{}\n{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("No issues found"), "{}", ran.stdout);
+}
