@@ -95,6 +95,12 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
+/// With a form for a body.
+fn with_form(request: reqwest::RequestBuilder, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    request.header("content-type", "application/x-www-form-urlencoded").body(form)
+}
+
 /// What an anonymous caller sees of an answer, but for what differs in any two.
 fn seen(answer: &Answer) -> (u16, String, Vec<(String, String)>) {
     let own = ["date", "x-request-id", "portcullis-position"];
