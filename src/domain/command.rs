@@ -8,7 +8,7 @@ use super::event::{FailureCount, KeyHolder};
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::pool::PoolSettings;
+use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
@@ -35,7 +35,7 @@ pub enum Command {
     },
     UpdatePool {
         pool: PoolId,
-        settings: PoolSettings,
+        change: SettingsChange,
     },
     RemovePool {
         pool: PoolId,

@@ -31,7 +31,7 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
         Command::Bootstrap(bootstrap) => Ok(operators::bootstrap(roll, bootstrap, context.now)),
 
         Command::CreatePool { pool, settings } => pools::create(roll, pool, settings),
-        Command::UpdatePool { pool, settings } => pools::update(roll, pool, settings),
+        Command::UpdatePool { pool, change } => pools::update(roll, pool, change),
         Command::RemovePool { pool } => pools::remove(roll, pool, context.now),
 
         Command::CreateWorker(create) => workers::create(roll, create, context.now),

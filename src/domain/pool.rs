@@ -46,6 +46,18 @@ pub struct PoolSettings {
     pub sharing: bool,
 }
 
+/// What of it is to be set anew. A change, and not the settings that would come of it: two operators who change two
+/// settings at once would otherwise undo each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    pub description: Option<Arc<str>>,
+    pub token_ttl: Option<Seconds>,
+    pub token_record: Option<TokenRecord>,
+    pub audience: Option<Arc<str>>,
+    pub scopes: Option<Arc<[Arc<str>]>>,
+    pub sharing: Option<bool>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub id: PoolId,
@@ -65,6 +77,21 @@ impl Default for PoolSettings {
             audience: "portcullis".into(),
             scopes: Arc::new([]),
             sharing: false,
+        }
+    }
+}
+
+impl SettingsChange {
+    /// The settings once these were changed.
+    #[must_use]
+    pub fn onto(&self, settings: &PoolSettings) -> PoolSettings {
+        PoolSettings {
+            description: self.description.as_ref().unwrap_or(&settings.description).clone(),
+            token_ttl: self.token_ttl.unwrap_or(settings.token_ttl),
+            token_record: self.token_record.unwrap_or(settings.token_record),
+            audience: self.audience.as_ref().unwrap_or(&settings.audience).clone(),
+            scopes: self.scopes.as_ref().unwrap_or(&settings.scopes).clone(),
+            sharing: self.sharing.unwrap_or(settings.sharing),
         }
     }
 }

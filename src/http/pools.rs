@@ -22,7 +22,7 @@ use super::wish::{Answered, Sending};
 use crate::command::Done;
 use crate::domain::command::Command;
 use crate::domain::ids::{IdError, PoolId};
-use crate::domain::pool::{Pool, PoolSettings, TokenRecord};
+use crate::domain::pool::{Pool, PoolSettings, SettingsChange, TokenRecord};
 use crate::domain::roll::Roll;
 
 /// A new pool.
@@ -128,7 +128,7 @@ pub(super) async fn create(
         sharing: value.sharing,
         reason: None,
     };
-    let settings = change.onto(PoolSettings::default())?;
+    let settings = change.read()?.onto(&PoolSettings::default());
     let command = Command::CreatePool { pool: pool.clone(), settings };
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let place = format!("/v1/pools/{pool}");
@@ -162,9 +162,7 @@ pub(super) async fn update(
     CommandJson { value, asked }: CommandJson<PoolChange>,
 ) -> Result<Answered, Problem> {
     let reason = value.reason.clone();
-    let before = app.node().snapshot().roll.pool(pool.as_str()).map(|pool| pool.settings.clone());
-    let settings = value.onto(before.unwrap_or_default())?;
-    let command = Command::UpdatePool { pool: pool.clone(), settings };
+    let command = Command::UpdatePool { pool: pool.clone(), change: value.read()? };
     let sending = Sending::new(&app, caller.author(), asked).reason(reason)?;
     sending.send(command, move |roll, done| changed(roll, done, &pool)).await
 }
@@ -196,29 +194,19 @@ fn changed(roll: &Roll, done: &Done<'_>, pool: &PoolId) -> Value {
 }
 
 impl PoolChange {
-    fn onto(self, mut settings: PoolSettings) -> Result<PoolSettings, Problem> {
-        if let Some(description) = self.description {
-            settings.description = description.into();
-        }
-        if let Some(ttl) = self.token_ttl {
-            settings.token_ttl = duration("token_ttl", &ttl)?;
-        }
-        if let Some(record) = self.token_record {
-            settings.token_record = match record.as_str() {
-                "each" => TokenRecord::Each,
-                "counted" => TokenRecord::Counted,
-                _ => return Err(Problem::invalid("token_record", "one of `each`, `counted`")),
-            };
-        }
-        if let Some(audience) = self.audience {
-            settings.audience = audience.into();
-        }
-        if let Some(scopes) = self.scopes {
-            settings.scopes = scopes.into_iter().map(Into::into).collect();
-        }
-        if let Some(sharing) = self.sharing {
-            settings.sharing = sharing;
-        }
-        Ok(settings)
+    fn read(self) -> Result<SettingsChange, Problem> {
+        let record = |text: String| match text.as_str() {
+            "each" => Ok(TokenRecord::Each),
+            "counted" => Ok(TokenRecord::Counted),
+            _ => Err(Problem::invalid("token_record", "one of `each`, `counted`")),
+        };
+        Ok(SettingsChange {
+            description: self.description.map(Into::into),
+            token_ttl: self.token_ttl.map(|text| duration("token_ttl", &text)).transpose()?,
+            token_record: self.token_record.map(record).transpose()?,
+            audience: self.audience.map(Into::into),
+            scopes: self.scopes.map(|scopes| scopes.into_iter().map(Into::into).collect()),
+            sharing: self.sharing,
+        })
     }
 }

@@ -4,7 +4,7 @@ use super::{Decision, limits};
 use crate::domain::enrollment::EnrollmentStanding;
 use crate::domain::event::Event;
 use crate::domain::ids::PoolId;
-use crate::domain::pool::{Pool, PoolSettings};
+use crate::domain::pool::{Pool, PoolSettings, SettingsChange};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -25,13 +25,14 @@ pub(super) fn create(roll: &Roll, pool: &PoolId, settings: &PoolSettings) -> Dec
     }
 }
 
-pub(super) fn update(roll: &Roll, pool: &PoolId, settings: &PoolSettings) -> Decision {
+pub(super) fn update(roll: &Roll, pool: &PoolId, change: &SettingsChange) -> Decision {
     let found = existing(roll, pool)?;
-    limits::pool_settings(settings)?;
-    if found.settings == *settings {
+    let settings = change.onto(&found.settings);
+    limits::pool_settings(&settings)?;
+    if found.settings == settings {
         return Ok(vec![]);
     }
-    Ok(vec![Event::PoolUpdated { pool: pool.clone(), settings: settings.clone() }])
+    Ok(vec![Event::PoolUpdated { pool: pool.clone(), settings }])
 }
 
 pub(super) fn remove(roll: &Roll, pool: &PoolId, now: Timestamp) -> Decision {

@@ -1,13 +1,13 @@
 //! Pools: created once, removed when empty, and a removed one's name is not used again.
 
 use super::wish::{
-    create_pool, create_secret_in, create_worker_in, disable_secret, enroll, pool_id, remove_pool, remove_worker,
-    rotate_secret, sharing, text, texts, update_pool,
+    change_pool, create_pool, create_secret_in, create_worker_in, disable_secret, enroll, pool_id, remove_pool,
+    remove_worker, rotate_secret, sharing, text, texts, update_pool,
 };
 use super::{World, admin, enrollee, outcome, seconds};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::Event;
-use crate::domain::pool::{PoolSettings, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN, TokenRecord};
+use crate::domain::pool::{PoolSettings, SCOPES_MAX, SettingsChange, TOKEN_TTL_MAX, TOKEN_TTL_MIN, TokenRecord};
 use crate::domain::time::Seconds;
 
 fn settings(change: impl FnOnce(&mut PoolSettings)) -> PoolSettings {
@@ -46,6 +46,21 @@ fn a_pool_is_updated_while_it_stands() {
             (update_pool("none", sharing()), "no: pool_unknown"),
         ],
     );
+}
+
+/// Two operators each change one setting, neither knowing of the other.
+#[test]
+fn a_change_leaves_alone_what_it_does_not_name() {
+    let described = SettingsChange { description: Some("blue".into()), ..SettingsChange::default() };
+    let shared = SettingsChange { sharing: Some(true), ..SettingsChange::default() };
+    let world = World::new().given([create_pool("blue", PoolSettings::default()), change_pool("blue", described)]);
+    let expected = settings(|settings| {
+        settings.description = "blue".into();
+        settings.sharing = true;
+    });
+    let decided = world.decide(&admin(), &change_pool("blue", shared));
+    assert_eq!(decided, Ok(vec![Event::PoolUpdated { pool: pool_id("blue"), settings: expected }]));
+    world.table(&admin(), &[(change_pool("blue", SettingsChange::default()), "nothing")]);
 }
 
 #[test]

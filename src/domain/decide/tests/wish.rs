@@ -8,7 +8,7 @@ use crate::domain::event::KeyHolder;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
-use crate::domain::pool::PoolSettings;
+use crate::domain::pool::{PoolSettings, SettingsChange};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
@@ -98,8 +98,21 @@ pub(super) fn create_pool(id: &str, settings: PoolSettings) -> Command {
     Command::CreatePool { pool: pool_id(id), settings }
 }
 
+/// Sets everything anew.
 pub(super) fn update_pool(id: &str, settings: PoolSettings) -> Command {
-    Command::UpdatePool { pool: pool_id(id), settings }
+    let change = SettingsChange {
+        description: Some(settings.description),
+        token_ttl: Some(settings.token_ttl),
+        token_record: Some(settings.token_record),
+        audience: Some(settings.audience),
+        scopes: Some(settings.scopes),
+        sharing: Some(settings.sharing),
+    };
+    change_pool(id, change)
+}
+
+pub(super) fn change_pool(id: &str, change: SettingsChange) -> Command {
+    Command::UpdatePool { pool: pool_id(id), change }
 }
 
 pub(super) fn remove_pool(id: &str) -> Command {
