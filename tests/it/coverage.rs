@@ -112,7 +112,8 @@ fn call(service: &Service, method: &str, path: &str) -> RequestBuilder {
     let request = service.request(method.parse().unwrap(), &path);
     match method {
         "POST" | "PATCH" if path.starts_with("/oauth2") => {
-            request.header("Content-Type", "application/x-www-form-urlencoded").body("token=x")
+            let form = if path == "/oauth2/token" { "grant_type=client_credentials" } else { "token=x" };
+            request.header("Content-Type", "application/x-www-form-urlencoded").body(form)
         }
         "POST" | "PATCH" => request.json(&json!({})),
         _ => request,
