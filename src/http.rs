@@ -135,6 +135,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::read, pools::update, pools::remove))
+        .merge(for_operators())
         // Workers
         .routes(routes!(enroll::enroll))
         .routes(routes!(tokens::register))
@@ -155,7 +156,6 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(oauth::metadata::openid_configuration))
         // Anyone
         .routes(routes!(compromised::compromised))
-        .merge(for_operators())
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::metrics))

@@ -21,8 +21,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const WAIT_FIRST: Duration = Duration::from_millis(200);
 const STATUS_UNAVAILABLE: u16 = 503;
 
-/// What is asked.
-#[derive(Clone, Debug)]
+/// What is asked. It has no `Debug`: it may hold a secret.
+#[derive(Clone)]
 pub(crate) struct Call {
     method: Method,
     path: Vec<String>,
@@ -32,7 +32,7 @@ pub(crate) struct Call {
     idempotency_key: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Body {
     None,
     Json(Value),
@@ -48,7 +48,8 @@ pub(crate) enum Auth {
     Nobody,
 }
 
-#[derive(Clone, Debug)]
+/// What was answered. It has no `Debug`: it may hold a secret.
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) body: Value,
     /// The position of the log that the answer is based on.
@@ -71,6 +72,8 @@ enum Attempt {
     Final(Failure),
     /// Another one may do, after a wait that the service may have named.
     Again(Failure, Option<Duration>),
+    /// The same, but this one may have been heard: it is not known whether the command was done.
+    Lost(Failure),
 }
 
 impl Call {
@@ -154,13 +157,21 @@ impl Client {
         let url = self.address(call)?;
         let headers = self.headers(call)?;
         let mut attempts = 0;
+        let mut lost = None;
         loop {
             let (failure, asked) = match self.attempt(call, &url, &headers).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(failure)) => return Err(failure),
-                Err(Attempt::Again(failure, asked)) => (failure, asked),
+                Err(Attempt::Again(failure, asked)) => (Some(failure), asked),
+                Err(Attempt::Lost(failure)) => {
+                    lost = Some(failure);
+                    (None, None)
+                }
             };
-            if attempts == self.retries {
+            if attempts == self.retries
+                // What one attempt left open, a later one that was not heard cannot settle.
+                && let Some(failure) = lost.take().or(failure)
+            {
                 return Err(failure);
             }
             tokio::time::sleep(wait(attempts, asked)).await;
@@ -243,22 +254,28 @@ impl Client {
         if error.is_builder() {
             return Attempt::Final(Failure::fault("cannot make the request", error));
         }
+        let connecting = error.is_connect();
         let cause = chain(&error.without_url());
         let certificate = cause.contains("certificate");
+        let heard = !certificate && !connecting;
         let advice = match &call.idempotency_key {
             _ if certificate => {
                 ". Name the file with the service's certificate authority with `--ca-file`; the service writes it to \
                  `tls/ca.pem` in its data directory"
                     .to_owned()
             }
-            Some(key) => format!(
+            Some(key) if heard => format!(
                 ". Whether it was done is not known; repeat it with `--idempotency-key {key}` and it is done once"
             ),
-            None => ". Is the service running, and is `--url` (PORTCULLIS_URL) right?".to_owned(),
+            Some(_) | None => ". Is the service running, and is `--url` (PORTCULLIS_URL) right?".to_owned(),
         };
         let failure = Failure::Unreachable { url: self.url.to_string(), cause, advice };
-        // Another attempt would see the same certificate.
-        if certificate { Attempt::Final(failure) } else { Attempt::Again(failure, None) }
+        match (certificate, heard) {
+            // Another attempt would see the same certificate.
+            (true, _) => Attempt::Final(failure),
+            (false, true) => Attempt::Lost(failure),
+            (false, false) => Attempt::Again(failure, None),
+        }
     }
 }
 
@@ -353,6 +370,47 @@ mod tests {
             assert!(wait(attempts, Some(Duration::from_hours(1))) <= WAIT_MAX.mul_f64(1.5));
         }
         assert!(wait(0, None) < Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_command_is_repeated_under_its_one_key() {
+        use axum::http::StatusCode;
+        use std::sync::{Arc, Mutex};
+
+        let keys = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&keys);
+        let answer = move |headers: axum::http::HeaderMap| {
+            let mut keys = seen.lock().expect("no panic");
+            keys.push(headers["idempotency-key"].clone());
+            let busy = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "{\"code\":\"queue_full\"}");
+            let done = (StatusCode::CREATED, [("portcullis-position", "17")], "{\"id\":\"w\"}");
+            std::future::ready(if keys.len() < 3 { busy } else { done })
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let app = axum::Router::new().route("/v1/workers", axum::routing::post(answer));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+
+        let call = Call::post(&["v1", "workers"]).once(None);
+        let impatient = client(&url).send(&call).await.err().expect("a failure");
+        assert_eq!(impatient.code(), 5, "{impatient}");
+        let answer = Client { retries: 2, ..client(&url) }.send(&call).await.expect("an answer");
+        assert_eq!((answer.body["id"].as_str(), answer.position), (Some("w"), Some(17)));
+        let keys = keys.lock().expect("no panic");
+        assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_never_heard_was_not_done() {
+        let call = Call::post(&["v1", "workers"]).once(Some("k"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let closes = tokio::spawn(async move { listener.accept().await.map(|(stream, _)| drop(stream)) });
+        let lost = client(&url).send(&call).await.err().expect("a failure").to_string();
+        closes.await.expect("no panic").expect("a connection");
+        assert!(lost.contains("--idempotency-key k"), "{lost}");
+        let unheard = client(&url).send(&call).await.err().expect("a failure").to_string();
+        assert!(!unheard.contains("--idempotency-key"), "{unheard}");
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub(crate) enum Verb {
     },
     /// Show one enrollment secret, but never its value.
     #[command(after_help = "Example:\n  portcullis enrollment show 2fTzGkcV0JPYqkHfYgkWcz")]
-    Show { id: String },
+    Show {
+        /// The enrollment secret's id.
+        id: String,
+    },
     /// Open a pool for auto-enrollment.
     #[command(
         after_help = "Examples:\n  portcullis enrollment create builders --cidr 10.0.0.0/8 --key-file en.key\n  \
@@ -56,6 +59,7 @@ pub(crate) enum Verb {
     /// Replace an enrollment secret by a new one; the old one stays good for the overlap.
     #[command(after_help = "Example:\n  portcullis enrollment rotate 2fTzGkcV0JPYqkHfYgkWcz --key-file en-2.key")]
     Rotate {
+        /// The enrollment secret's id.
         id: String,
         /// How long the old secret stays good. 0s is now.
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
@@ -69,6 +73,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis enrollment disable 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
                             portcullis enrollment disable 2fTzGkcV0JPYqkHfYgkWcz --yes --reason leaked")]
     Disable {
+        /// The enrollment secret's id.
         id: String,
         #[command(flatten)]
         caution: Caution,

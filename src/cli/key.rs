@@ -25,12 +25,16 @@ pub(crate) enum Verb {
     },
     /// Show one key.
     #[command(after_help = "Example:\n  portcullis key show 2fTzGkcV0JPYqkHfYgkWcz")]
-    Show { key: String },
+    Show {
+        /// The key's id.
+        key: String,
+    },
     /// Give a worker one more key.
     #[command(after_help = "Examples:\n  portcullis key create builder-7 --key-file builder-7.key\n  \
                             portcullis key create builder-7 --expires-at 90d --output json | jq -r .key\n  \
                             portcullis key create builder-8 --share 2fTzGkcV0JPYqkHfYgkWcz")]
     Create {
+        /// The worker's id.
         worker: String,
         /// When it ends by itself: a time, or a duration from now.
         #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -47,6 +51,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis key rotate 2fTzGkcV0JPYqkHfYgkWcz --key-file new.key\n  \
                             portcullis key rotate 2fTzGkcV0JPYqkHfYgkWcz --overlap 0s --reason 'it was in a log'")]
     Rotate {
+        /// The key's id.
         key: String,
         /// How long the old key stays good. 0s is now.
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
@@ -63,6 +68,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis key revoke 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
                             portcullis key revoke 2fTzGkcV0JPYqkHfYgkWcz --yes --reason 'laptop stolen'")]
     Revoke {
+        /// The key's id.
         key: String,
         /// Leave the keys alone that were derived from it.
         #[arg(long)]

@@ -10,6 +10,7 @@ use super::output::closed;
 #[command(after_help = "Examples:\n  portcullis completions bash > /etc/bash_completion.d/portcullis\n  \
                         portcullis completions zsh > ~/.zfunc/_portcullis")]
 pub(crate) struct CompletionsArgs {
+    /// Which shell.
     shell: clap_complete::Shell,
 }
 

@@ -21,7 +21,10 @@ pub(crate) enum Verb {
     },
     /// Show one operator.
     #[command(after_help = "Example:\n  portcullis operator show 2fTzGkcV0JPYqkHfYgkWcz")]
-    Show { id: String },
+    Show {
+        /// The operator's id.
+        id: String,
+    },
     /// Say who asks.
     #[command(after_help = "Example:\n  portcullis operator whoami")]
     Whoami,
@@ -29,6 +32,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis operator create alice --role admin --key-file alice.token\n  \
                             portcullis operator create edge-gateway --role gateway --expires-at 365d")]
     Create {
+        /// A name for people.
         name: String,
         #[arg(long)]
         role: Role,
@@ -41,6 +45,7 @@ pub(crate) enum Verb {
     /// Change an operator's name or role.
     #[command(after_help = "Example:\n  portcullis operator update 2fTzGkcV0JPYqkHfYgkWcz --role auditor")]
     Update {
+        /// The operator's id.
         id: String,
         #[arg(long)]
         name: Option<String>,
@@ -51,6 +56,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis operator remove 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
                             portcullis operator remove 2fTzGkcV0JPYqkHfYgkWcz --yes --reason 'left the team'")]
     Remove {
+        /// The operator's id.
         id: String,
         #[command(flatten)]
         caution: Caution,
@@ -58,6 +64,7 @@ pub(crate) enum Verb {
     /// List an operator's keys. They are rotated and revoked by `portcullis key`.
     #[command(after_help = "Example:\n  portcullis operator keys 2fTzGkcV0JPYqkHfYgkWcz")]
     Keys {
+        /// The operator's id.
         id: String,
         #[command(flatten)]
         paging: Paging,
@@ -65,6 +72,7 @@ pub(crate) enum Verb {
     /// Give an operator one more API key.
     #[command(after_help = "Example:\n  portcullis operator create-key 2fTzGkcV0JPYqkHfYgkWcz --key-file ci.token")]
     CreateKey {
+        /// The operator's id.
         id: String,
         /// When the key ends by itself: a time, or a duration from now.
         #[arg(long, value_name = "TIME", value_parser = moment)]

@@ -19,7 +19,10 @@ pub(crate) enum Verb {
     },
     /// Show one pool.
     #[command(after_help = "Example:\n  portcullis pool show builders")]
-    Show { pool: String },
+    Show {
+        /// The pool's name.
+        pool: String,
+    },
     /// Create a pool.
     #[command(after_help = "Examples:\n  portcullis pool create builders --token-ttl 30m\n  \
                             portcullis pool create probes --scope metrics:write --token-record counted")]
@@ -32,6 +35,7 @@ pub(crate) enum Verb {
     /// Change a pool's settings; what is not named stays.
     #[command(after_help = "Example:\n  portcullis pool update builders --token-ttl 10m --reason 'shorter by policy'")]
     Update {
+        /// The pool's name.
         pool: String,
         #[command(flatten)]
         settings: Settings,
@@ -43,6 +47,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis pool remove builders --dry-run\n  \
                             portcullis pool remove builders --yes")]
     Remove {
+        /// The pool's name.
         pool: String,
         #[command(flatten)]
         caution: Caution,

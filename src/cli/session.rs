@@ -88,14 +88,12 @@ impl Session {
         let client = self.operator()?;
         let screen = self.screen;
         let mut count = 0_u64;
-        if screen.format == Format::Json {
-            begin_items()?;
-        }
+        // So many were written before this page; none is: the list has not begun.
+        let mut written = None;
         let more = pages(&client, call, paging, |items| {
-            let first = count == 0;
             count += items.len() as u64;
             match screen.format {
-                Format::Json => write_items(&items, first),
+                Format::Json => write_items(&items, written.replace(count)),
                 Format::Table if items.is_empty() => Ok(()),
                 Format::Table => screen.rows(columns, &items),
             }
@@ -161,15 +159,15 @@ impl Paging {
 
 // A list of a million is written as it comes, and is one JSON document all the same.
 
-fn begin_items() -> Result<(), Failure> {
-    write!(anstream::stdout(), "{{\"items\":[").map_err(closed)
-}
-
-fn write_items(items: &[Value], first: bool) -> Result<(), Failure> {
+fn write_items(items: &[Value], before: Option<u64>) -> Result<(), Failure> {
     let mut out = std::io::BufWriter::new(anstream::stdout().lock());
-    for (index, item) in items.iter().enumerate() {
-        let separator = if first && index == 0 { "\n" } else { ",\n" };
+    if before.is_none() {
+        write!(out, "{{\"items\":[").map_err(closed)?;
+    }
+    let mut separator = if before.unwrap_or_default() == 0 { "\n" } else { ",\n" };
+    for item in items {
         write!(out, "{separator}{item}").map_err(closed)?;
+        separator = ",\n";
     }
     out.flush().map_err(closed)
 }

@@ -26,7 +26,10 @@ pub(crate) enum Verb {
     },
     /// Show one worker and its keys.
     #[command(after_help = "Example:\n  portcullis worker show builder-7")]
-    Show { worker: String },
+    Show {
+        /// The worker's id.
+        worker: String,
+    },
     /// Create a worker. A key for it is a second step: `portcullis key create`.
     #[command(after_help = "Examples:\n  portcullis worker create --id builder-7 --pool builders --label zone=a\n  \
                             portcullis worker create --name probe --static-secret-file secret.txt")]
@@ -39,6 +42,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis worker remove builder-7 --dry-run\n  \
                             portcullis worker remove builder-7 --yes --reason decommissioned")]
     Remove {
+        /// The worker's id.
         worker: String,
         #[command(flatten)]
         caution: Caution,
@@ -47,6 +51,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis worker isolate builder-7 --for 2h --reason 'odd traffic'\n  \
                             portcullis worker isolate builder-7 --dry-run")]
     Isolate {
+        /// The worker's id.
         worker: String,
         /// Release it by itself at this time.
         #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "duration")]
@@ -59,13 +64,22 @@ pub(crate) enum Verb {
     },
     /// End a worker's isolation.
     #[command(after_help = "Example:\n  portcullis worker release builder-7 --reason 'false alarm'")]
-    Release { worker: String },
+    Release {
+        /// The worker's id.
+        worker: String,
+    },
     /// Let a pending worker in.
     #[command(after_help = "Example:\n  portcullis worker approve 2fTzGkcV0JPYqkHfYgkWcz")]
-    Approve { worker: String },
+    Approve {
+        /// The worker's id.
+        worker: String,
+    },
     /// Turn a pending worker away, for ever.
     #[command(after_help = "Example:\n  portcullis worker reject 2fTzGkcV0JPYqkHfYgkWcz --reason 'not ours'")]
-    Reject { worker: String },
+    Reject {
+        /// The worker's id.
+        worker: String,
+    },
     /// Take a fleet from a file: show the plan, then apply exactly that, with a key for each worker.
     Import(import::Args),
     /// As a worker: get in with an enrollment secret, and get a key.
@@ -119,6 +133,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Update {
+    /// The worker's id.
     worker: String,
     /// Its new name.
     #[arg(long)]

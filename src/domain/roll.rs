@@ -21,10 +21,6 @@ use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 
 mod evolve;
-
-/// A page of workers counts the namesakes of each. Past a thousand the number says no more than "very many", and a fleet
-/// of a million of one name must not make every page a million steps for each of its rows.
-pub const NAMESAKES_COUNTED_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests;
 
@@ -129,12 +125,6 @@ impl Roll {
         let name: Arc<str> = name.into();
         let all = (name.clone(), WorkerIndex(0))..=(name, WorkerIndex(u32::MAX));
         self.names.range(all).filter_map(|(_, index)| self.worker_at(*index))
-    }
-
-    /// How many members of the fleet were given this name, counted up to [`NAMESAKES_COUNTED_MAX`].
-    #[must_use]
-    pub fn name_count(&self, name: &str) -> usize {
-        self.workers_named(name).take(NAMESAKES_COUNTED_MAX).count()
     }
 
     #[must_use]

@@ -60,7 +60,6 @@ pub(super) struct Enrollment {
 
 /// A worker that got in, or waits for approval.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: the answer is kept and given again as JSON")]
 pub(super) struct Enrolled {
     /// The worker's id.
     id: String,

@@ -73,7 +73,6 @@ pub(super) struct EnrollmentSecretRotation {
 
 /// A page of enrollment secrets.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: `page` writes it")]
 pub(super) struct EnrollmentSecretPage {
     items: Vec<EnrollmentSecretView>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -52,7 +52,6 @@ pub(super) struct EventPage {
 
 /// An event: its entry in the log, exactly as it was sealed. What is absent does not apply.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: entries go out as the bytes that they are")]
 pub(super) struct EventView {
     #[schema(schema_with = schema::position)]
     position: u64,
@@ -90,7 +89,6 @@ pub(super) struct EventView {
 
 /// What an event is about.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct SubjectView {
     kind: String,
     id: String,
@@ -98,7 +96,6 @@ pub(super) struct SubjectView {
 
 /// Who did it.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct ActorView {
     /// `operator`, `worker`, `enrollee` or `system`.
     kind: String,
@@ -108,7 +105,6 @@ pub(super) struct ActorView {
 
 /// The credential that the actor came with.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct CredentialView {
     /// `key`, `token` or `enrollment_secret`.
     kind: String,

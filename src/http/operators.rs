@@ -68,7 +68,6 @@ pub(super) struct NewOperatorKey {
 
 /// A page of operators.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: `page` writes it")]
 pub(super) struct OperatorPage {
     items: Vec<OperatorView>,
     #[serde(skip_serializing_if = "Option::is_none")]

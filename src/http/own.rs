@@ -77,7 +77,6 @@ pub(super) struct OwnRotation {
 
 /// A worker's new key.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: the answer is kept and given again as JSON")]
 pub(super) struct OwnRotated {
     id: String,
     /// The new API key, shown this once; absent where the caller chose the value.

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -13,14 +12,10 @@ pub(super) const LIMIT_DEFAULT: usize = 100;
 pub(super) const LIMIT_MAX: usize = 1_000;
 
 /// How much of a list, and from where.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Paging {
-    /// 1 to 1000; 100 if not given.
-    #[param(minimum = 1, maximum = 1000, required = false)]
     pub limit: Option<usize>,
     /// The `next_cursor` of the page before.
-    #[param(required = false)]
     pub cursor: Option<String>,
 }
 

@@ -55,6 +55,16 @@ impl<T: Named> FromRequestParts<App> for Id<T> {
     }
 }
 
+/// The id of a pool.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by `Id`; here it is documented")]
+pub(super) struct PoolPath {
+    /// The pool's id, which is its name.
+    #[param(schema_with = schema::chosen_id)]
+    pool: String,
+}
+
 /// The id of a worker.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json as Reply;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::body::{Asked, CommandJson, Params, duration};
+use super::body::{Asked, CommandJson, duration};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
-use super::page::{Paging, page};
+use super::openapi::{IdempotencyKey, Reason, Refusals};
+use super::page::page;
+use super::path::{Id, PoolPath, no_such};
 use super::problem::Problem;
-use super::view::PoolView;
+use super::query::Pairs;
+use super::schema;
+use super::view::{Changed, PoolView};
 use super::wish::{Answered, Sending};
+use crate::command::Done;
 use crate::domain::command::Command;
 use crate::domain::ids::{IdError, PoolId};
 use crate::domain::pool::{Pool, PoolSettings, TokenRecord};
@@ -26,19 +30,23 @@ use crate::domain::roll::Roll;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPool {
     /// Its id: ASCII letters, digits, `.`, `-`, `_`, at most 64; never used again.
-    #[schema(example = "blue")]
+    #[schema(schema_with = schema::chosen_id)]
     name: String,
+    #[schema(schema_with = schema::description_or_null)]
     description: Option<String>,
     /// From 5s to 30d; 15m if not given.
-    #[schema(example = "15m")]
+    #[schema(schema_with = schema::duration_or_null)]
     token_ttl: Option<String>,
     /// `each`: an event for each token. `counted`: one count a worker and minute.
-    #[schema(example = "each")]
+    #[schema(schema_with = schema::token_record_or_null)]
     token_record: Option<String>,
+    #[schema(schema_with = schema::audience_or_null)]
     audience: Option<String>,
+    #[schema(schema_with = schema::scopes_or_null)]
     scopes: Option<Vec<String>>,
     /// Whether one key or static secret may serve several workers.
     sharing: Option<bool>,
+    #[schema(schema_with = schema::reason_or_null)]
     reason: Option<String>,
 }
 
@@ -46,15 +54,31 @@ pub(super) struct NewPool {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PoolChange {
+    #[schema(schema_with = schema::description_or_null)]
     description: Option<String>,
-    #[schema(example = "15m")]
+    #[schema(schema_with = schema::duration_or_null)]
     token_ttl: Option<String>,
-    #[schema(example = "each")]
+    #[schema(schema_with = schema::token_record_or_null)]
     token_record: Option<String>,
+    #[schema(schema_with = schema::audience_or_null)]
     audience: Option<String>,
+    #[schema(schema_with = schema::scopes_or_null)]
     scopes: Option<Vec<String>>,
     sharing: Option<bool>,
+    #[schema(schema_with = schema::reason_or_null)]
     reason: Option<String>,
+}
+
+/// How much of the list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
+pub(super) struct PoolQuery {
+    #[param(schema_with = schema::limit, required = false)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(required = false)]
+    cursor: Option<String>,
 }
 
 /// A page of pools.
@@ -65,24 +89,18 @@ pub(super) struct PoolPage {
     next_cursor: Option<String>,
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Removal {
-    /// Why, for the log.
-    reason: Option<String>,
-}
-
 /// Lists pools.
 #[utoipa::path(
-    get, path = "/v1/pools", tag = "pools", params(Paging),
+    get, path = "/v1/pools", tag = "pools", params(PoolQuery),
     responses((status = 200, body = PoolPage), Refusals)
 )]
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    Params(paging): Params<Paging>,
+    mut query: Pairs,
 ) -> Result<Reply<Value>, Problem> {
+    let paging = query.paging()?;
+    query.end()?;
     let snapshot = app.node().snapshot();
     let after =
         snapshot.roll.pools().filter(|pool| paging.cursor.as_deref().is_none_or(|cursor| pool.id.as_str() > cursor));
@@ -119,59 +137,62 @@ pub(super) async fn create(
 
 /// One pool.
 #[utoipa::path(
-    get, path = "/v1/pools/{pool}", tag = "pools", params(("pool" = String, Path)),
+    get, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath),
     responses((status = 200, body = PoolView), Refusals)
 )]
 pub(super) async fn read(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    Path(pool): Path<String>,
+    Id(pool): Id<PoolId>,
 ) -> Result<Reply<PoolView>, Problem> {
     let snapshot = app.node().snapshot();
-    let pool = snapshot.roll.pool(&pool).ok_or_else(|| Problem::not_found("there is no such pool"))?;
+    let pool = snapshot.roll.pool(pool.as_str()).ok_or_else(no_such::<PoolId>)?;
     Ok(Reply(PoolView::from(&**pool)))
 }
 
 /// Changes a pool's settings.
 #[utoipa::path(
-    patch, path = "/v1/pools/{pool}", tag = "pools", request_body = PoolChange, params(("pool" = String, Path), IdempotencyKey),
-    responses((status = 200, body = PoolView), Refusals)
+    patch, path = "/v1/pools/{pool}", tag = "pools", request_body = PoolChange, params(PoolPath, IdempotencyKey),
+    responses((status = 200, body = Changed<PoolView>), Refusals)
 )]
 pub(super) async fn update(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
-    Path(pool): Path<String>,
+    Id(pool): Id<PoolId>,
     CommandJson { value, asked }: CommandJson<PoolChange>,
 ) -> Result<Answered, Problem> {
-    let pool: PoolId = pool.parse().map_err(|_| Problem::not_found("there is no such pool"))?;
     let reason = value.reason.clone();
     let before = app.node().snapshot().roll.pool(pool.as_str()).map(|pool| pool.settings.clone());
     let settings = value.onto(before.unwrap_or_default())?;
     let command = Command::UpdatePool { pool: pool.clone(), settings };
     let sending = Sending::new(&app, caller.author(), asked).reason(reason)?;
-    sending.send(command, move |roll, _| view(roll, &pool)).await
+    sending.send(command, move |roll, done| changed(roll, done, &pool)).await
 }
 
 /// Removes an empty pool. Its name is not used again.
 #[utoipa::path(
-    delete, path = "/v1/pools/{pool}", tag = "pools", params(("pool" = String, Path), Removal, IdempotencyKey),
-    responses((status = 200, body = PoolView), Refusals)
+    delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath, Reason, IdempotencyKey),
+    responses((status = 200, body = Changed<PoolView>), Refusals)
 )]
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
-    Path(pool): Path<String>,
-    Params(Removal { reason }): Params<Removal>,
+    Id(pool): Id<PoolId>,
+    mut query: Pairs,
     asked: Asked,
 ) -> Result<Answered, Problem> {
-    let pool: PoolId = pool.parse().map_err(|_| Problem::not_found("there is no such pool"))?;
-    let sending = Sending::new(&app, caller.author(), asked).reason(reason)?;
+    let sending = Sending::new(&app, caller.author(), asked).reason(query.one("reason")?)?;
+    query.end()?;
     let command = Command::RemovePool { pool: pool.clone() };
-    sending.send(command, move |roll, _| view(roll, &pool)).await
+    sending.send(command, move |roll, done| changed(roll, done, &pool)).await
 }
 
 fn view(roll: &Roll, pool: &PoolId) -> Value {
     json!(roll.pool(pool.as_str()).map(|pool| PoolView::from(&**pool)))
+}
+
+fn changed(roll: &Roll, done: &Done<'_>, pool: &PoolId) -> Value {
+    json!(roll.pool(pool.as_str()).map(|pool| Changed::by(done, PoolView::from(&**pool))))
 }
 
 impl PoolChange {

@@ -12,6 +12,7 @@ use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
 use crate::domain::operator::Role;
+use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
@@ -98,6 +99,24 @@ pub(super) fn name_or_null() -> Object {
     or_null(name())
 }
 
+pub(super) fn description_or_null() -> Object {
+    or_null(text().max_length(Some(DESCRIPTION_CHARS_MAX)).build())
+}
+
+pub(super) fn audience_or_null() -> Object {
+    or_null(prose(1, AUDIENCE_CHARS_MAX))
+}
+
+/// RFC 6749, section 3.3.
+pub(super) fn scopes_or_null() -> Array {
+    let scope = text().max_length(Some(SCOPE_CHARS_MAX)).pattern(Some(r"^[!#-\[\]-~]+$")).build();
+    array_or_null(scope, SCOPES_MAX)
+}
+
+pub(super) fn token_record_or_null() -> Object {
+    or_null(one_of(["each", "counted"]))
+}
+
 pub(super) fn labels() -> Object {
     let labels = ObjectBuilder::new()
         .schema_type(Type::Object)
@@ -169,10 +188,13 @@ pub(super) fn name_pattern_or_null() -> Object {
 }
 
 pub(super) fn cidrs_or_null() -> Array {
-    let mut cidrs = ArrayBuilder::new().items(text().examples([json!("10.0.0.0/8")]).build()).build();
-    cidrs.max_items = Some(CIDRS_MAX);
-    cidrs.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
-    cidrs
+    array_or_null(text().examples([json!("10.0.0.0/8")]).build(), CIDRS_MAX)
+}
+
+fn array_or_null(item: Object, most: usize) -> Array {
+    let mut array = ArrayBuilder::new().items(item).max_items(Some(most)).build();
+    array.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    array
 }
 
 fn integer(least: u64, most: u64) -> ObjectBuilder {

@@ -85,7 +85,6 @@ pub(super) enum Validation {
 /// Whether this credential is good.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct ValidateOne {
     /// An API key, an access token, or a static secret.
     credential: String,
@@ -103,7 +102,6 @@ pub(super) struct ValidateOne {
 /// Whether these credentials are good, each as of the same position.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct ValidateMany {
     #[schema(max_items = 1000)]
     credentials: Vec<ValidateItem>,
@@ -117,7 +115,6 @@ pub(super) struct ValidateMany {
 
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "documentation")]
 pub(super) struct ValidateItem {
     /// An API key, an access token, or a static secret.
     credential: String,

@@ -116,9 +116,8 @@ async fn plant(service: &Service, canary: &str) -> std::process::Child {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_written_down_anywhere() {
     let enrollment = requests::random_secret();
-    let launch = Launch::embedded()
-        .variable("PORTCULLIS_LOG", "trace")
-        .variable("PORTCULLIS_AUTO_ENROLLMENT_KEY", &enrollment);
+    let launch =
+        Launch::embedded().variable("PORTCULLIS_LOG", "trace").variable("PORTCULLIS_AUTO_ENROLLMENT_KEY", &enrollment);
     let service = launch.start().await;
     let mut hunt = Hunt::new(&service);
     hunt.keep("the enrollment secret of the environment", &enrollment);
@@ -137,12 +136,19 @@ async fn no_secret_is_written_down_anywhere() {
     }
 
     let mut process = plant(&service, &enrollment).await;
-    let planted: Vec<String> =
-        haystacks(&service).await.into_iter().filter(|(_, bytes)| !needles.found_in(bytes).is_empty()).map(|it| it.0).collect();
+    let planted: Vec<String> = haystacks(&service)
+        .await
+        .into_iter()
+        .filter(|(_, bytes)| !needles.found_in(bytes).is_empty())
+        .map(|it| it.0)
+        .collect();
     process.kill().unwrap();
     process.wait().unwrap();
     for place in ["the dump", "/planted", "/cmdline", "/postgres/"] {
-        assert!(planted.iter().any(|name| name.contains(place)), "a canary planted in {place} is not found: {planted:?}");
+        assert!(
+            planted.iter().any(|name| name.contains(place)),
+            "a canary planted in {place} is not found: {planted:?}"
+        );
     }
 }
 

@@ -83,7 +83,8 @@ async fn told_to_stop_it_answers_what_is_running_first() {
     // Held by somebody else, the head's row lets no command through.
     let blocker = database(&service).await;
     blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
-    let request = service.request(Method::POST, "/v1/workers").bearer_auth(&service.token).json(&json!({ "id": "w-1" }));
+    let request =
+        service.request(Method::POST, "/v1/workers").bearer_auth(&service.token).json(&json!({ "id": "w-1" }));
     let running = tokio::spawn(answer(request));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let stopping = tokio::task::spawn_blocking(move || (service.stop(), service));

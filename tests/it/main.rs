@@ -2,15 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod canary;
+mod cli;
 mod coverage;
 mod crash;
 mod curl;
 mod embedded;
 mod log;
 mod nginx;
+mod operators;
 mod postgres;
 mod python;
 mod readme;
 mod schemathesis;
 mod support;
+mod workers;
 mod writer;

@@ -98,7 +98,8 @@ async fn nginx_lets_a_worker_in_and_turns_it_away_again() {
     let mut service = Service::start(&scratch).await;
     let (key_id, key) = worker(&service, "w-1").await;
     let (_, other) = worker(&service, "w-2").await;
-    let token = service.post_as(&key, "/v1/register", json!({})).await.expect(200)["token"].as_str().unwrap().to_owned();
+    let token =
+        service.post_as(&key, "/v1/register", json!({})).await.expect(200)["token"].as_str().unwrap().to_owned();
     let nginx = Nginx::start(&service).await;
     let status = async |credential: &str| nginx.get("/", credential).await.status.as_u16();
 

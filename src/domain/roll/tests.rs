@@ -160,6 +160,21 @@ fn the_active_signing_key_is_found_and_so_is_none() {
     }
 }
 
+/// Two nodes may cut one session, and a later cut must not give back what an earlier one took.
+#[test]
+fn of_two_cuts_of_a_session_the_earlier_one_holds() {
+    let cut = |issued: u64| Event::TokenRevoked {
+        token: TokenId(u128::from(issued)),
+        session: TokenId(1),
+        worker: worker("a"),
+        issued,
+    };
+    for cuts in [[cut(5), cut(9)], [cut(9), cut(5)]] {
+        let roll = fold(cuts);
+        assert_eq!([4, 5, 9].map(|issued| roll.is_token_revoked(TokenId(1), issued)), [false, true, true]);
+    }
+}
+
 /// Removed and rejected, a worker left once: the pool's count is of those who are there.
 #[test]
 fn who_left_already_is_not_counted_out_again() {

@@ -43,7 +43,6 @@ pub(in crate::http) struct KeyQuery {
 
 /// A page of keys.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: `page` writes it")]
 pub(in crate::http) struct KeyPage {
     items: Vec<KeyView>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,6 @@ use crate::validate::{self, Accepted, Bearer, Presented, Token};
 
 /// Which token (RFC 7662, section 2.1).
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: forms are read by `Form`")]
 pub(in crate::http) struct IntrospectForm {
     /// An access token or an API key.
     token: String,

@@ -37,7 +37,6 @@ pub(in crate::http) struct Metadata {
 
 /// Public signing keys (RFC 7517).
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: the set is kept as JSON")]
 pub(in crate::http) struct Jwks {
     keys: Vec<Value>,
 }

@@ -24,7 +24,6 @@ use crate::validate;
 
 /// Which token (RFC 7009, section 2.1).
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: forms are read by `Form`")]
 pub(in crate::http) struct RevokeForm {
     /// An access token or an API key.
     token: String,

@@ -16,7 +16,6 @@ use crate::http::tokens::{self, TokenWish};
 
 /// A request for a token (RFC 6749, section 4.4.2).
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: forms are read by `Form`")]
 pub(in crate::http) struct TokenForm {
     #[schema(example = "client_credentials")]
     grant_type: String,

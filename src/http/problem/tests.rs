@@ -11,14 +11,8 @@ use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 
-const STANDINGS: [Standing; 6] = [
-    Standing::Pending,
-    Standing::Active,
-    Standing::Isolated,
-    Standing::Rejected,
-    Standing::Removed,
-    Standing::Expired,
-];
+const STANDINGS: [Standing; 6] =
+    [Standing::Pending, Standing::Active, Standing::Isolated, Standing::Rejected, Standing::Removed, Standing::Expired];
 
 /// One of each kind of refusal.
 fn refusals() -> Vec<Refusal> {

@@ -12,6 +12,10 @@ use crate::domain::time::Timestamp;
 use crate::domain::worker::{Standing, Worker, WorkerState};
 use crate::http::schema;
 
+/// How far workers of one name are counted. A whole fleet can be called `runner`, and a page of it would count it a
+/// thousand times.
+const SHARERS_COUNTED_MAX: usize = 1_000;
+
 /// A worker.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct WorkerView {
@@ -36,7 +40,7 @@ pub(in crate::http) struct WorkerView {
     /// The enrollment secret that let it in.
     #[schema(schema_with = schema::made_id_or_null)]
     enrolled_by: Option<String>,
-    /// How many workers of the fleet have this name, where it is more than one.
+    /// How many workers of the fleet have this name, where it is more than one; counted up to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     name_shared_by: Option<usize>,
@@ -54,7 +58,8 @@ impl WorkerView {
             _ => None,
         };
         let labels = worker.labels.iter().flat_map(|labels| labels.iter());
-        let sharers = worker.name.as_deref().map_or(0, |name| roll.name_count(name));
+        let named = worker.name.as_deref().into_iter().flat_map(|name| roll.workers_named(name));
+        let sharers = named.take(SHARERS_COUNTED_MAX).count();
         let keys = || worker.keys.iter().filter_map(|id| roll.key(*id));
         Self {
             id: worker.id.to_string(),

@@ -48,7 +48,6 @@ pub(in crate::http) struct WorkerQuery {
 
 /// A page of workers.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: `page` writes it")]
 pub(in crate::http) struct WorkerPage {
     items: Vec<WorkerView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +113,7 @@ impl Filter {
     /// How many workers a page can take a look at.
     fn looks_at(&self, roll: &Roll) -> usize {
         match self.indexed_name() {
-            Some(name) => roll.name_count(name),
+            Some(name) => roll.workers_named(name).take(INLINE_SCAN_MAX + 1).count(),
             None if self.pool.is_none() && self.state.is_none() && self.labels.is_empty() => self.limit + 1,
             None => roll.worker_count(),
         }

@@ -204,7 +204,9 @@ async fn end(hunt: &mut Hunt<'_>, holder: &Holder) {
         let report = hunt.service.request(Method::POST, "/v1/compromised").json(&json!({ "credential": credential }));
         hunt.send("compromised", report).await.expect(200);
         hunt.send("register when revoked", hunt.with(credential, "/v1/register", &json!({}))).await.problem(401);
-        hunt.send("validate when revoked", hunt.admin("/v1/validate", &json!({ "credential": credential }))).await.expect(200);
+        hunt.send("validate when revoked", hunt.admin("/v1/validate", &json!({ "credential": credential })))
+            .await
+            .expect(200);
     }
 }
 
@@ -280,7 +282,8 @@ async fn misplace(hunt: &mut Hunt<'_>, secret: &str) {
             hunt.send(path, request.header("Content-Type", "application/json")).await;
         }
     }
-    for header in ["Authorization", "X-Api-Key", "X-Worker-Id", "Cookie", "Referer", "X-Forwarded-For", "Content-Type"] {
+    for header in ["Authorization", "X-Api-Key", "X-Worker-Id", "Cookie", "Referer", "X-Forwarded-For", "Content-Type"]
+    {
         let request = hunt.service.request(Method::POST, "/v1/enroll").header(header, secret).body("{}");
         hunt.send(header, request).await;
     }

@@ -179,7 +179,12 @@ fn commands(worker: &str, number: usize) -> Vec<Sent> {
     vec![
         command("create", "/v1/workers".into(), create, &kinds),
         command("key", format!("/v1/workers/{worker}/keys"), json!({}), &["key.created"]),
-        command("isolate", format!("/v1/workers/{worker}/isolate"), json!({ "reason": "a drill" }), &["worker.isolated"]),
+        command(
+            "isolate",
+            format!("/v1/workers/{worker}/isolate"),
+            json!({ "reason": "a drill" }),
+            &["worker.isolated"],
+        ),
     ]
 }
 

@@ -1,0 +1,172 @@
+//! Validation over HTTP with a million keys, at 32 connections.
+//!
+//! Its ceiling is a bare axum handler, behind the same listener, that answers the same bytes. Both are asked by the same
+//! program in a process of its own, in turn.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use portcullis::credential::key::KEY_CHARS;
+use portcullis::credential::root_key::RootKey;
+use portcullis::postgres::embedded::{LOGIN, OWNER};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+mod support {
+    pub(crate) mod bare;
+    pub(crate) mod cluster;
+    pub(crate) mod fleet;
+    pub(crate) mod latency;
+    pub(crate) mod load;
+    pub(crate) mod log;
+    pub(crate) mod report;
+}
+
+use support::cluster::Cluster;
+use support::fleet::Fleet;
+use support::load::{self, Load, Loaded};
+use support::log::Filling;
+use support::report::{Rounds, is_measuring, number, row, say};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 32;
+
+#[derive(Default)]
+struct Series {
+    rate: Rounds,
+    p50: Rounds,
+    p99: Rounds,
+}
+
+fn main() -> anyhow::Result<()> {
+    // The process that asks is this program, told so.
+    if let Some(load) = Load::from_arguments()? {
+        return load::run(&load);
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(compare())
+}
+
+async fn compare() -> anyhow::Result<()> {
+    let (count, seconds) = if is_measuring() { (1_000_000, 3.0) } else { (1_000, 0.1) };
+    let cluster = Cluster::start().await?;
+    let folder = tempfile::Builder::new().prefix("portcullis-bench-service-").tempdir()?;
+    let (root_key, _) = RootKey::load_or_create(&folder.path().join("root.key"))?;
+    let mut fleet = Fleet::new(root_key.derive());
+    let credentials = folder.path().join("credentials");
+    let began = Instant::now();
+    fill(&cluster, &mut fleet, count, &credentials).await?;
+    say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
+    let service = Service::start(&cluster, folder).await?;
+    say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
+
+    let load = |address: &str, seconds| Load {
+        address: address.to_owned(),
+        credentials: credentials.clone(),
+        token: fleet.operator_token.expose_secret().to_owned(),
+        connections: CONNECTIONS,
+        seconds,
+    };
+    let answer = load::ask_once(&load(&service.address, seconds)).await?;
+    let bare = support::bare::start(&answer).await?;
+    let (mut served, mut bared) = (Series::default(), Series::default());
+    let (mut rate_ratio, mut p99_ratio) = (Rounds::default(), Rounds::default());
+    // The first seconds are for the caches and the clock of the processor.
+    load::run_apart(&load(&bare, seconds / 3.0)).await?;
+    load::run_apart(&load(&service.address, seconds / 3.0)).await?;
+    for round in 0..ROUNDS {
+        let ceiling = load::run_apart(&load(&bare, seconds)).await?;
+        let validated = load::run_apart(&load(&service.address, seconds)).await?;
+        say(format_args!("round {round}: {} requests/s, bare {}/s", number(validated.rate), number(ceiling.rate)));
+        rate_ratio.push(validated.rate / ceiling.rate);
+        p99_ratio.push(validated.p99 / ceiling.p99);
+        served.push(&validated);
+        bared.push(&ceiling);
+    }
+    served.rows("HTTP validation, 1,000,000 keys, 32 connections");
+    bared.rows("— bare axum handler, the same bytes");
+    row("— ratio of requests a second", &rate_ratio, "", 0.8..);
+    row("— ratio of p99", &p99_ratio, "", ..=2.0);
+    Ok(())
+}
+
+/// Every worker with a key; what they would present goes to a file, in the order of creation.
+async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, credentials: &Path) -> anyhow::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(credentials)?);
+    let mut filling = Filling::begin(cluster.database.session().await?.client, fleet, count * 2).await?;
+    for number in 0..count {
+        let worker = fleet.worker(number)?;
+        filling.push(fleet, &worker).await?;
+        let (key, text) = fleet.key(number)?;
+        filling.push(fleet, &key).await?;
+        debug_assert_eq!(text.expose_secret().len(), KEY_CHARS);
+        file.write_all(text.expose_secret().as_bytes())?;
+    }
+    filling.finish().await?;
+    file.flush()?;
+    cluster.owner().await?.batch_execute("vacuum analyze log.event; checkpoint").await?;
+    Ok(())
+}
+
+/// The real binary, on that log, without TLS.
+struct Service {
+    child: Child,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Service {
+    async fn start(cluster: &Cluster, folder: TempDir) -> anyhow::Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .args(["--database-url", &cluster.url(LOGIN), "--owner-database-url", &cluster.url(OWNER)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("its output is piped")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let (_, url) = line.trim().split_once(" listens on ").context("the service did not start")?;
+        let address = url.trim_start_matches("http://").to_owned();
+        // Whatever follows is read to the end: a service whose output nobody takes would stop at a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        // Let it settle: the state that it folded is moved once more by its own first events.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(Self { child, address, _folder: folder })
+    }
+
+    fn resident_mebibytes(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1_024.0)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Whatever fails here, the machine is left as it is.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Series {
+    fn push(&mut self, round: &Loaded) {
+        self.rate.push(round.rate);
+        self.p50.push(round.p50);
+        self.p99.push(round.p99);
+    }
+
+    fn rows(&self, what: &str) {
+        row(what, &self.rate, " requests/s", ..);
+        row("— p50", &self.p50, " ms", ..);
+        row("— p99", &self.p99, " ms", ..);
+    }
+}

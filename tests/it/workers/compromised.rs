@@ -1,0 +1,88 @@
+//! Whoever holds a credential can end it, and learns nothing by it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Gate, seen, text};
+use crate::support::service::Answer;
+
+async fn report(gate: &Gate, body: Value) -> Answer {
+    gate.send(gate.request(Method::POST, "/v1/compromised").json(&body)).await
+}
+
+#[tokio::test]
+async fn a_key_a_token_and_what_came_of_them_end_and_nothing_else() {
+    let gate = Gate::open().await;
+    let member = gate.member("a", json!({})).await;
+    let second = gate.key("a").await;
+    let rotated = gate.post_as(&member.key, "/v1/worker/key/rotate", json!({})).await.expect(201);
+    let successor = text(&rotated["key"]);
+    let token = gate.token(&second.key).await;
+    let renewed = text(&gate.post_as(&token, "/v1/renew", json!({})).await.expect(200)["token"]);
+    let sibling = gate.token(&second.key).await;
+
+    let first = report(&gate, json!({ "credential": member.key })).await;
+    assert_eq!(first.expect(200), json!({ "accepted": true }));
+    assert_eq!(gate.check(&member.key).await, 401);
+    assert_eq!(gate.check(&successor).await, 401, "whoever stole the key may have rotated it");
+    assert_eq!(gate.check(&second.key).await, 204);
+
+    // A renewal does not take along what it was renewed from.
+    report(&gate, json!({ "credential": renewed })).await.expect(200);
+    assert_eq!(gate.reason(&renewed).await, "token_revoked");
+    assert_eq!(gate.check(&token).await, 204);
+    report(&gate, json!({ "credential": token })).await.expect(200);
+    assert_eq!(gate.reason(&token).await, "token_revoked");
+    for good in [&sibling, &second.key] {
+        assert_eq!(gate.check(good).await, 204);
+    }
+    // Not even an isolated worker's key should stay alive.
+    gate.post("/v1/workers/a/isolate", json!({})).await.expect(200);
+    report(&gate, json!({ "credential": second.key })).await.expect(200);
+    gate.post("/v1/workers/a/release", json!({})).await.expect(200);
+    assert_eq!(gate.reason(&second.key).await, "key_revoked");
+
+    let revoked = gate.events("key.revoked").await;
+    assert!(revoked.iter().all(|event| event["reason"].as_str().unwrap().contains("compromised")), "{revoked:?}");
+}
+
+#[tokio::test]
+async fn operators_keys_and_chosen_secrets_end_too() {
+    let gate = Gate::open().await;
+    let edge = text(&gate.post("/v1/operators", json!({ "name": "edge", "role": "gateway" })).await.expect(201)["key"]);
+    report(&gate, json!({ "credential": edge })).await.expect(200);
+    assert_eq!(gate.get_as(&edge, "/v1/whoami").await.problem(401), "unauthorized");
+
+    let (id, secret) = gate.enrollment_secret(json!({ "pool": "default" })).await;
+    report(&gate, json!({ "credential": secret })).await.expect(200);
+    assert_eq!(gate.get(&format!("/v1/enrollment-secrets/{id}")).await.expect(200)["state"], "disabled");
+
+    gate.pool(json!({ "name": "twins", "sharing": true })).await;
+    let secret = "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzB";
+    for worker in ["a", "b", "c"] {
+        let body = json!({ "id": worker, "pool": "twins", "static_secret": secret });
+        gate.post("/v1/workers", body).await.expect(201);
+    }
+    let good = async |worker: &str| {
+        let basic = gate.request(Method::GET, "/v1/check").basic_auth(worker, Some(secret));
+        gate.send(basic).await.status.as_u16() == 204
+    };
+    assert!(good("a").await && good("b").await && good("c").await);
+    report(&gate, json!({ "credential": secret, "worker": "a" })).await.expect(200);
+    assert!(!good("a").await && good("b").await && good("c").await, "only the one that was named");
+    report(&gate, json!({ "credential": secret })).await.expect(200);
+    assert!(!good("b").await && !good("c").await, "every key with this value");
+}
+
+#[tokio::test]
+async fn the_answer_is_the_same_whatever_it_was() {
+    let gate = Gate::open().await;
+    let member = gate.member("a", json!({})).await;
+    let genuine = seen(&report(&gate, json!({ "credential": member.key })).await);
+    assert_eq!(genuine.0, 200);
+    for credential in [member.key.as_str(), "ptc_wk_x", "guess", "a.b.c", "", &gate.token.replace("_op_", "_wk_")] {
+        assert_eq!(seen(&report(&gate, json!({ "credential": credential })).await), genuine);
+        assert_eq!(seen(&report(&gate, json!({ "credential": credential, "worker": "nobody" })).await), genuine);
+    }
+    assert_eq!(report(&gate, json!({})).await.problem(400), "malformed");
+}
