@@ -38,7 +38,7 @@ pub(super) struct Asked {
 pub(super) struct Params<T>(pub T);
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
-const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+pub(super) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;

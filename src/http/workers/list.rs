@@ -17,6 +17,7 @@ use super::super::query::Pairs;
 use super::super::schema;
 use super::super::view::WorkerView;
 use crate::command::mint;
+use crate::domain::ids::{IdError, PoolId};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{Standing, Worker};
@@ -57,7 +58,7 @@ pub(in crate::http) struct WorkerPage {
 
 #[derive(Debug, Default, PartialEq)]
 struct Filter {
-    pool: Option<String>,
+    pool: Option<PoolId>,
     state: Option<Standing>,
     labels: Vec<(String, String)>,
     name: Option<String>,
@@ -89,7 +90,7 @@ impl Filter {
     fn read(mut query: Pairs) -> Result<Self, Problem> {
         let paging = query.paging()?;
         let filter = Self {
-            pool: query.one("pool")?,
+            pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
             state: query.one("state")?.map(|text| state(&text)).transpose()?,
             labels: query.all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?,
             name: query.one("name")?,
@@ -140,11 +141,15 @@ impl Filter {
             let labels = worker.labels.as_deref();
             labels.and_then(|labels| labels.get(name.as_str())).is_some_and(|found| **found == **value)
         };
-        self.pool.as_deref().is_none_or(|pool| worker.pool.as_str() == pool)
+        self.pool.as_ref().is_none_or(|pool| worker.pool == *pool)
             && self.state.is_none_or(|state| worker.standing(now) == state)
             && self.name.as_deref().is_none_or(|name| worker.name.as_deref() == Some(name))
             && self.labels.iter().all(has)
     }
+}
+
+fn pool(text: &str) -> Result<PoolId, Problem> {
+    text.parse().map_err(|error: IdError| Problem::invalid("pool", error.to_string()))
 }
 
 fn state(text: &str) -> Result<Standing, Problem> {
