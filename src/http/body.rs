@@ -188,7 +188,7 @@ mod tests {
         let error = parse::<Vec<u8>>(br#""a \"quoted\", expected secret""#).unwrap_err();
         assert_eq!(
             error.detail(),
-            "the body is not as expected: invalid type: string, expected a sequence at line 1 column 32"
+            "the body is not as expected: invalid type: string, expected a sequence at line 1 column 31"
         );
         let error = parse::<bool>(b"7").unwrap_err();
         assert!(error.detail().contains("expected a boolean"), "{}", error.detail());
