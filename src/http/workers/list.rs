@@ -20,7 +20,7 @@ use crate::command::mint;
 use crate::domain::ids::{IdError, PoolId};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::{Standing, Worker};
+use crate::domain::worker::{NAME_CHARS_MAX, Standing, Worker};
 
 /// Looking at more workers than this takes longer than a thread that serves everyone should be held.
 const INLINE_SCAN_MAX: usize = 2_000;
@@ -93,7 +93,7 @@ impl Filter {
             pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
             state: query.one("state")?.map(|text| state(&text)).transpose()?,
             labels: query.all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-            name: query.one("name")?,
+            name: query.one("name")?.map(name).transpose()?,
             limit: paging.limit()?,
             cursor: paging.cursor,
         };
@@ -150,6 +150,15 @@ impl Filter {
 
 fn pool(text: &str) -> Result<PoolId, Problem> {
     text.parse().map_err(|error: IdError| Problem::invalid("pool", error.to_string()))
+}
+
+/// As strict as where names are given: a text that is no name finds nothing, and is a mistake.
+fn name(text: String) -> Result<String, Problem> {
+    if text.is_empty() || text.chars().count() > NAME_CHARS_MAX || text.chars().any(char::is_control) {
+        let detail = format!("1 to {NAME_CHARS_MAX} characters, none of them control characters");
+        return Err(Problem::invalid("name", detail));
+    }
+    Ok(text)
 }
 
 fn state(text: &str) -> Result<Standing, Problem> {
