@@ -66,7 +66,6 @@ async fn the_first_minute_runs_as_it_is_written() {
     let port = free_port();
     let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
     assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
-    println!("{}", ran.stdout);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::support::cluster::connect;
 use crate::support::service::{Answer, Service, answer};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a command leaves in the log: the kinds of its events, and the worker that they are about.
 type Trace = (String, Vec<&'static str>);

@@ -93,13 +93,6 @@ impl Launch {
         self
     }
 
-    /// With a copy of another's root key, and files of its own otherwise.
-    pub(crate) fn root_key_of(self, other: &Service) -> Self {
-        std::fs::copy(other.file("root.key"), self.data_dir.path().join("root.key")).unwrap();
-        std::fs::copy(other.file("admin.token"), self.data_dir.path().join("admin.token")).unwrap();
-        self
-    }
-
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }
@@ -204,11 +197,6 @@ impl Service {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().success()
-    }
-
-    /// Whether the process has ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
