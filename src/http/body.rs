@@ -159,7 +159,8 @@ pub(super) fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Proble
 /// serde's text names the field and what was expected, which helps; and it quotes the string that stands in the wrong
 /// place, which may be a secret: whoever sent it knows it, but their program may log what we answer (promise 7).
 fn without_value(text: &str) -> String {
-    let quoted = text.split_once(" string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1)));
+    let quoted =
+        text.split_once(" string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1)));
     quoted.map_or_else(|| text.to_owned(), |(before, after)| format!("{before} string, expected {after}"))
 }
 

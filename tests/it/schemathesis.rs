@@ -31,7 +31,16 @@ async fn schemathesis_finds_no_failure() {
     command.arg("--tls-verify").arg(service.file("tls/ca.pem"));
     command.args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES]);
     command.args(["--generation-deterministic"]);
-    command.args(["--workers", "2", "--request-timeout", "30", "--request-retries", "2", "--continue-on-failure", "--no-color"]);
+    command.args([
+        "--workers",
+        "2",
+        "--request-timeout",
+        "30",
+        "--request-retries",
+        "2",
+        "--continue-on-failure",
+        "--no-color",
+    ]);
     // It would win over --tls-verify.
     command.env_remove("REQUESTS_CA_BUNDLE");
     let ran = tokio::task::spawn_blocking(move || run(command, "", PATIENCE)).await.unwrap();

@@ -36,7 +36,7 @@ struct Member {
 impl Gate {
     async fn open() -> Self {
         let scratch = Scratch::new().await;
-        Self { service: Service::start(&scratch).await, scratch: scratch }
+        Self { service: Service::start(&scratch).await, scratch }
     }
 
     async fn pool(&self, settings: Value) {
