@@ -72,17 +72,20 @@ impl Decided {
             }
         };
         let changed = !events.is_empty();
-        // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command.
-        let (mut draft, mut batch, mut recorded) = (self.draft.clone(), self.batch.fork(), Vec::new());
+        // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command. So all
+        // is sealed first, and the draft is changed in place: a copy of it, to be dropped on failure, would have each
+        // command copy the nodes that the one before has made.
+        let (mut batch, mut recorded) = (self.batch.fork(), Vec::new());
         for event in events {
             let event = record(submission, event, &batch, now);
             if let Err(fault) = batch.push(&event, keys) {
                 return (Err(unwritable(&fault)), None);
             }
-            draft.apply(&event);
             recorded.push(event);
         }
-        self.draft = draft;
+        for event in &recorded {
+            self.draft.apply(event);
+        }
         self.batch.join(batch);
         let position = self.draft.next_position().saturating_sub(1);
         let body = (wish.answer)(&self.draft, &Done { position, events: &recorded });

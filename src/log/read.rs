@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::append::signed;
 use super::entry;
@@ -17,12 +17,26 @@ use crate::domain::event::Recorded;
 /// How long the database may take for the next row.
 const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
-/// An event as it lies there, not yet believed.
-pub struct RawEvent {
-    pub position: i64,
-    pub entry: Vec<u8>,
-    pub mac: Vec<u8>,
-    pub leaf_hash: Vec<u8>,
+/// An event as it lies there, not yet believed. Its bytes stay in the buffer that they were received in: to copy them out
+/// would be three allocations for each event of a log that may hold millions.
+pub struct RawEvent(Row);
+
+impl RawEvent {
+    fn position(&self) -> i64 {
+        self.0.get(0)
+    }
+
+    fn entry(&self) -> &[u8] {
+        self.0.get(1)
+    }
+
+    fn mac(&self) -> &[u8] {
+        self.0.get(2)
+    }
+
+    fn leaf_hash(&self) -> &[u8] {
+        self.0.get(3)
+    }
 }
 
 /// Streams the events from `from` up to, and without, `to`, handing them on in chunks of at most `chunk`.
@@ -40,8 +54,7 @@ where
         // A link that was cut silently would be waited for for ever.
         let next = tokio::time::timeout(ROW_PATIENCE, rows.try_next());
         let Some(row) = next.await.map_err(|_| LogFault::Silent)?? else { break };
-        let raw = RawEvent { position: row.get(0), entry: row.get(1), mac: row.get(2), leaf_hash: row.get(3) };
-        pending.push(raw);
+        pending.push(RawEvent(row));
         if pending.len() == chunk && !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk))).await {
             return Ok(());
         }
@@ -57,17 +70,17 @@ where
 /// Moves `head` past it.
 pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
     let position = head.next_position;
-    if raw.position != signed(position) {
+    if raw.position() != signed(position) {
         return Err(Tampered::Missing { position }.into());
     }
-    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), &raw.entry);
-    if mac[..] != raw.mac[..] {
+    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), raw.entry());
+    if mac[..] != *raw.mac() {
         return Err(Tampered::Mac { position }.into());
     }
-    if leaf_hash[..] != raw.leaf_hash[..] {
+    if leaf_hash[..] != *raw.leaf_hash() {
         return Err(Tampered::LeafHash { position }.into());
     }
-    let recorded = entry::decode(&raw.entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
+    let recorded = entry::decode(raw.entry()).map_err(|cause| LogFault::Unreadable { position, cause })?;
     // The chain proves the order; these prove that the entry stands where it says it does.
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());

@@ -118,9 +118,11 @@ impl Roll {
 
     fn create_worker(&mut self, position: u64, at: Timestamp, created: &WorkerCreated) {
         let index = WorkerIndex(u32::try_from(self.workers.len()).expect("fewer than four billion workers in one log"));
+        // The pool's own id, and not the copy that was read with the event: a million workers share it.
+        let pool = self.pools.get(&created.pool).map_or(&created.pool, |pool| &pool.id);
         let worker = Worker {
             id: created.worker.clone(),
-            pool: created.pool.clone(),
+            pool: pool.clone(),
             name: created.name.clone(),
             labels: (!created.labels.is_empty()).then(|| Arc::new(created.labels.clone())),
             state: if created.pending { WorkerState::Pending } else { WorkerState::Active },
@@ -234,7 +236,12 @@ impl Roll {
 
     fn give_key(&mut self, index: WorkerIndex, key: KeyId) {
         if let Some(worker) = self.workers.get_mut(index.0 as usize) {
-            Arc::make_mut(worker).keys.push(key);
+            let keys = &mut Arc::make_mut(worker).keys;
+            // Most workers have one key, and a first push would make room for four.
+            if keys.is_empty() {
+                keys.reserve_exact(1);
+            }
+            keys.push(key);
         }
     }
 

@@ -99,7 +99,7 @@ impl Launch {
 
     /// The command that [`Launch::start`] runs.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(program());
         command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", &self.bind]);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -145,6 +145,12 @@ impl Launch {
         let token = token.trim().to_owned();
         Ok(Service { url: url.to_owned(), token, client, child, data_dir: self.data_dir, log })
     }
+}
+
+/// The binary that was built with these tests. nextest names it when it runs, wherever it was moved to since.
+pub(crate) fn program() -> PathBuf {
+    let named = std::env::var_os("NEXTEST_BIN_EXE_portcullis");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_portcullis")), PathBuf::from)
 }
 
 /// Private, and open to the user under whom Postgres runs when the tests run as root.
