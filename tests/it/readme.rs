@@ -5,7 +5,7 @@
 //! service is started from what the tests have built. Where it listens and where its files are, the commands learn from
 //! the variables that a user would set too.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::cluster::free_port;
 use crate::support::program::{Ran, run};
-use crate::support::service::Launch;
+use crate::support::service::{Launch, program};
 
 const BEGIN: &str = "<!-- first-minute -->";
 const END: &str = "<!-- /first-minute -->";
@@ -42,8 +42,7 @@ fn commands(readme: &str) -> String {
 /// A folder with nothing but the program, for the front of the `PATH`.
 fn with_the_program() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_portcullis"));
-    std::os::unix::fs::symlink(program, folder.path().join("portcullis")).unwrap();
+    std::os::unix::fs::symlink(program(), folder.path().join("portcullis")).unwrap();
     folder
 }
 
@@ -66,7 +65,6 @@ async fn the_first_minute_runs_as_it_is_written() {
     let port = free_port();
     let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
     assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
-    println!("{}", ran.stdout);
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod tokens;
 /// A service with a database of its own, which goes with it.
 struct Gate {
     service: Service,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl std::ops::Deref for Gate {
@@ -36,7 +36,7 @@ struct Member {
 impl Gate {
     async fn open() -> Self {
         let scratch = Scratch::new().await;
-        Self { service: Service::start(&scratch).await, _scratch: scratch }
+        Self { service: Service::start(&scratch).await, scratch: scratch }
     }
 
     async fn pool(&self, settings: Value) {

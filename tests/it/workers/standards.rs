@@ -18,6 +18,9 @@ async fn form(gate: &Gate, path: &str, client: Option<(&str, &str)>, fields: &[(
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 
+/// Client authentication, form, status and error.
+type Case<'a> = (Option<(&'a str, &'a str)>, &'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn a_client_gets_a_token_and_errors_have_their_names() {
     let gate = Gate::open().await;
@@ -35,7 +38,6 @@ async fn a_client_gets_a_token_and_errors_have_their_names() {
     form(&gate, "/oauth2/token", basic, &[GRANT, ("client_id", "a")]).await.expect(200);
 
     let token = text(&body["access_token"]);
-    type Case<'a> = (Option<(&'a str, &'a str)>, &'a [(&'a str, &'a str)], u16, &'a str);
     let table: [Case<'_>; 10] = [
         (None, &[GRANT], 401, "invalid_client"),
         (Some(("a", "guess")), &[GRANT], 401, "invalid_client"),
