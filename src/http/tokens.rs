@@ -44,7 +44,7 @@ pub(super) struct Registration {
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
     /// How long the token is to live, at most as long as the pool says.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; all of the pool's if not given.
     scope: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct Registration {
 #[serde(deny_unknown_fields)]
 pub(super) struct Renewal {
     /// How long the token is to live, at most as long as the pool says.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; those of the token that is renewed, if not given.
     scope: Option<String>,
