@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Json as Reply;
 use axum::extract::{Extension, State};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -38,7 +39,8 @@ const REASON: &str = "reported as compromised by whoever holds it";
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
     /// An API key, an access token, a static secret, or an enrollment secret.
-    credential: String,
+    #[schema(value_type = String)]
+    credential: SecretString,
     /// With a static secret: end this worker's only, instead of every key with this value.
     worker: Option<String>,
 }
@@ -107,7 +109,7 @@ async fn end_all(app: &App, meta: &Meta, ends: Vec<End>) -> Result<(), Problem> 
 /// What the credential is, whatever has become of it. A text can be an enrollment secret and a static secret at once,
 /// since both are chosen: then both end.
 fn ends(app: &App, snapshot: &Snapshot, report: &Report) -> Result<Vec<End>, Attempt> {
-    let (roll, keys, text) = (&snapshot.roll, app.node().keys(), report.credential.as_str());
+    let (roll, keys, text) = (&snapshot.roll, app.node().keys(), report.credential.expose_secret());
     let verifier = Digest(*keys.enrollment_verifier(text).as_bytes());
     let mut ends: Vec<End> = roll
         .enrollment_secret_by_verifier(&verifier)

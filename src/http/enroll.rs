@@ -2,13 +2,12 @@
 
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::App;
 use super::attempts::Attempt;
 use super::body::{Asked, CommandJson};
 use super::caller::bearer;
@@ -16,6 +15,7 @@ use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
 use super::wish::{Answered, Sending, Unanswered};
+use super::{App, schema};
 use crate::command::{CommandError, mint};
 use crate::credential::key::{self, KeyKind};
 use crate::domain::actor::{Actor, Author, CredentialUsed};
@@ -37,15 +37,16 @@ const NONCE_CHARS_MAX: usize = 128;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Enrollment {
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
     /// For people; it need not be unique.
-    #[schema(example = "runner", min_length = 1, max_length = 253)]
+    #[schema(schema_with = schema::name_or_null)]
     name: Option<String>,
-    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
+    #[schema(schema_with = schema::labels_or_null)]
     labels: Option<Labels>,
     /// Random and this worker's alone, kept until the answer has arrived: who sends it again gets the same worker and the
     /// same key, for a day. Instead of it an `Idempotency-Key` will do.
-    #[schema(min_length = 16, max_length = 128)]
+    #[schema(min_length = 16, max_length = 128, pattern = "^[!-~]*$")]
     nonce: Option<String>,
     #[serde(default, deserialize_with = "is_there")]
     #[schema(ignore)]
@@ -73,7 +74,7 @@ pub(super) struct Enrolled {
 
 /// Lets a worker in.
 #[utoipa::path(
-    post, path = "/v1/enroll", tag = "workers", request_body = Enrollment, params(IdempotencyKey),
+    post, path = "/v1/enroll", tag = "workers", request_body = Option<Enrollment>, params(IdempotencyKey),
     security((), ("enrollment_secret" = [])),
     responses((status = 201, body = Enrolled), Refusals)
 )]
@@ -89,7 +90,7 @@ pub(super) async fn enroll(
     }
     let labels = value.labels.unwrap_or_default();
     let asked = idempotency(&app, asked, value.nonce, value.name.as_deref(), &labels)?;
-    let secret = match (bearer(&headers), value.secret.as_deref()) {
+    let secret = match (bearer(&headers), value.secret.as_ref().map(ExposeSecret::expose_secret)) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(
                 "secret",

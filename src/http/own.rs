@@ -16,10 +16,9 @@ use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
 use super::wish::{Answered, Sending};
-use super::{App, view};
+use super::{App, chosen, schema, view};
 use crate::command::{Done, mint};
 use crate::credential::key::KeyKind as Prefix;
-use crate::credential::strength;
 use crate::domain::admit::Denial;
 use crate::domain::command::Command;
 use crate::domain::event::Event;
@@ -64,14 +63,16 @@ pub(super) struct OwnCredential {
 #[serde(deny_unknown_fields)]
 pub(super) struct OwnRotation {
     worker: Option<String>,
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
     /// How long the old key stays good: 24h if not given, `0s` for not at all.
-    #[schema(example = "24h")]
+    #[schema(schema_with = schema::duration_or_null)]
     overlap: Option<String>,
     /// The new value, where the old key is a static secret: at least 44 characters of `[A-Za-z0-9_-]`.
-    static_secret: Option<String>,
+    #[schema(schema_with = schema::static_secret_or_null)]
+    static_secret: Option<SecretString>,
     /// Why, for the log.
-    #[schema(max_length = 500)]
+    #[schema(schema_with = schema::reason_or_null)]
     reason: Option<String>,
 }
 
@@ -122,7 +123,7 @@ pub(super) async fn read(
 /// Gives the worker a new key in place of the one that it shows. A token is not enough: a stolen one must not become a
 /// key.
 #[utoipa::path(
-    post, path = "/v1/worker/key/rotate", tag = "workers", request_body = OwnRotation, params(IdempotencyKey),
+    post, path = "/v1/worker/key/rotate", tag = "workers", request_body = Option<OwnRotation>, params(IdempotencyKey),
     security((), ("bearer" = []), ("basic" = []), ("api_key" = [])),
     responses((status = 201, body = OwnRotated), Refusals)
 )]
@@ -133,7 +134,7 @@ pub(super) async fn rotate(
     CommandJson { value, asked }: CommandJson<OwnRotation>,
 ) -> Result<Answered, Problem> {
     let overlap = value.overlap.as_deref().map_or(Ok(OVERLAP_DEFAULT), |text| duration("overlap", text))?;
-    let shown = Shown::of(&headers, value.worker.as_deref(), value.secret.as_deref())?;
+    let shown = Shown::of(&headers, value.worker.as_deref(), value.secret.as_ref().map(ExposeSecret::expose_secret))?;
     let caller = match &asked.idempotency_key {
         Some(_) => credential::worker_asking_again(&app, &meta, &shown)?,
         None => credential::worker(&app, &meta, &shown)?,
@@ -174,7 +175,7 @@ struct Successor {
 }
 
 impl Successor {
-    async fn make(app: &App, caller: &WorkerCaller, chosen: Option<String>) -> Result<Self, Problem> {
+    async fn make(app: &App, caller: &WorkerCaller, chosen: Option<SecretString>) -> Result<Self, Problem> {
         let keys = app.node().keys();
         let Some(chosen) = chosen else {
             if caller.kind == KeyKind::Static {
@@ -184,13 +185,7 @@ impl Successor {
             let fresh = mint::api_key(keys, Prefix::Worker);
             return Ok(Self { id: fresh.id, kind: KeyKind::Api, verifier: fresh.verifier, text: Some(fresh.text) });
         };
-        let verifier = Digest(*keys.static_secret_verifier(&chosen).as_bytes());
-        // The estimate takes milliseconds of a core, which other requests must not wait for.
-        let strength = tokio::task::spawn_blocking(move || strength::check_static_secret(&chosen));
-        strength
-            .await
-            .map_err(Problem::internal)?
-            .map_err(|weakness| Problem::invalid("static_secret", weakness.to_string()))?;
+        let verifier = chosen::static_secret(app, &chosen).await?;
         Ok(Self { id: KeyId::from_uuid(mint::id()), kind: KeyKind::Static, verifier, text: None })
     }
 }

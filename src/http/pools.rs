@@ -35,7 +35,7 @@ pub(super) struct NewPool {
     #[schema(schema_with = schema::description_or_null)]
     description: Option<String>,
     /// From 5s to 30d; 15m if not given.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     token_ttl: Option<String>,
     /// `each`: an event for each token. `counted`: one count a worker and minute.
     #[schema(schema_with = schema::token_record_or_null)]
@@ -56,7 +56,7 @@ pub(super) struct NewPool {
 pub(super) struct PoolChange {
     #[schema(schema_with = schema::description_or_null)]
     description: Option<String>,
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     token_ttl: Option<String>,
     #[schema(schema_with = schema::token_record_or_null)]
     token_record: Option<String>,

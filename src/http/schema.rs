@@ -22,6 +22,7 @@ use crate::log::schema::KINDS;
 /// `.` and `..` are steps in a path, and no ids.
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
 const MADE_ID: &str = "^[0-9A-Za-z]{22}$";
+const TOKEN_TTL: &str = "^([5-9]s|[1-9][0-9]{1,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|([1-9]|[12][0-9]|30)d)$";
 const DURATION: &str = "^[0-9]{1,6}(s|m|h|d)$";
 const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -87,6 +88,13 @@ pub(super) fn duration_or_null() -> Object {
     let mut duration = or_null(matching(DURATION));
     duration.examples = vec![json!("24h"), json!("0s")];
     duration
+}
+
+/// What a token's lifetime can be: 5 seconds to 30 days.
+pub(super) fn token_ttl_or_null() -> Object {
+    let mut ttl = or_null(matching(TOKEN_TTL));
+    ttl.examples = vec![json!("15m")];
+    ttl
 }
 
 pub(super) fn reason() -> Object {

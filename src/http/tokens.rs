@@ -19,7 +19,7 @@ use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
 use super::wish::{Sending, Unanswered};
-use super::{App, POSITION_HEADER, view};
+use super::{App, POSITION_HEADER, schema, view};
 use crate::command::{Done, mint};
 use crate::credential::token::{self, Claims};
 use crate::domain::admit::Denial;
@@ -41,9 +41,10 @@ pub(super) struct Registration {
     #[schema(example = "runner-17")]
     worker: Option<String>,
     /// An API key or a static secret.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
     /// How long the token is to live, at most as long as the pool says.
-    #[schema(example = "15m")]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; all of the pool's if not given.
     scope: Option<String>,
@@ -54,7 +55,7 @@ pub(super) struct Registration {
 #[serde(deny_unknown_fields)]
 pub(super) struct Renewal {
     /// How long the token is to live, at most as long as the pool says.
-    #[schema(example = "15m")]
+    #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; those of the token that is renewed, if not given.
     scope: Option<String>,
@@ -97,7 +98,7 @@ pub(super) struct Issued {
 ///
 /// With an `Idempotency-Key` a lost answer can be asked for again: it is the same token.
 #[utoipa::path(
-    post, path = "/v1/register", tag = "workers", request_body = Registration, params(IdempotencyKey),
+    post, path = "/v1/register", tag = "workers", request_body = Option<Registration>, params(IdempotencyKey),
     security((), ("bearer" = []), ("basic" = []), ("api_key" = [])),
     responses((status = 200, body = TokenView), Refusals)
 )]
@@ -108,7 +109,7 @@ pub(super) async fn register(
     CommandJson { value, asked }: CommandJson<Registration>,
 ) -> Result<Issued, Problem> {
     let wish = TokenWish::of(value.ttl.as_deref(), value.scope.as_deref())?;
-    let shown = Shown::of(&headers, value.worker.as_deref(), value.secret.as_deref())?;
+    let shown = Shown::of(&headers, value.worker.as_deref(), value.secret.as_ref().map(ExposeSecret::expose_secret))?;
     let caller = credential::worker(&app, &meta, &shown)?;
     if caller.token.is_some() {
         return Err(caller.denied(&app, Denial::WrongKind));
@@ -119,7 +120,7 @@ pub(super) async fn register(
 /// Gives the holder of an access token the next one. It descends from the first: whoever revokes a token revokes what was
 /// renewed from it.
 #[utoipa::path(
-    post, path = "/v1/renew", tag = "workers", request_body = Renewal, params(IdempotencyKey),
+    post, path = "/v1/renew", tag = "workers", request_body = Option<Renewal>, params(IdempotencyKey),
     responses((status = 200, body = TokenView), Refusals)
 )]
 pub(super) async fn renew(
