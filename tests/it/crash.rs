@@ -7,14 +7,12 @@
 
 mod load;
 
-use std::path::Path;
 use std::time::Duration;
 
 use portcullis::postgres::embedded::{DATABASE, OWNER, socket_url};
-use rustix::process::{Pid, Signal, kill_process};
 
 use self::load::{Load, Log};
-use crate::support::cluster::{PrivateCluster, free_port, postmaster};
+use crate::support::cluster::{FROZEN, PrivateCluster, free_port, kill_server};
 use crate::support::service::{Launch, Service};
 
 const ROUNDS: usize = 8;
@@ -25,18 +23,6 @@ const PROGRESS: usize = 12;
 /// The pause before a fault: long enough for some load, and never the same moment twice.
 async fn a_random_while() {
     tokio::time::sleep(Duration::from_millis(rand::random_range(20..700))).await;
-}
-
-/// `kill -9` of a Postgres and of all its processes, as the kernel does when it is out of memory.
-fn kill_postgres(data: &Path) {
-    let Some(server) = postmaster(data) else { return };
-    let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
-    let children = std::fs::read_to_string(children).unwrap_or_default();
-    kill_process(server, Signal::KILL).ok();
-    for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
-        // Those that have ended since are as good.
-        kill_process(child, Signal::KILL).ok();
-    }
 }
 
 /// Starts the service anew on the files of the one that was killed. It has to come up at the first attempt.
@@ -56,7 +42,9 @@ async fn with_the_embedded_postgres_nothing_acknowledged_is_lost() {
         if round % 2 == 0 {
             kill_and_start(&mut service, Launch::embedded().port(port)).await;
         } else {
-            kill_postgres(&service.file("postgres"));
+            // At a random moment; or with an append certainly on its way, whose fate nobody is told.
+            let frozen = if round % 4 == 1 { FROZEN } else { Duration::ZERO };
+            kill_server(&service.file("postgres"), frozen);
         }
         load.progress(PROGRESS, &format!("after round {round}")).await;
     }
@@ -81,7 +69,7 @@ async fn with_a_database_of_its_own_nothing_acknowledged_is_lost() {
         a_random_while().await;
         match round % 3 {
             0 => {
-                cluster.kill();
+                if round % 2 == 0 { cluster.freeze_and_kill() } else { cluster.kill() }
                 cluster.restart().await;
             }
             1 => kill_and_start(&mut service, launch()).await,

@@ -25,6 +25,9 @@ const TEMPLATE: &str = "portcullis_template";
 
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Long enough for a caller under load to have sent something that is on its way.
+pub(crate) const FROZEN: Duration = Duration::from_millis(40);
+
 /// The port of the shared cluster: the name of its socket, and nothing that is opened.
 const PORT: u16 = 5432;
 
@@ -169,14 +172,14 @@ impl PrivateCluster {
 
     /// `kill -9` of the server and of all its processes, as the kernel does when it is out of memory.
     pub(crate) fn kill(&mut self) {
-        let pid = postmaster(&self.folder.join("data")).expect("the server runs");
-        let children = format!("/proc/{0}/task/{0}/children", pid.as_raw_nonzero());
-        let children = std::fs::read_to_string(children).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
-        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
-            // Those that have ended since are as good.
-            kill_process(child, Signal::KILL).ok();
-        }
+        assert!(kill_server(&self.folder.join("data"), Duration::ZERO), "the server runs");
+        self.watchdog.kill().unwrap();
+        self.watchdog.wait().unwrap();
+    }
+
+    /// The same, of a server that stood still for a while: what it was asked meanwhile is never answered.
+    pub(crate) fn freeze_and_kill(&mut self) {
+        assert!(kill_server(&self.folder.join("data"), FROZEN), "the server runs");
         self.watchdog.kill().unwrap();
         self.watchdog.wait().unwrap();
     }
@@ -362,6 +365,28 @@ pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     let text = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
     is_alive(pid).then_some(pid)
+}
+
+/// `kill -9` of the server on these data and of all its processes, after they stood still for `frozen`. False if there is
+/// none.
+pub(crate) fn kill_server(data: &Path, frozen: Duration) -> bool {
+    let Some(server) = postmaster(data) else { return false };
+    let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let children: Vec<Pid> = children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect();
+    // A process that has ended meanwhile is as good as one that is killed.
+    let signal = |signal| {
+        for child in &children {
+            kill_process(*child, signal).ok();
+        }
+    };
+    if !frozen.is_zero() {
+        signal(Signal::STOP);
+        std::thread::sleep(frozen);
+    }
+    kill_process(server, Signal::KILL).ok();
+    signal(Signal::KILL);
+    true
 }
 
 /// Whether a process runs. One that has ended, and whose parent has not looked yet, does not.
