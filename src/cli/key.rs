@@ -64,13 +64,13 @@ pub(crate) enum Verb {
         #[command(flatten)]
         key_file: KeyFile,
     },
-    /// Revoke a key, for ever, and what was derived from it.
+    /// Revoke a key, for ever, and those that its holder rotated it into.
     #[command(after_help = "Examples:\n  portcullis key revoke 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
                             portcullis key revoke 2fTzGkcV0JPYqkHfYgkWcz --yes --reason 'laptop stolen'")]
     Revoke {
         /// The key's id.
         key: String,
-        /// Leave the keys alone that were derived from it.
+        /// Leave the keys alone that its holder rotated it into.
         #[arg(long)]
         keep_descendants: bool,
         #[command(flatten)]
@@ -187,7 +187,8 @@ impl StaticSecret {
     }
 }
 
-/// The key and, if asked, what was derived from it: the children of its holder's keys, and theirs.
+/// The key and, if asked, what was derived from it: what it was itself rotated into by whoever held it, and so on. A
+/// successor that an operator made is nobody's loot.
 async fn revoked_with(session: &Session, id: &str, descendants: bool) -> Result<Touched, Failure> {
     let client = session.operator()?;
     let key = client.send(&Call::get(&["v1", "keys", id])).await?.body;
@@ -196,7 +197,7 @@ async fn revoked_with(session: &Session, id: &str, descendants: bool) -> Result<
         let all = keys_of_holder(&client, &key).await?;
         let mut next = 0;
         while let Some(parent) = items.get(next).map(|item| item["id"].clone()) {
-            items.extend(all.iter().filter(|key| key["parent"] == parent).cloned());
+            items.extend(all.iter().filter(|key| key["derived"] == true && key["parent"] == parent).cloned());
             next += 1;
         }
         items.retain(|key| key["id"] == id || key["state"] != "revoked");

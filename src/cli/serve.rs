@@ -122,8 +122,11 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, token_file: Op
     let listener = Listener::bind(settings.bind, options).await.with_context(|| {
         format!("cannot listen on {}; is another service there? choose another --bind", settings.bind)
     })?;
+    // Before anybody is told that we run: who is told may tell us to stop at once, and a signal that nobody waits for
+    // would end the process where it stands.
+    let told_to_stop = until_told_to_stop()?;
     announce(settings, &listener, tls.as_ref(), token_file)?;
-    listener.serve(router(app), tls.as_ref(), metrics, until_told_to_stop()?).await?;
+    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await?;
     if let Some(watching) = watching {
         watching.abort();
     }

@@ -83,7 +83,9 @@ impl Decided {
             }
             recorded.push(event);
         }
-        recorded.iter().for_each(|event| self.draft.apply(event));
+        for event in &recorded {
+            self.draft.apply(event);
+        }
         self.batch.join(batch);
         let position = self.draft.next_position().saturating_sub(1);
         let body = (wish.answer)(&self.draft, &Done { position, events: &recorded });

@@ -38,7 +38,7 @@ pub(super) struct Asked {
 pub(super) struct Params<T>(pub T);
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
-const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+pub(super) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;
@@ -150,9 +150,18 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> 
 
 pub(super) fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    // serde's text names the field and what was expected. It can quote a value that is in the wrong place, but that went
-    // only back to whoever sent it.
-    serde_json::from_slice(bytes).map_err(|error| Problem::malformed(format!("the body is not as expected: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = without_value(&error.to_string());
+        Problem::malformed(format!("the body is not as expected: {text}"))
+    })
+}
+
+/// serde's text names the field and what was expected, which helps; and it quotes the string that stands in the wrong
+/// place, which may be a secret: whoever sent it knows it, but their program may log what we answer (promise 7).
+fn without_value(text: &str) -> String {
+    let quoted =
+        text.split_once(" string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1)));
+    quoted.map_or_else(|| text.to_owned(), |(before, after)| format!("{before} string, expected {after}"))
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -169,4 +178,20 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn inner_text(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_wrong_place_is_not_repeated() {
+        let error = parse::<Vec<u8>>(br#""a \"quoted\", expected secret""#).unwrap_err();
+        assert_eq!(
+            error.detail(),
+            "the body is not as expected: invalid type: string, expected a sequence at line 1 column 31"
+        );
+        let error = parse::<bool>(b"7").unwrap_err();
+        assert!(error.detail().contains("expected a boolean"), "{}", error.detail());
+    }
 }

@@ -47,7 +47,7 @@ impl utoipa::Modify for Schemes {
 #[expect(dead_code, reason = "read by `body::Asked`; here it is documented")]
 pub(super) struct IdempotencyKey {
     /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
-    #[param(rename = "Idempotency-Key", required = false)]
+    #[param(rename = "Idempotency-Key", required = false, schema_with = schema::idempotency_key)]
     idempotency_key: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type};
 use utoipa::openapi::{Array, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat};
 
+use super::body::IDEMPOTENCY_KEY_CHARS_MAX;
 use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
@@ -51,6 +52,11 @@ fn or_null(mut value: Object) -> Object {
         words.push(Value::Null);
     }
     value
+}
+
+/// Visible ASCII: what can stand in any header, log line and shell.
+pub(super) fn idempotency_key() -> Object {
+    text().min_length(Some(1)).max_length(Some(IDEMPOTENCY_KEY_CHARS_MAX)).pattern(Some("^[!-~]+$")).build()
 }
 
 pub(super) fn chosen_id() -> Object {

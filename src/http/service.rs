@@ -8,14 +8,14 @@ use super::App;
 use super::problem::Problem;
 
 /// Whether the process lives.
-#[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "The process lives", body = str)))]
+#[utoipa::path(get, path = "/healthz", tag = "service", security(()), responses((status = 200, description = "The process lives", body = str)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Whether the node is caught up and may answer: what a load balancer asks.
 #[utoipa::path(
-    get, path = "/readyz", tag = "service",
+    get, path = "/readyz", tag = "service", security(()),
     responses((status = 200, description = "Caught up", body = str), (status = 503, description = "Not current", body = super::problem::ProblemBody))
 )]
 pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
@@ -23,7 +23,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Probl
 }
 
 /// Metrics in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "service", responses((status = 200, description = "Metrics", body = str)))]
+#[utoipa::path(get, path = "/metrics", tag = "service", security(()), responses((status = 200, description = "Metrics", body = str)))]
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let text = app.telemetry().render().map_err(Problem::internal)?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

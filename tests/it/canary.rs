@@ -60,7 +60,7 @@ fn dump(service: &Service) -> Vec<u8> {
     let binaries = Binaries::find(None, None).unwrap();
     let mut command = Command::new(binaries.program("pg_dump"));
     command.arg("--dbname").arg(database_url(service));
-    let ran = run(command, "", Duration::from_secs(60));
+    let ran = run(command, "", Duration::from_mins(1));
     assert!(ran.success && ran.stdout.contains("COPY log.event"), "{}", ran.stderr);
     ran.stdout.into_bytes()
 }

@@ -210,12 +210,17 @@ async fn a_worker_is_made_watched_and_removed() {
     shell.run("validate -f w1.key").await.ok();
     let id = shell.json("key list --worker w1").await["items"][0]["id"].as_str().unwrap().to_owned();
     shell.run(&format!("key rotate {id} --key-file new.key")).await.ok();
+    // What an operator made of a key stays, and what its holder made of it goes with it.
+    let revoked = shell.json(&format!("key revoke {id} --yes")).await;
+    assert_eq!(revoked["revoked"], serde_json::json!([id]));
+    let id = shell.json("validate -f new.key").await["key"].as_str().unwrap().to_owned();
+    shell.run("worker rotate-key --api-key-file new.key --key-file derived.key").await.ok();
     let plan = shell.json(&format!("key revoke {id} --dry-run")).await;
     assert_eq!(plan["keys"].as_array().unwrap().len(), 2, "{plan}");
-    shell.run("validate -f new.key").await.ok();
+    shell.run("validate -f derived.key").await.ok();
     let revoked = shell.json(&format!("key revoke {id} --yes")).await;
     assert_eq!(revoked["revoked"].as_array().unwrap().len(), 2, "{revoked}");
-    shell.run("validate -f new.key").await.failed(6);
+    shell.run("validate -f derived.key").await.failed(6);
     shell.run("worker remove w1 --yes").await.ok();
 
     let events = shell.run("events list --subject worker:w1 --output json").await.ok().stdout;

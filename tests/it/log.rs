@@ -34,14 +34,14 @@ async fn start(scratch: &Scratch) -> Result<(), StartError> {
 }
 
 #[track_caller]
-fn found(started: Result<(), StartError>, position: u64) {
+fn found(what: &str, started: Result<(), StartError>, position: u64) {
     match started {
         Err(StartError::Log(LogFault::Tampered(tampered))) => {
             let text = tampered.to_string();
-            assert!(text.contains(&format!("position {position}")), "{text} should name position {position}");
+            assert!(text.contains(&format!("position {position}")), "{what}: {text} should name position {position}");
         }
-        Err(StartError::Log(LogFault::Unreadable { position: found, .. })) => assert_eq!(found, position),
-        other => panic!("the service started, or failed for another reason: {other:?}"),
+        Err(StartError::Log(LogFault::Unreadable { position: found, .. })) => assert_eq!(found, position, "{what}"),
+        other => panic!("{what}: the service started, or failed for another reason: {other:?}"),
     }
 }
 
@@ -77,12 +77,10 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
             assert!(statement.contains("log.head"), "{what}");
             continue;
         }
-        println!("{what}");
-        found(started, position);
+        found(what, started, position);
     }
 }
 
-/// Columns copied out of the entry are an index, and the entry is the truth.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_root_key_is_noticed_before_anything_is_written() {
     let scratch = written().await;

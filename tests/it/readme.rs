@@ -5,7 +5,6 @@
 //! service is started from what the tests have built. Where it listens and where its files are, the commands learn from
 //! the variables that a user would set too.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::cluster::free_port;
 use crate::support::program::{Ran, run};
-use crate::support::service::Launch;
+use crate::support::service::{Launch, program};
 
 const BEGIN: &str = "<!-- first-minute -->";
 const END: &str = "<!-- /first-minute -->";
@@ -39,34 +38,31 @@ fn commands(readme: &str) -> String {
     commands
 }
 
-/// A folder with nothing but the program, for the front of the `PATH`.
-fn with_the_program() -> TempDir {
+/// A folder that looks to the commands like the repository after `ops/up`: they find the program where it was built.
+fn as_after_a_build() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_portcullis"));
-    std::os::unix::fs::symlink(program, folder.path().join("portcullis")).unwrap();
+    let release = folder.path().join("target/release");
+    std::fs::create_dir_all(&release).unwrap();
+    std::os::unix::fs::symlink(program(), release.join("portcullis")).unwrap();
     folder
 }
 
 async fn play(commands: String, launch: Launch, port: u16) -> Ran {
     let service = launch.start().await;
-    let programs = with_the_program();
-    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    let folder = as_after_a_build();
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    shell.env("PATH", path).env("PORTCULLIS_DATA_DIR", service.data_dir());
+    shell.args(["-euo", "pipefail"]).current_dir(folder.path()).env("PORTCULLIS_DATA_DIR", service.data_dir());
     shell.env("PORTCULLIS_URL", format!("https://127.0.0.1:{port}"));
     tokio::task::spawn_blocking(move || run(shell, &commands, Duration::from_mins(2))).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_minute_runs_as_it_is_written() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let commands = commands(&readme);
+    let commands = commands(include_str!("../../README.md"));
     assert!(commands.lines().count() >= 5, "too little for a first minute:\n{commands}");
     let port = free_port();
     let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
     assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
-    println!("{}", ran.stdout);
 }
 
 #[test]

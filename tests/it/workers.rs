@@ -15,7 +15,7 @@ mod tokens;
 /// A service with a database of its own, which goes with it.
 struct Gate {
     service: Service,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl std::ops::Deref for Gate {
@@ -36,7 +36,7 @@ struct Member {
 impl Gate {
     async fn open() -> Self {
         let scratch = Scratch::new().await;
-        Self { service: Service::start(&scratch).await, _scratch: scratch }
+        Self { service: Service::start(&scratch).await, scratch }
     }
 
     async fn pool(&self, settings: Value) {
@@ -93,6 +93,12 @@ impl Gate {
 #[track_caller]
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// With a form for a body.
+fn with_form(request: reqwest::RequestBuilder, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    request.header("content-type", "application/x-www-form-urlencoded").body(form)
 }
 
 /// What an anonymous caller sees of an answer, but for what differs in any two.

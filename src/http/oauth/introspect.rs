@@ -20,6 +20,7 @@ use crate::validate::{self, Accepted, Bearer, Presented, Token};
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct IntrospectForm {
     /// An access token or an API key.
+    #[schema(min_length = 1)]
     token: String,
     #[schema(required = false)]
     token_type_hint: Option<String>,

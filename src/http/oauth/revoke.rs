@@ -26,6 +26,7 @@ use crate::validate;
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct RevokeForm {
     /// An access token or an API key.
+    #[schema(min_length = 1)]
     token: String,
     #[schema(required = false)]
     token_type_hint: Option<String>,

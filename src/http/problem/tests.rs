@@ -11,9 +11,6 @@ use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 
-const STANDINGS: [Standing; 6] =
-    [Standing::Pending, Standing::Active, Standing::Isolated, Standing::Rejected, Standing::Removed, Standing::Expired];
-
 /// One of each kind of refusal.
 fn refusals() -> Vec<Refusal> {
     let pool = || "blue".parse::<PoolId>().unwrap();
@@ -54,7 +51,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::LastAdmin,
         Refusal::Invalid { field: "token_ttl", message: "from 5s to 30d".to_owned() },
     ];
-    all.extend(STANDINGS.map(|standing| Refusal::WorkerState { worker: worker(), standing }));
+    all.extend(Standing::ALL.map(|standing| Refusal::WorkerState { worker: worker(), standing }));
     all
 }
 

@@ -17,9 +17,10 @@ use super::super::query::Pairs;
 use super::super::schema;
 use super::super::view::WorkerView;
 use crate::command::mint;
+use crate::domain::ids::{IdError, PoolId};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::{Standing, Worker};
+use crate::domain::worker::{NAME_CHARS_MAX, Standing, Worker};
 
 /// Looking at more workers than this takes longer than a thread that serves everyone should be held.
 const INLINE_SCAN_MAX: usize = 2_000;
@@ -57,7 +58,7 @@ pub(in crate::http) struct WorkerPage {
 
 #[derive(Debug, Default, PartialEq)]
 struct Filter {
-    pool: Option<String>,
+    pool: Option<PoolId>,
     state: Option<Standing>,
     labels: Vec<(String, String)>,
     name: Option<String>,
@@ -89,10 +90,10 @@ impl Filter {
     fn read(mut query: Pairs) -> Result<Self, Problem> {
         let paging = query.paging()?;
         let filter = Self {
-            pool: query.one("pool")?,
+            pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
             state: query.one("state")?.map(|text| state(&text)).transpose()?,
             labels: query.all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-            name: query.one("name")?,
+            name: query.one("name")?.map(name).transpose()?,
             limit: paging.limit()?,
             cursor: paging.cursor,
         };
@@ -140,11 +141,24 @@ impl Filter {
             let labels = worker.labels.as_deref();
             labels.and_then(|labels| labels.get(name.as_str())).is_some_and(|found| **found == **value)
         };
-        self.pool.as_deref().is_none_or(|pool| worker.pool.as_str() == pool)
+        self.pool.as_ref().is_none_or(|pool| worker.pool == *pool)
             && self.state.is_none_or(|state| worker.standing(now) == state)
             && self.name.as_deref().is_none_or(|name| worker.name.as_deref() == Some(name))
             && self.labels.iter().all(has)
     }
+}
+
+fn pool(text: &str) -> Result<PoolId, Problem> {
+    text.parse().map_err(|error: IdError| Problem::invalid("pool", error.to_string()))
+}
+
+/// As strict as where names are given: a text that is no name finds nothing, and is a mistake.
+fn name(text: String) -> Result<String, Problem> {
+    if text.is_empty() || text.chars().count() > NAME_CHARS_MAX || text.chars().any(char::is_control) {
+        let detail = format!("1 to {NAME_CHARS_MAX} characters, none of them control characters");
+        return Err(Problem::invalid("name", detail));
+    }
+    Ok(text)
 }
 
 fn state(text: &str) -> Result<Standing, Problem> {

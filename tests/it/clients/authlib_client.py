@@ -10,6 +10,8 @@ answers = []
 for method in ["client_secret_basic", "client_secret_post"]:
     client = OAuth2Session(asked["id"], asked["secret"], token_endpoint_auth_method=method, scope=asked["scope"])
     client.verify = asked["ca"]
+    # With REQUESTS_CA_BUNDLE in the environment, requests would not look at `verify`.
+    client.trust_env = False
     metadata = client.get(asked["metadata"], withhold_token=True).json()
     granted = client.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
     token = granted["access_token"]
@@ -20,6 +22,7 @@ for method in ["client_secret_basic", "client_secret_post"]:
 
 wrong = OAuth2Session(asked["id"], asked["secret"][:-1] + "!", token_endpoint_auth_method="client_secret_basic")
 wrong.verify = asked["ca"]
+wrong.trust_env = False
 try:
     wrong.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
     error = None

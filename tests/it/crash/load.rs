@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::support::cluster::connect;
-use crate::support::service::{Answer, Service, answer};
+use crate::support::service::{Service, answer};
 
+/// Before the next attempt, where nobody listens.
+const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a command leaves in the log: the kinds of its events, and the worker that they are about.
@@ -132,11 +135,11 @@ impl Client {
                     return command;
                 }
                 _ if self.number.is_multiple_of(2) && !self.stop.load(Ordering::Relaxed) => {
-                    tokio::time::sleep(Duration::from_millis(25)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 _ => {
                     // Nothing listens while the service is down: to ask as fast as possible would only fill memory.
-                    tokio::time::sleep(Duration::from_millis(25)).await;
+                    tokio::time::sleep(PAUSE).await;
                     return command;
                 }
             }
@@ -226,31 +229,28 @@ impl Told {
     /// nobody knew becomes known.
     pub(super) async fn settle(&mut self, service: &Service, url: &str) {
         let before = Log::read(url).await.positions;
-        let mut lost = Vec::new();
-        for command in &mut self.sent {
-            let send = |command: &Sent| answer(request(&service.client, &service.url, &service.token, command));
-            match &command.fate {
-                Fate::Done { position, body } => {
-                    let again = send(command).await.unwrap();
-                    assert_eq!((again.position(), &again.json()), (*position, body), "{command:?}");
-                }
-                Fate::Unknown => lost.push(command),
-                Fate::Refused => {}
-            }
-        }
+        let (done, lost): (Vec<_>, Vec<_>) =
+            self.sent.iter_mut().partition(|sent| matches!(sent.fate, Fate::Done { .. }));
+        let repeats = done.into_iter().map(|command| async move {
+            let again = service.send(request(&service.client, &service.url, &service.token, command)).await;
+            let Fate::Done { position, body } = &command.fate else { return };
+            assert_eq!((again.position(), &again.json()), (*position, body), "{command:?}");
+        });
+        for_each(repeats).await;
         assert_eq!(Log::read(url).await.positions, before, "repeats append nothing");
-        for command in &mut lost {
-            let settled = answer(request(&service.client, &service.url, &service.token, command)).await.unwrap();
-            command.fate = done(&settled);
-        }
+        let settled = lost.into_iter().filter(|sent| matches!(sent.fate, Fate::Unknown)).map(|command| async move {
+            let answer = service.send(request(&service.client, &service.url, &service.token, command)).await;
+            assert!(answer.status.is_success(), "{command:?}: {answer:?}");
+            command.fate = Fate::Done { position: answer.position(), body: answer.json() };
+        });
+        for_each(settled).await;
         self.check(&Log::read(url).await);
     }
 }
 
-#[track_caller]
-fn done(answer: &Answer) -> Fate {
-    assert!(answer.status.is_success(), "{answer:?}");
-    Fate::Done { position: answer.position(), body: answer.json() }
+/// Some at a time.
+async fn for_each(work: impl Iterator<Item = impl Future<Output = ()>>) {
+    futures_util::stream::iter(work).for_each_concurrent(16, |one| one).await;
 }
 
 // === impl Log ===

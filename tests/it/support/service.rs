@@ -93,20 +93,13 @@ impl Launch {
         self
     }
 
-    /// With a copy of another's root key, and files of its own otherwise.
-    pub(crate) fn root_key_of(self, other: &Service) -> Self {
-        std::fs::copy(other.file("root.key"), self.data_dir.path().join("root.key")).unwrap();
-        std::fs::copy(other.file("admin.token"), self.data_dir.path().join("admin.token")).unwrap();
-        self
-    }
-
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }
 
     /// The command that [`Launch::start`] runs.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(program());
         command.arg("serve").arg("--data-dir").arg(self.data_dir.path()).args(["--bind", &self.bind]);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -152,6 +145,12 @@ impl Launch {
         let token = token.trim().to_owned();
         Ok(Service { url: url.to_owned(), token, client, child, data_dir: self.data_dir, log })
     }
+}
+
+/// The binary that was built with these tests. nextest names it when it runs, wherever it was moved to since.
+pub(crate) fn program() -> PathBuf {
+    let named = std::env::var_os("NEXTEST_BIN_EXE_portcullis");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_portcullis")), PathBuf::from)
 }
 
 /// Private, and open to the user under whom Postgres runs when the tests run as root.
@@ -204,11 +203,6 @@ impl Service {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().success()
-    }
-
-    /// Whether the process has ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Gate, seen, text};
+use super::{Gate, seen, text, with_form};
 use crate::support::service::Answer;
 
 /// Everything that a worker can ask for with a key.
@@ -18,7 +18,7 @@ async fn all_refused(gate: &Gate, credential: &str, expected: &(u16, String, Vec
 
 async fn form(gate: &Gate, id: &str, secret: &str) -> Answer {
     let form = gate.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
-    gate.send(form.form(&[("grant_type", "client_credentials")])).await
+    gate.send(with_form(form, &[("grant_type", "client_credentials")])).await
 }
 
 #[tokio::test]

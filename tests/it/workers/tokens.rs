@@ -138,7 +138,7 @@ async fn a_pool_may_count_its_tokens_instead() {
 
     // The counts are in the log at the latest when the service has stopped.
     assert!(gate.service.stop());
-    let launch = crate::support::service::Launch::on(&gate._scratch).data_dir_of(&gate.service);
+    let launch = crate::support::service::Launch::on(&gate.scratch).data_dir_of(&gate.service);
     gate.service = launch.start().await;
     let counts = gate.events("tokens.issued").await;
     let sum: u64 = counts.iter().map(|event| event["data"]["count"].as_u64().unwrap()).sum();
