@@ -78,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
         filling.push(&fleet, &key).await?;
     }
     filling.finish().await?;
+    cluster.settle().await?;
     let telemetry = Telemetry::without_exporters()?;
     let metrics = support::node::metrics(&telemetry, &[])?;
     let running = support::node::start(cluster.database.clone(), metrics, fleet.keys.clone()).await?;

@@ -109,8 +109,7 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, credentials: &
     }
     filling.finish().await?;
     file.flush()?;
-    cluster.owner().await?.batch_execute("vacuum analyze log.event; checkpoint").await?;
-    Ok(())
+    cluster.settle().await
 }
 
 /// The real binary, on that log, without TLS.

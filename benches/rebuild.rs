@@ -64,7 +64,7 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, events: usize) -> anyhow::Re
         filling.push(fleet, &key).await?;
     }
     let client = filling.finish().await?;
-    cluster.owner().await?.batch_execute("vacuum analyze log.event; checkpoint").await?;
+    cluster.settle().await?;
     Ok(client)
 }
 

@@ -71,6 +71,15 @@ impl Cluster {
     pub(crate) async fn owner(&self) -> anyhow::Result<Client> {
         Ok(connect(&self.url(OWNER)).await?)
     }
+
+    /// Leaves the database as autovacuum would in time, so that it does not start in the middle of a round.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let owner = self.owner().await?;
+        for statement in ["vacuum analyze log.event", "checkpoint"] {
+            owner.batch_execute(statement).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Cluster {

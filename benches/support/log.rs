@@ -38,7 +38,7 @@ impl Filling {
     /// Writes what is left, and gives the connection back.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Client> {
         self.append().await?;
-        // As after a day of running: what autovacuum would have done by then.
+        // To read the whole of it takes as long as it takes.
         self.client.batch_execute("set statement_timeout = 0").await?;
         Ok(self.client)
     }
