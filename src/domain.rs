@@ -1,6 +1,6 @@
 //! What Portcullis knows and decides, pure: no I/O, no clock, no randomness, nothing of the other modules.
 //!
-//! A file a noun; [`roll`] is the whole state, [`decide`] the rules. Time, ids and digests of secrets enter as values.
+//! A file a noun; [`roll`] is the whole state, [`mod@decide`] the rules. Time, ids and digests of secrets enter as values.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod actor;

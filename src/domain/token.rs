@@ -10,7 +10,7 @@ use super::ids::{KeyId, TokenId, WorkerId};
 use super::pool::TOKEN_TTL_MAX;
 use super::time::{Seconds, Timestamp};
 
-/// Everything that [`super::decide`] and validation look at in a token whose signature was found good.
+/// Everything that [`super::decide()`] and validation look at in a token whose signature was found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenFacts {
     pub token: TokenId,

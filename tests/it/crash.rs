@@ -69,7 +69,11 @@ async fn with_a_database_of_its_own_nothing_acknowledged_is_lost() {
         a_random_while().await;
         match round % 3 {
             0 => {
-                if round % 2 == 0 { cluster.freeze_and_kill() } else { cluster.kill() }
+                if round % 2 == 0 {
+                    cluster.freeze_and_kill()
+                } else {
+                    cluster.kill()
+                }
                 cluster.restart().await;
             }
             1 => kill_and_start(&mut service, launch()).await,

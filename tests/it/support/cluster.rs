@@ -373,7 +373,8 @@ pub(crate) fn kill_server(data: &Path, frozen: Duration) -> bool {
     let Some(server) = postmaster(data) else { return false };
     let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
     let children = std::fs::read_to_string(children).unwrap_or_default();
-    let children: Vec<Pid> = children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect();
+    let children: Vec<Pid> =
+        children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect();
     // A process that has ended meanwhile is as good as one that is killed.
     let signal = |signal| {
         for child in &children {
