@@ -70,9 +70,9 @@ async fn with_a_database_of_its_own_nothing_acknowledged_is_lost() {
         match round % 3 {
             0 => {
                 if round % 2 == 0 {
-                    cluster.freeze_and_kill()
+                    cluster.freeze_and_kill();
                 } else {
-                    cluster.kill()
+                    cluster.kill();
                 }
                 cluster.restart().await;
             }
