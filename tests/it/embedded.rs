@@ -86,7 +86,11 @@ async fn told_to_stop_it_answers_what_is_running_first() {
     let request =
         service.request(Method::POST, "/v1/workers").bearer_auth(&service.token).json(&json!({ "id": "w-1" }));
     let running = tokio::spawn(answer(request));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let watcher = database(&service).await;
+    let waiting = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')";
+    let is_waiting = async || watcher.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0);
+    service.until("the command is on its way", is_waiting).await;
+    drop(watcher);
     let stopping = tokio::task::spawn_blocking(move || (service.stop(), service));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!stopping.is_finished(), "it does not leave a request unanswered");
