@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
         concerns: |path| path != "Cargo.lock",
         check: machine_path,
         broken: ("ops/up", concat!("cd /wo", "rk/here\n")),
-        kept: ("ops/up", "cd ./work/here; curl https://example.org/work/\n"),
+        kept: ("ops/up", concat!("cd ./wo", "rk/here; curl https://example.org/wo", "rk/\n")),
     },
     Rule {
         name: "data flows down the layers",
