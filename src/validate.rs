@@ -43,7 +43,7 @@ pub struct Presented<'a> {
 pub struct Accepted<'s> {
     pub bearer: Bearer<'s>,
     /// The key that was shown, or that the token was made from.
-    pub key: &'s Arc<Key>,
+    pub key: &'s Key,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
 }
@@ -104,7 +104,7 @@ fn check_api_key<'s>(roll: &'s Roll, keys: &DerivedKeys, presented: Presented<'_
 }
 
 /// The key that an API key's text is of, whatever has become of it: also what whoever wants to end it asks.
-pub fn genuine_key<'s>(roll: &'s Roll, keys: &DerivedKeys, text: &str) -> Result<&'s Arc<Key>, Denied<'s>> {
+pub fn genuine_key<'s>(roll: &'s Roll, keys: &DerivedKeys, text: &str) -> Result<&'s Key, Denied<'s>> {
     let parsed = key::parse(text).map_err(|_| denied(Denial::Malformed, None))?;
     let shown = Some(CredentialId::Key(parsed.id));
     if parsed.kind == Prefix::Enrollment {
@@ -141,15 +141,15 @@ pub fn genuine_static_secret<'s>(
     roll: &'s Roll,
     keys: &DerivedKeys,
     secret: &str,
-) -> impl Iterator<Item = &'s Arc<Key>> {
+) -> impl Iterator<Item = &'s Key> {
     let verifier = keys.static_secret_verifier(secret);
-    let same = roll.static_secrets(&Digest(*verifier.as_bytes())).iter().filter_map(|id| roll.key(*id));
+    let same = roll.static_secrets(&Digest(*verifier.as_bytes()));
     // The map was asked by the digest; the comparison that decides is in constant time all the same.
     same.filter(move |key| verifier.matches(&Verifier::from_bytes(key.verifier.0)))
 }
 
 /// A worker's key that was found genuine.
-fn admit_worker<'s>(roll: &'s Roll, key: &'s Arc<Key>, named: Option<&str>, now: Timestamp) -> Verdict<'s> {
+fn admit_worker<'s>(roll: &'s Roll, key: &'s Key, named: Option<&str>, now: Timestamp) -> Verdict<'s> {
     let worker = admit::admit_worker_key(roll, key, named, now).map_err(|denial| Denied {
         denial,
         credential: Some(CredentialId::Key(key.id)),

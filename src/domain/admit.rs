@@ -161,7 +161,7 @@ pub fn admit_token<'a>(
     roll: &'a Roll,
     facts: &TokenFacts,
     now: Timestamp,
-) -> Result<(&'a Arc<Worker>, &'a Arc<Key>), Denial> {
+) -> Result<(&'a Arc<Worker>, &'a Key), Denial> {
     if facts.expires_at <= now {
         return Err(Denial::TokenExpired);
     }
@@ -174,6 +174,6 @@ pub fn admit_token<'a>(
 }
 
 /// A key by its id, where only the id is at hand.
-pub fn known_key(roll: &Roll, id: KeyId) -> Result<&Arc<Key>, Denial> {
+pub fn known_key(roll: &Roll, id: KeyId) -> Result<&Key, Denial> {
     roll.key(id).ok_or(Denial::KeyUnknown)
 }

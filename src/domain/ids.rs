@@ -69,7 +69,9 @@ pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
 macro_rules! made_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        // A u128 is aligned to 16 bytes, which pads each option of one to 32, and the rows that hold it. There are millions.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(Rust, packed(8))]
         pub struct $name(pub u128);
 
         impl $name {

@@ -57,14 +57,16 @@ pub enum KeyStanding {
     Revoked,
 }
 
+/// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Key {
     pub id: KeyId,
     pub verifier: Digest,
     pub holder: Holder,
-    pub kind: KeyKind,
     pub state: KeyState,
     pub expires_at: Option<Timestamp>,
+    pub kind: KeyKind,
     pub created_at: Timestamp,
     /// The position at which it was issued: what fences compare.
     pub issued: u64,

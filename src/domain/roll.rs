@@ -19,8 +19,11 @@ use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
+use keys::Keys;
 
 mod evolve;
+mod index;
+mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +39,7 @@ pub struct Roll {
     /// Members of the fleet by the name that they were given, to show collisions. A set of pairs, since a whole fleet may
     /// have one name: a list by name would be copied for each that comes.
     names: OrdSet<(Arc<str>, WorkerIndex)>,
-    keys: IdMap<KeyId, Arc<Key>>,
-    /// Every static secret ever, by verifier: a value is never used again.
-    static_secrets: IdMap<Digest, Arc<[KeyId]>>,
+    keys: Keys,
     /// Keys that serve more than one worker: a risk to be listed.
     shared_keys: OrdSet<KeyId>,
     /// Static secrets that more than one key has: a risk to be listed.
@@ -133,8 +134,8 @@ impl Roll {
     }
 
     #[must_use]
-    pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
-        self.keys.get(&id)
+    pub fn key(&self, id: KeyId) -> Option<&Key> {
+        self.keys.get(id)
     }
 
     #[must_use]
@@ -142,17 +143,21 @@ impl Roll {
         self.keys.len()
     }
 
+    /// All keys, oldest first, from the one after `cursor` on; none where there is no such key.
+    pub fn keys_after(&self, cursor: Option<KeyId>) -> impl Iterator<Item = &Key> {
+        self.keys.after(cursor)
+    }
+
     /// The keys whose value has this verifier, oldest first.
-    #[must_use]
-    pub fn static_secrets(&self, verifier: &Digest) -> &[KeyId] {
-        self.static_secrets.get(verifier).map_or(&[], |keys| keys)
+    pub fn static_secrets<'a>(&'a self, verifier: &Digest) -> impl Iterator<Item = &'a Key> + use<'a> {
+        self.keys.with_static_secret(*verifier)
     }
 
     /// Keys that several workers share, and keys whose static secret another key has too; each once.
-    pub fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
+    pub fn shared(&self) -> impl Iterator<Item = &Key> {
         let by_value = self.shared_secrets.iter().flat_map(|verifier| self.static_secrets(verifier));
-        let by_value = by_value.filter(|id| !self.shared_keys.contains(*id));
-        self.shared_keys.iter().chain(by_value).filter_map(|id| self.keys.get(id))
+        let by_value = by_value.filter(|key| !self.shared_keys.contains(&key.id));
+        self.shared_keys.iter().filter_map(|id| self.key(*id)).chain(by_value)
     }
 
     #[must_use]

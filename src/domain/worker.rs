@@ -19,15 +19,17 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerIndex(pub u32);
 
+/// What a verdict reads comes first, so that it lies together.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Worker {
+    pub state: WorkerState,
+    pub expires_at: Option<Timestamp>,
     pub id: WorkerId,
     pub pool: PoolId,
     /// `None`: nobody gave it one, and its id stands for it.
     pub name: Option<Arc<str>>,
     pub labels: Option<Arc<Labels>>,
-    pub state: WorkerState,
-    pub expires_at: Option<Timestamp>,
     pub created_at: Timestamp,
     /// The position of its `worker.created`.
     pub created: u64,

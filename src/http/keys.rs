@@ -230,6 +230,6 @@ pub(super) async fn make(
 
 /// The worker's own key with this value.
 fn own_secret(roll: &Roll, worker: &WorkerId, verifier: &Digest) -> Option<KeyId> {
-    let same = roll.static_secrets(verifier);
-    roll.worker(worker.as_str())?.keys.iter().copied().find(|id| same.contains(id))
+    let worker = roll.worker(worker.as_str())?;
+    roll.static_secrets(verifier).map(|key| key.id).find(|id| worker.keys.contains(id))
 }

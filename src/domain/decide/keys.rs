@@ -38,8 +38,7 @@ pub(super) fn static_secret_is_free(
     pool: &PoolId,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let same: Vec<&Key> =
-        roll.static_secrets(verifier).iter().filter_map(|id| roll.key(*id)).map(AsRef::as_ref).collect();
+    let same: Vec<&Key> = roll.static_secrets(verifier).collect();
     if same.is_empty() {
         return Ok(());
     }
@@ -63,8 +62,7 @@ pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decisio
         KeyHolder::Worker(worker) => {
             let worker = workers::member(roll, worker)?;
             if create.kind == KeyKind::Static {
-                let same = roll.static_secrets(&create.verifier);
-                let own = worker.keys.iter().find(|key| same.contains(key)).and_then(|key| roll.key(*key));
+                let own = roll.static_secrets(&create.verifier).find(|key| worker.keys.contains(&key.id));
                 // The same value for the same worker again is a retry.
                 if own.is_some_and(|key| key.is_good(now) && key.expires_at == create.expires_at) {
                     return Ok(vec![]);
@@ -221,5 +219,5 @@ fn holder_keys<'a>(roll: &'a Roll, key: &Key) -> Vec<&'a Key> {
             first.map_or(&[], |worker| &worker.keys)
         }
     };
-    ids.iter().filter_map(|id| roll.key(*id)).map(AsRef::as_ref).collect()
+    ids.iter().filter_map(|id| roll.key(*id)).collect()
 }

@@ -67,10 +67,7 @@ pub(super) fn create(roll: &Roll, create: &CreateWorker, now: Timestamp) -> Deci
 /// Creating what is there, exactly as it is, is a retry; with anything different it is a conflict (H27).
 fn is_as_described(roll: &Roll, found: &Worker, create: &CreateWorker) -> bool {
     let no_labels = Labels::new();
-    let has_secret = |verifier| {
-        let same = roll.static_secrets(verifier);
-        found.keys.iter().any(|key| same.contains(key))
-    };
+    let has_secret = |verifier| roll.static_secrets(verifier).any(|key| found.keys.contains(&key.id));
     let has_any_secret = || {
         let is_static = |key| roll.key(key).is_some_and(|key| key.kind == KeyKind::Static);
         found.keys.iter().copied().any(is_static)

@@ -214,14 +214,13 @@ impl Roll {
         });
     }
 
+    /// An id is one key's for ever: another under it changes nothing.
     fn insert_key(&mut self, key: Key) {
-        if key.kind == KeyKind::Static {
-            let others = self.static_secrets(&key.verifier);
-            if !others.is_empty() {
-                self.shared_secrets.insert(key.verifier);
-            }
-            let all = self.static_secrets(&key.verifier).iter().copied().chain([key.id]).collect();
-            self.static_secrets.insert(key.verifier, all);
+        if self.keys.get(key.id).is_some() {
+            return;
+        }
+        if key.kind == KeyKind::Static && self.static_secrets(&key.verifier).next().is_some() {
+            self.shared_secrets.insert(key.verifier);
         }
         match &key.holder {
             Holder::Operator(operator) => self.with_operator(*operator, |operator| operator.keys.push(key.id)),
@@ -231,7 +230,7 @@ impl Roll {
                 all.iter().for_each(|index| self.give_key(*index, key.id));
             }
         }
-        self.keys.insert(key.id, Arc::new(key));
+        self.keys.insert(key);
     }
 
     fn give_key(&mut self, index: WorkerIndex, key: KeyId) {
@@ -255,7 +254,7 @@ impl Roll {
         self.give_key(index, id);
     }
 
-    fn supersede_key(&mut self, id: KeyId, until: Timestamp) -> Option<Arc<Key>> {
+    fn supersede_key(&mut self, id: KeyId, until: Timestamp) -> Option<Key> {
         self.with_key(id, |key| {
             key.state = match key.state {
                 KeyState::Live => KeyState::Superseded { until },
@@ -264,7 +263,7 @@ impl Roll {
                 KeyState::Revoked => KeyState::Revoked,
             }
         });
-        self.keys.get(&id).cloned()
+        self.keys.get(id).cloned()
     }
 
     fn supersede_enrollment_secret(
@@ -364,8 +363,8 @@ impl Roll {
     }
 
     fn with_key(&mut self, id: KeyId, change: impl FnOnce(&mut Key)) {
-        if let Some(key) = self.keys.get_mut(&id) {
-            change(Arc::make_mut(key));
+        if let Some(key) = self.keys.get_mut(id) {
+            change(key);
         }
     }
 

@@ -1,6 +1,5 @@
 //! Lists of keys: a worker's, and those that are a risk because several workers have them.
 
-use std::sync::Arc;
 
 use axum::Json as Reply;
 use axum::extract::State;
@@ -65,10 +64,10 @@ pub(in crate::http) async fn list(
     let paging = query.paging()?;
     query.end()?;
     let roll = &app.node().snapshot().roll;
-    let keys: Vec<&Arc<Key>> = match (worker, shared) {
+    let keys: Vec<&Key> = match (worker, shared) {
         (Some(worker), shared) => {
             let worker = roll.worker(&worker).ok_or_else(no_such::<WorkerId>)?;
-            let risks = |key: &&Arc<Key>| !shared || is_shared(roll, key);
+            let risks = |key: &&Key| !shared || is_shared(roll, key);
             keys_of(roll, worker).filter(risks).collect()
         }
         (None, true) => roll.shared().collect(),
@@ -95,12 +94,12 @@ pub(in crate::http) async fn of_worker(
     one_page(roll, keys_of(roll, worker).collect(), &paging).map(Reply)
 }
 
-fn keys_of<'a>(roll: &'a Roll, worker: &'a Worker) -> impl Iterator<Item = &'a Arc<Key>> {
+fn keys_of<'a>(roll: &'a Roll, worker: &'a Worker) -> impl Iterator<Item = &'a Key> {
     worker.keys.iter().filter_map(|id| roll.key(*id))
 }
 
 /// One page in the order of the ids, which is that of creation.
-pub(in crate::http) fn one_page(roll: &Roll, mut keys: Vec<&Arc<Key>>, paging: &Paging) -> Result<Value, Problem> {
+pub(in crate::http) fn one_page(roll: &Roll, mut keys: Vec<&Key>, paging: &Paging) -> Result<Value, Problem> {
     let limit = paging.limit()?;
     let after: Option<KeyId> = paging.cursor_as()?;
     keys.retain(|key| after.is_none_or(|after| key.id > after));
@@ -109,7 +108,7 @@ pub(in crate::http) fn one_page(roll: &Roll, mut keys: Vec<&Arc<Key>>, paging: &
     keys.dedup_by_key(|key| key.id);
     let limit = limit.min(fits(keys.iter().map(|key| key.workers().len())));
     let now = mint::now();
-    let render = |key: &&Arc<Key>| json!(KeyView::of(roll, key, now));
+    let render = |key: &&Key| json!(KeyView::of(roll, key, now));
     Ok(page(keys.into_iter(), limit, render, |key| key.id.to_string()))
 }
 

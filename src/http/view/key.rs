@@ -105,5 +105,5 @@ impl KeyMade {
 
 /// Whether more than one worker has the key, or its value.
 pub(in crate::http) fn is_shared(roll: &Roll, key: &Key) -> bool {
-    key.workers().len() > 1 || (key.kind == KeyKind::Static && roll.static_secrets(&key.verifier).len() > 1)
+    key.workers().len() > 1 || (key.kind == KeyKind::Static && roll.static_secrets(&key.verifier).nth(1).is_some())
 }

@@ -1,0 +1,70 @@
+//! All keys of the Roll, in the order in which they came, found by their ids; static secrets by their values too.
+//!
+//! The rows are not behind pointers of their own: a validation reads the row, and nothing on the way to it but the
+//! index. No key is ever taken out, since a revoked one must go on being recognized.
+
+use imbl::Vector;
+
+use super::index::Index;
+use crate::domain::ids::KeyId;
+use crate::domain::key::{Digest, Key, KeyKind};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Keys {
+    rows: Vector<Key>,
+    by_id: Index,
+    /// Every static secret ever, by verifier: a value is never used again.
+    by_static_secret: Index,
+}
+
+impl Keys {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn get(&self, id: KeyId) -> Option<&Key> {
+        self.by_id.rows(hash_of_id(id)).filter_map(|row| self.rows.get(row)).find(|key| key.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: KeyId) -> Option<&mut Key> {
+        let row = self.row(id)?;
+        self.rows.get_mut(row)
+    }
+
+    /// The keys whose static secret has this verifier, oldest first.
+    pub(super) fn with_static_secret(&self, verifier: Digest) -> impl Iterator<Item = &Key> + use<'_> {
+        let same = self.by_static_secret.rows(hash_of_digest(&verifier)).filter_map(|row| self.rows.get(row));
+        same.filter(move |key| key.verifier == verifier)
+    }
+
+    /// Keys in the order in which they came, from the one after `cursor` on; none where there is no such key.
+    pub(super) fn after(&self, cursor: Option<KeyId>) -> impl Iterator<Item = &Key> {
+        let from = cursor.map_or(Some(0), |id| self.row(id).map(|row| row + 1)).unwrap_or(self.rows.len());
+        (from..self.rows.len()).filter_map(|row| self.rows.get(row))
+    }
+
+    /// The id must be new.
+    pub(super) fn insert(&mut self, key: Key) {
+        let row = self.rows.len();
+        self.by_id.insert(hash_of_id(key.id), row);
+        if key.kind == KeyKind::Static {
+            self.by_static_secret.insert(hash_of_digest(&key.verifier), row);
+        }
+        self.rows.push_back(key);
+    }
+
+    fn row(&self, id: KeyId) -> Option<usize> {
+        self.by_id.rows(hash_of_id(id)).find(|row| self.rows.get(*row).is_some_and(|key| key.id == id))
+    }
+}
+
+/// The id itself: ids are made by us alone, so nobody can aim at a bucket, and the low half of a UUIDv7 is random.
+#[expect(clippy::cast_possible_truncation, reason = "the low digits are the random ones")]
+fn hash_of_id(id: KeyId) -> u32 {
+    id.0 as u32
+}
+
+fn hash_of_digest(digest: &Digest) -> u32 {
+    let [a, b, c, d, ..] = digest.0;
+    u32::from_le_bytes([a, b, c, d])
+}
