@@ -1,13 +1,10 @@
-//! Validation in the process, on one core: verdicts a second, how long one takes, what it allocates; and what the Roll
-//! takes of memory.
+//! Validation in the process, on one core: verdicts a second, and how long one takes.
 //!
 //! Its ceiling is what no validator can leave out: taking the key apart, the digest of its secret, and one look-up in
 //! the standard library's map of the same keys.
 
-use std::alloc::System;
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +19,6 @@ use portcullis::validate::{Presented, Snapshot, check};
 use rand::seq::SliceRandom;
 use rustix::time::{ClockId, clock_gettime};
 use secrecy::ExposeSecret;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 mod support {
     pub(crate) mod fleet;
@@ -34,8 +30,9 @@ use support::fleet::Fleet;
 use support::latency::percentile;
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
 
+/// That of the service: where it puts things decides what the cache holds.
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 7;
 
@@ -57,35 +54,17 @@ fn main() -> anyhow::Result<()> {
         roll.apply(&recorded);
     }
     let mut texts = Vec::with_capacity(count * KEY_CHARS);
-    let before = Memory::now();
     for number in 0..count {
         roll.apply(&fleet.worker(number)?);
         let (recorded, text) = fleet.key(number)?;
         roll.apply(&recorded);
         texts.extend_from_slice(text.expose_secret().as_bytes());
     }
-    let with_worker = Memory::now().since(&before, count);
-
     let questions = shuffled(&texts)?;
-    let node = Node::new(fleet.keys.clone(), roll.clone(), MAX_STALE_DEFAULT)?;
+    let node = Node::new(fleet.keys.clone(), roll, MAX_STALE_DEFAULT)?;
     let snapshot = node.snapshot();
     throughput(&snapshot, &fleet.keys, &questions);
     latency(&snapshot, &fleet.keys, &questions);
-    allocations(&snapshot, &fleet.keys, &questions);
-    drop((node, snapshot, questions));
-
-    let before = Memory::now();
-    for number in 0..count {
-        roll.apply(&fleet.key(number)?.0);
-    }
-    let alone = Memory::now().since(&before, count);
-    say(format_args!(
-        "resident: {} B for a further key, {} B for a key and its worker",
-        number(alone.resident),
-        number(with_worker.resident)
-    ));
-    row_once("Roll: memory for a key of a worker that is there", alone.allocated, " B", ..=400.0);
-    row_once("Roll: memory for a key and its own worker", with_worker.allocated, " B", ..);
     Ok(())
 }
 
@@ -160,44 +139,4 @@ fn latency(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Questions) 
     row("— one verdict, p50", &p50, " µs", ..);
     row("— one verdict, p99", &p99, " µs", ..=5.0);
     row("— one verdict, p99.9", &p999, " µs", ..);
-}
-
-fn allocations(snapshot: &Arc<Snapshot>, keys: &DerivedKeys, questions: &Questions) {
-    let region = Region::new(ALLOCATOR);
-    let good = questions.iter().filter(|text| is_accepted(snapshot, keys, text)).count();
-    let change = region.change();
-    row_once(
-        "— bytes allocated for one verdict",
-        to_float(change.bytes_allocated as u64) / to_float(good as u64),
-        " B",
-        ..=0.0,
-    );
-}
-
-/// Memory in use, or the use for one thing of many.
-struct Memory {
-    allocated: f64,
-    resident: f64,
-}
-
-impl Memory {
-    fn now() -> Self {
-        let stats = ALLOCATOR.stats();
-        let in_use = to_float(stats.bytes_allocated as u64) - to_float(stats.bytes_deallocated as u64);
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        Self { allocated: in_use, resident: to_float(pages * rustix::param::page_size() as u64) }
-    }
-
-    fn since(&self, before: &Self, count: usize) -> Self {
-        let each = |now: f64, before: f64| (now - before) / to_float(count as u64);
-        Self { allocated: each(self.allocated, before.allocated), resident: each(self.resident, before.resident) }
-    }
-}
-
-/// A row for what is the same in every round.
-fn row_once(what: &str, value: f64, unit: &str, goal: impl RangeBounds<f64>) {
-    let mut once = Rounds::default();
-    once.push(value);
-    row(what, &once, unit, goal);
 }

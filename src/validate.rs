@@ -50,7 +50,7 @@ pub struct Accepted<'s> {
 
 #[derive(Debug)]
 pub enum Bearer<'s> {
-    Worker { worker: &'s Arc<Worker>, token: Option<Box<Token>> },
+    Worker { worker: &'s Worker, token: Option<Box<Token>> },
     Operator(&'s Arc<Operator>),
 }
 
@@ -68,7 +68,7 @@ pub struct Denied<'s> {
     /// The public id of what was shown.
     pub credential: Option<CredentialId>,
     /// Set only where the credential was genuine.
-    pub worker: Option<&'s Arc<Worker>>,
+    pub worker: Option<&'s Worker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,11 +137,7 @@ fn check_static_secret<'s>(
 }
 
 /// The keys whose value is this static secret, whatever has become of them; oldest first.
-pub fn genuine_static_secret<'s>(
-    roll: &'s Roll,
-    keys: &DerivedKeys,
-    secret: &str,
-) -> impl Iterator<Item = &'s Key> {
+pub fn genuine_static_secret<'s>(roll: &'s Roll, keys: &DerivedKeys, secret: &str) -> impl Iterator<Item = &'s Key> {
     let verifier = keys.static_secret_verifier(secret);
     let same = roll.static_secrets(&Digest(*verifier.as_bytes()));
     // The map was asked by the digest; the comparison that decides is in constant time all the same.

@@ -116,7 +116,7 @@ pub fn admit_worker(worker: &Worker, now: Timestamp) -> Result<(), Denial> {
 }
 
 /// The worker for which a genuine key stands: the only holder, or the one that was named among several.
-pub fn holder<'a>(roll: &'a Roll, key: &Key, named: Option<&str>) -> Result<&'a Arc<Worker>, Denial> {
+pub fn holder<'a>(roll: &'a Roll, key: &Key, named: Option<&str>) -> Result<&'a Worker, Denial> {
     let index = match (&key.holder, named) {
         (Holder::Operator(_), _) => return Err(Denial::WrongKind),
         (Holder::Worker(index), None) => *index,
@@ -138,7 +138,7 @@ pub fn admit_worker_key<'a>(
     key: &Key,
     named: Option<&str>,
     now: Timestamp,
-) -> Result<&'a Arc<Worker>, Denial> {
+) -> Result<&'a Worker, Denial> {
     let worker = holder(roll, key, named)?;
     admit_key(key, now)?;
     admit_worker(worker, now)?;
@@ -157,11 +157,7 @@ pub fn admit_operator_key<'a>(roll: &'a Roll, key: &Key, now: Timestamp) -> Resu
 }
 
 /// A token whose signature was found good.
-pub fn admit_token<'a>(
-    roll: &'a Roll,
-    facts: &TokenFacts,
-    now: Timestamp,
-) -> Result<(&'a Arc<Worker>, &'a Key), Denial> {
+pub fn admit_token<'a>(roll: &'a Roll, facts: &TokenFacts, now: Timestamp) -> Result<(&'a Worker, &'a Key), Denial> {
     if facts.expires_at <= now {
         return Err(Denial::TokenExpired);
     }

@@ -20,10 +20,12 @@ use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 use keys::Keys;
+use rows::Rows;
 
 mod evolve;
 mod index;
 mod keys;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +36,7 @@ pub struct Roll {
     /// When the last of them was recorded.
     recorded_at: Timestamp,
     pools: OrdMap<PoolId, Arc<Pool>>,
-    workers: Vector<Arc<Worker>>,
+    workers: Rows<Worker>,
     worker_ids: OrdMap<WorkerId, WorkerIndex>,
     /// Members of the fleet by the name that they were given, to show collisions. A set of pairs, since a whole fleet may
     /// have one name: a list by name would be copied for each that comes.
@@ -100,7 +102,7 @@ impl Roll {
     }
 
     #[must_use]
-    pub fn worker(&self, id: &str) -> Option<&Arc<Worker>> {
+    pub fn worker(&self, id: &str) -> Option<&Worker> {
         self.worker_index(id).and_then(|index| self.worker_at(index))
     }
 
@@ -110,19 +112,19 @@ impl Roll {
     }
 
     #[must_use]
-    pub fn worker_at(&self, index: WorkerIndex) -> Option<&Arc<Worker>> {
+    pub fn worker_at(&self, index: WorkerIndex) -> Option<&Worker> {
         self.workers.get(index.0 as usize)
     }
 
     /// Workers in the order of their ids, from the one after `cursor` on.
-    pub fn workers_after<'a>(&'a self, cursor: Option<&str>) -> impl Iterator<Item = &'a Arc<Worker>> {
+    pub fn workers_after<'a>(&'a self, cursor: Option<&str>) -> impl Iterator<Item = &'a Worker> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = cursor.map_or(Unbounded, Excluded);
         self.worker_ids.range::<_, str>((from, Unbounded)).filter_map(|(_, index)| self.worker_at(*index))
     }
 
     /// Members of the fleet that were given this name, oldest first.
-    pub fn workers_named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Worker>> {
+    pub fn workers_named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Worker> {
         let name: Arc<str> = name.into();
         let all = (name.clone(), WorkerIndex(0))..=(name, WorkerIndex(u32::MAX));
         self.names.range(all).filter_map(|(_, index)| self.worker_at(*index))

@@ -179,7 +179,7 @@ fn rotated_away<'s>(snapshot: &'s Snapshot, denied: &Denied<'s>, now: Timestamp)
     let (Some(worker), Some(CredentialId::Key(key))) = (denied.worker, denied.credential) else { return None };
     let key = snapshot.roll.key(key)?;
     let superseded = denied.denial == Denial::KeyExpired && matches!(key.state, KeyState::Superseded { .. });
-    (superseded && admit::admit_worker(worker, now).is_ok()).then_some((&**worker, key))
+    (superseded && admit::admit_worker(worker, now).is_ok()).then_some((worker, key))
 }
 
 // === impl WorkerCaller ===

@@ -132,7 +132,7 @@ impl Roll {
             enrolled_by: created.enrolled_by,
             keys: Vec::new(),
         };
-        self.workers.push_back(Arc::new(worker));
+        self.workers.push(worker);
         self.worker_ids.insert(created.worker.clone(), index);
         if let Some(name) = &created.name {
             self.names.insert((name.clone(), index));
@@ -235,7 +235,7 @@ impl Roll {
 
     fn give_key(&mut self, index: WorkerIndex, key: KeyId) {
         if let Some(worker) = self.workers.get_mut(index.0 as usize) {
-            let keys = &mut Arc::make_mut(worker).keys;
+            let keys = &mut worker.keys;
             // Most workers have one key, and a first push would make room for four.
             if keys.is_empty() {
                 keys.reserve_exact(1);
@@ -358,7 +358,7 @@ impl Roll {
         if let Some(index) = self.worker_index(id.as_str())
             && let Some(worker) = self.workers.get_mut(index.0 as usize)
         {
-            change(Arc::make_mut(worker));
+            change(worker);
         }
     }
 

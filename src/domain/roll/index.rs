@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use imbl::Vector;
+use super::rows::Rows;
 
 /// Slots that a bucket has on average: two lines of the cache.
 const LOAD: usize = 8;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Index {
-    buckets: Vector<Arc<[Slot]>>,
+    buckets: Rows<Arc<[Slot]>>,
     len: usize,
 }
 
@@ -55,14 +55,14 @@ impl Index {
     fn grow(&mut self) {
         let new = self.buckets.len();
         let Some(level) = new.checked_ilog2() else {
-            self.buckets.push_back(Arc::default());
+            self.buckets.push(Arc::default());
             return;
         };
         let mask = (2 << level) - 1;
         let split = self.buckets.get_mut(new - (1 << level)).expect("a bucket below the one to come");
         let (moving, staying): (Vec<Slot>, Vec<Slot>) = split.iter().partition(|slot| slot.hash as usize & mask == new);
         *split = staying.into();
-        self.buckets.push_back(moving.into());
+        self.buckets.push(moving.into());
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
             // The golden ratio's multiples are spread as evenly as random numbers, and the same in each run.
             index.insert(row.wrapping_mul(2_654_435_769), row as usize);
         }
-        let longest = index.buckets.iter().map(|bucket| bucket.len()).max();
+        let longest = (0..index.buckets.len()).filter_map(|at| index.buckets.get(at)).map(|bucket| bucket.len()).max();
         assert!(longest.is_some_and(|longest| longest <= 4 * LOAD), "{longest:?}");
     }
 }

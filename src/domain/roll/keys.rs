@@ -3,15 +3,14 @@
 //! The rows are not behind pointers of their own: a validation reads the row, and nothing on the way to it but the
 //! index. No key is ever taken out, since a revoked one must go on being recognized.
 
-use imbl::Vector;
-
 use super::index::Index;
+use super::rows::Rows;
 use crate::domain::ids::KeyId;
 use crate::domain::key::{Digest, Key, KeyKind};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Keys {
-    rows: Vector<Key>,
+    rows: Rows<Key>,
     by_id: Index,
     /// Every static secret ever, by verifier: a value is never used again.
     by_static_secret: Index,
@@ -50,7 +49,7 @@ impl Keys {
         if key.kind == KeyKind::Static {
             self.by_static_secret.insert(hash_of_digest(&key.verifier), row);
         }
-        self.rows.push_back(key);
+        self.rows.push(key);
     }
 
     fn row(&self, id: KeyId) -> Option<usize> {

@@ -1,6 +1,5 @@
 //! Lists of keys: a worker's, and those that are a risk because several workers have them.
 
-
 use axum::Json as Reply;
 use axum::extract::State;
 use serde::Serialize;

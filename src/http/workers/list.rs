@@ -1,7 +1,5 @@
 //! `GET /v1/workers`: by pool, state, label and name, in the order of the ids.
 
-use std::sync::Arc;
-
 use axum::Json as Reply;
 use axum::extract::State;
 use serde::Serialize;
@@ -121,14 +119,14 @@ impl Filter {
     }
 
     fn page(&self, roll: &Roll, now: Timestamp) -> Value {
-        let render = |worker: &&Arc<Worker>| json!(WorkerView::of(roll, worker, now));
-        let cursor = |worker: &&Arc<Worker>| worker.id.to_string();
-        let fits = |worker: &&Arc<Worker>| self.fits(worker, now);
+        let render = |worker: &&Worker| json!(WorkerView::of(roll, worker, now));
+        let cursor = |worker: &&Worker| worker.id.to_string();
+        let fits = |worker: &&Worker| self.fits(worker, now);
         match self.indexed_name() {
             None => page(roll.workers_after(self.cursor.as_deref()).filter(fits), self.limit, render, cursor),
             // Those of one name are few, and in no order.
             Some(name) => {
-                let after = |worker: &&Arc<Worker>| self.cursor.as_deref().is_none_or(|id| worker.id.as_str() > id);
+                let after = |worker: &&Worker| self.cursor.as_deref().is_none_or(|id| worker.id.as_str() > id);
                 let mut named: Vec<_> = roll.workers_named(name).filter(after).filter(fits).collect();
                 named.sort_unstable_by(|a, b| a.id.cmp(&b.id));
                 page(named.into_iter(), self.limit, render, cursor)
