@@ -24,6 +24,7 @@ use crate::domain::ids::{KeyId, WorkerId};
 use crate::domain::key::{Digest, Holder, KeyKind, OVERLAP_DEFAULT};
 use crate::domain::roll::Roll;
 
+mod inventory;
 pub(super) mod list;
 
 /// A new key of a worker: made by us, or with `static_secret` chosen by the caller, or with `share` one that is there.
