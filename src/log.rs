@@ -9,6 +9,7 @@ use crate::log::entry::EntryError;
 
 pub mod append;
 mod canonical;
+mod columns;
 pub mod entry;
 pub mod head;
 pub mod outcome;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portcullis::command::mint;
 use portcullis::credential::key::{self, KeyKind};
 use portcullis::credential::root_key::DerivedKeys;
-use portcullis::credential::signing_key::{self, Algorithm, Signer};
+use portcullis::credential::signing_key::{self, Signer};
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::command::{Bootstrap, Command, Context};
 use portcullis::domain::decide;
@@ -114,8 +114,8 @@ impl Fleet {
 
     fn signing_key(&self) -> anyhow::Result<NewSigningKey> {
         let id = SigningKeyId::from_uuid(mint::id());
-        let private = signing_key::generate(Algorithm::EdDsa)?;
-        let signer = Signer::new(id, Algorithm::EdDsa, &private)?;
+        let private = signing_key::generate(SigningAlgorithm::EdDsa)?;
+        let signer = Signer::new(id, SigningAlgorithm::EdDsa, &private)?;
         Ok(NewSigningKey {
             id,
             algorithm: SigningAlgorithm::EdDsa,

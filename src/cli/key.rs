@@ -15,8 +15,9 @@ use super::time::{moment, span};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
-    /// List a worker's keys, or those that are shared: a risk.
-    #[command(after_help = "Examples:\n  portcullis key list --worker builder-7\n  portcullis key list --shared")]
+    /// List keys: all, a worker's, or those that are shared: a risk.
+    #[command(after_help = "Examples:\n  portcullis key list --worker builder-7\n  portcullis key list --shared\n  \
+                            portcullis key list --state live --all --output json | jq -r '.items[].id'")]
     List {
         #[command(flatten)]
         which: Which,
@@ -79,7 +80,6 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct Which {
     /// The keys of this worker.
     #[arg(long, value_name = "ID")]
@@ -87,6 +87,15 @@ pub(crate) struct Which {
     /// Keys that several workers have, and static secrets of one value.
     #[arg(long)]
     shared: bool,
+    /// Of workers of this pool.
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// In this state.
+    #[arg(long, value_name = "STATE", value_parser = ["live", "overlapping", "expired", "revoked"])]
+    state: Option<String>,
+    /// Of this kind.
+    #[arg(long, value_name = "KIND", value_parser = ["api_key", "static_secret"])]
+    kind: Option<String>,
 }
 
 /// A secret that the caller chose; for systems that cannot take one of ours.
@@ -123,14 +132,35 @@ pub(crate) const LIST_COLUMNS: &[Column] = &[
     ("created", "created_at"),
 ];
 
+const INVENTORY_COLUMNS: &[Column] = &[
+    ("key", "id"),
+    ("kind", "kind"),
+    ("state", "state"),
+    ("worker", "worker"),
+    ("operator", "operator"),
+    ("ends", "ends_at"),
+    ("shared", "shared"),
+    ("parent", "parent"),
+    ("created", "created_at"),
+];
+
+impl Which {
+    fn call(self) -> Call {
+        Call::get(&["v1", "keys"])
+            .query("worker", self.worker)
+            .query("shared", self.shared.then(|| "true".to_owned()))
+            .query("pool", self.pool)
+            .query("state", self.state)
+            .query("kind", self.kind)
+    }
+}
+
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List { which, paging } => {
-            let call = match which.worker {
-                Some(worker) => Call::get(&["v1", "workers", &worker, "keys"]),
-                None => Call::get(&["v1", "keys"]).query("shared", which.shared.then(|| "true".to_owned())),
-            };
-            session.list(call, &paging, LIST_COLUMNS).await
+            // Only a list that names neither has operators' keys in it.
+            let columns = if which.worker.is_none() && !which.shared { INVENTORY_COLUMNS } else { LIST_COLUMNS };
+            session.list(which.call(), &paging, columns).await
         }
         Verb::Show { key } => {
             let found = session.read(Call::get(&["v1", "keys", &key])).await?;

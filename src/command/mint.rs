@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
-use crate::credential::signing_key::{self, Algorithm, Signer, SigningKeyError};
+use crate::credential::signing_key::{self, Signer, SigningKeyError};
 use crate::domain::ids::{KeyId, SigningKeyId, WorkerId};
 use crate::domain::key::Digest;
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
@@ -64,9 +64,8 @@ pub fn api_key(keys: &DerivedKeys, kind: KeyKind) -> FreshKey {
 /// A new signing key, its private half sealed. Of RSA that takes up to a second of one core.
 pub fn signing_key(keys: &DerivedKeys, algorithm: SigningAlgorithm) -> Result<NewSigningKey, SigningKeyError> {
     let id = SigningKeyId::from_uuid(self::id());
-    let of_credential = Algorithm::from(algorithm);
-    let private = signing_key::generate(of_credential)?;
-    let signer = Signer::new(id, of_credential, &private)?;
+    let private = signing_key::generate(algorithm)?;
+    let signer = Signer::new(id, algorithm, &private)?;
     let public_jwk = serde_json::to_string(&signer.jwk()).expect("a JWK is JSON");
     let sealed = keys.seal_signing_key(id, &private);
     Ok(NewSigningKey { id, algorithm, public_jwk: public_jwk.into(), sealed: sealed.into() })

@@ -8,22 +8,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio_postgres::{Client, Statement};
 use tracing::Instrument;
 
+use self::following::hear;
+use self::link::{Link, no_link, unhurried};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::command::Command;
 use crate::domain::ids::CommandId;
 use crate::domain::roll::Roll;
-use crate::log::append::{self, AppendError, Appended};
+use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
-use crate::log::{CHANNEL, LogFault, outcome};
+use crate::log::{LogFault, outcome};
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
-use crate::postgres::{Database, Session};
+use crate::postgres::Database;
 use crate::telemetry::Metrics;
+
+mod following;
+mod link;
 
 /// The most commands in one batch: a bound on how long the first of them waits for the last.
 const BATCH_COMMANDS_MAX: usize = 512;
@@ -37,8 +41,6 @@ const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Races lost before the writer takes the head's row lock first. Under a lock it cannot lose.
 const RACES_LOST_MAX: u32 = 2;
-/// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
-const PARTITION_LEAD: u64 = 1 << 19;
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
@@ -71,12 +73,6 @@ struct Writer {
     partitioned: u64,
 }
 
-/// The writer's connection.
-struct Link {
-    session: Session,
-    append: Statement,
-}
-
 /// How writing one batch has gone so far.
 #[derive(Default)]
 struct Effort {
@@ -85,13 +81,6 @@ struct Effort {
     fate_unknown: bool,
     /// One was unknown at some time: what we find in the log under the commands' ids may be our own.
     ever_unknown: bool,
-}
-
-/// What the channel of appends says.
-enum Heard {
-    Position(u64),
-    Unclear,
-    Closed,
 }
 
 /// Why a batch was not appended this time.
@@ -338,133 +327,6 @@ impl Writer {
         }
         Err(Setback::Again)
     }
-
-    // --- following -------------------------------------------------------------------------------------------------
-
-    /// Another node says that it has appended. Our own appends are heard too, and known already.
-    async fn look_again(&mut self, heard: Heard) {
-        match heard {
-            Heard::Position(position) if position <= self.head.next_position => {}
-            Heard::Position(_) | Heard::Unclear => self.follow_or_reconnect().await,
-            Heard::Closed => self.link = None,
-        }
-    }
-
-    async fn follow_or_reconnect(&mut self) {
-        if matches!(self.node.check_current(), Err(NotCurrent::Stopped(_))) {
-            return;
-        }
-        let followed = match &self.link {
-            Some(_) => self.follow().await,
-            None => match self.connect().await {
-                Ok(()) => self.follow().await,
-                Err(setback) => Err(setback),
-            },
-        };
-        match followed {
-            Ok(_) | Err(Setback::Again) => {}
-            Err(Setback::Fault(fault)) => self.node.stop(&fault),
-            Err(Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why)) => {
-                tracing::warn!(why, "cannot follow the log");
-                self.link = None;
-            }
-        }
-    }
-
-    /// Reads what is new. True if there was something.
-    async fn follow(&mut self) -> Result<bool, Setback> {
-        let asked = Instant::now();
-        let client = self.client()?;
-        let head = match tokio::time::timeout(STATEMENT_PATIENCE, Head::read(client)).await {
-            Ok(head) => head?,
-            Err(_) => return Err(Setback::Lost("the database did not answer in time".to_owned())),
-        };
-        self.follow_to(&head, asked).await
-    }
-
-    async fn follow_to(&mut self, head: &Head, asked: Instant) -> Result<bool, Setback> {
-        if *head == self.head {
-            self.node.confirm(asked);
-            return Ok(false);
-        }
-        let here = Folded { roll: self.roll.clone(), head: self.head.clone() };
-        let there = replay::catch_up(self.client()?, &self.keys, here, head).await?;
-        self.move_to(there.roll, there.head, asked)?;
-        Ok(true)
-    }
-
-    /// The state that the log had at `asked`, or later.
-    fn move_to(&mut self, roll: Roll, head: Head, asked: Instant) -> Result<(), Setback> {
-        self.node.publish(roll.clone())?;
-        self.metrics.set_log_position(head.next_position);
-        (self.roll, self.head) = (roll, head);
-        self.node.confirm(asked);
-        Ok(())
-    }
-
-    // --- the connection --------------------------------------------------------------------------------------------
-
-    async fn connect(&mut self) -> Result<(), Setback> {
-        let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
-        let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
-        unhurried(&session.client).await?;
-        // Listening first: what is appended between this and the first look is heard.
-        session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
-        let append = append::prepare(&session.client).await.map_err(lost)?;
-        self.link = Some(Link { session, append });
-        Ok(())
-    }
-
-    fn client(&self) -> Result<&Client, Setback> {
-        self.link.as_ref().map(|link| &link.session.client).ok_or_else(no_link)
-    }
-
-    async fn execute(&self, statement: &str) -> Result<(), Setback> {
-        let execute = self.client()?.batch_execute(statement);
-        match tokio::time::timeout(STATEMENT_PATIENCE, execute).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Setback::Lost(error.to_string())),
-            Err(_) => Err(Setback::Lost("the database did not answer in time".to_owned())),
-        }
-    }
-
-    async fn make_partitions(&mut self, next_position: u64) -> Result<(), Setback> {
-        if next_position + PARTITION_LEAD <= self.partitioned {
-            return Ok(());
-        }
-        let through = next_position + 2 * PARTITION_LEAD;
-        append::make_partitions(self.client()?, through).await?;
-        self.partitioned = through;
-        Ok(())
-    }
-
-    async fn forget_outcomes(&self) {
-        let Ok(client) = self.client() else { return };
-        match outcome::forget_sealed(client).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "removed sealed outcomes whose day is over"),
-            Err(error) => tracing::warn!(%error, "sealed outcomes whose day is over could not be removed"),
-        }
-    }
-}
-
-/// Reading a long log is one statement that takes as long as it takes; this module keeps its own patience.
-async fn unhurried(client: &Client) -> Result<(), LogFault> {
-    Ok(client.batch_execute("set statement_timeout = 0").await?)
-}
-
-async fn hear(link: &mut Option<Link>) -> Heard {
-    match link {
-        None => std::future::pending().await,
-        Some(link) => match link.session.notifications.recv().await {
-            Some(notification) => notification.payload().parse().map_or(Heard::Unclear, Heard::Position),
-            None => Heard::Closed,
-        },
-    }
-}
-
-fn no_link() -> Setback {
-    Setback::Lost("not connected".to_owned())
 }
 
 fn outcome_name(reply: &Reply) -> &'static str {

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::key::{KeyKind, mint, parse};
 use super::root_key::RootKey;
-use super::signing_key::{Algorithm, Signer, VerifyingKey, generate};
+use super::signing_key::{Signer, VerifyingKey, generate};
 use super::token::{Claims, sign, verify};
 use crate::domain::ids::{KeyId, SigningKeyId, TokenId};
+use crate::domain::signing_key::SigningAlgorithm;
 
 const ENTROPY: [u8; 32] = *b"thirty-two bytes that are known.";
 const ID: u128 = 0x0193_5000_0000_7000_8000_0000_0000_0001;
@@ -50,7 +51,7 @@ fn verifiers_under_a_known_root_key() {
 /// The numbers differ with each key that is made, so their lengths stand for them.
 #[test]
 fn a_jwk_of_each_algorithm() {
-    let shapes = Algorithm::ALL.map(|algorithm| {
+    let shapes = SigningAlgorithm::ALL.map(|algorithm| {
         let signer = Signer::new(SigningKeyId(ID), algorithm, &generate(algorithm).unwrap()).unwrap();
         let mut jwk = serde_json::to_value(signer.jwk()).unwrap();
         for name in ["n", "e", "x", "y"] {
@@ -69,7 +70,7 @@ fn a_jwk_of_each_algorithm() {
 #[test]
 fn a_token() {
     let pkcs8 = Ed25519KeyPair::from_seed_unchecked(&ENTROPY).unwrap().to_pkcs8().unwrap();
-    let signer = Signer::new(SigningKeyId(ID), Algorithm::EdDsa, pkcs8.as_ref()).unwrap();
+    let signer = Signer::new(SigningKeyId(ID), SigningAlgorithm::EdDsa, pkcs8.as_ref()).unwrap();
     let claims = Claims {
         iss: "https://gate.example".to_owned(),
         aud: "fleet".to_owned(),

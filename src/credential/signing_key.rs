@@ -17,44 +17,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::domain::ids::SigningKeyId;
-
-/// How a signing key signs. The names are those of JOSE, in tokens, in JWKs and in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Algorithm {
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    #[serde(rename = "RS256")]
-    Rs256,
-    #[serde(rename = "ES256")]
-    Es256,
-}
-
-impl Algorithm {
-    pub const ALL: [Self; 3] = [Self::EdDsa, Self::Rs256, Self::Es256];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EdDsa => "EdDSA",
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-        }
-    }
-
-    const fn jose(self) -> jsonwebtoken::Algorithm {
-        match self {
-            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Self::Es256 => jsonwebtoken::Algorithm::ES256,
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+use crate::domain::signing_key::SigningAlgorithm;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
@@ -69,11 +32,13 @@ pub enum SigningKeyError {
 }
 
 /// Makes the private half of a new signing key, as PKCS#8. Of RSA that takes up to a second of one core.
-pub fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
+pub fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
     let made = match algorithm {
-        Algorithm::EdDsa => Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8()),
-        Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).and_then(|pair| pair.to_pkcs8v1()),
-        Algorithm::Rs256 => return generate_rsa(),
+        SigningAlgorithm::EdDsa => Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8()),
+        SigningAlgorithm::Es256 => {
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).and_then(|pair| pair.to_pkcs8v1())
+        }
+        SigningAlgorithm::Rs256 => return generate_rsa(),
     };
     made.map(|document| Zeroizing::new(document.as_ref().to_vec())).map_err(|_| SigningKeyError::NotMade)
 }
@@ -91,7 +56,8 @@ fn generate_rsa() -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
 pub struct Jwk {
     #[serde(flatten)]
     pub numbers: JwkNumbers,
-    pub alg: Algorithm,
+    #[serde(with = "jose_name")]
+    pub alg: SigningAlgorithm,
     #[serde(rename = "use")]
     pub usage: JwkUse,
     pub kid: String,
@@ -130,11 +96,13 @@ enum Pair {
 }
 
 impl Signer {
-    pub fn new(id: SigningKeyId, algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
+    pub fn new(id: SigningKeyId, algorithm: SigningAlgorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
         let pair = match algorithm {
-            Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::EdDsa),
-            Algorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rs256),
-            Algorithm::Es256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map(Pair::Es256),
+            SigningAlgorithm::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::EdDsa),
+            SigningAlgorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rs256),
+            SigningAlgorithm::Es256 => {
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map(Pair::Es256)
+            }
         };
         let pair = pair.map_err(|_| SigningKeyError::Private)?;
         let header = super::token::header(algorithm, id);
@@ -147,11 +115,11 @@ impl Signer {
     }
 
     #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
+    pub fn algorithm(&self) -> SigningAlgorithm {
         match self.pair {
-            Pair::EdDsa(_) => Algorithm::EdDsa,
-            Pair::Rs256(_) => Algorithm::Rs256,
-            Pair::Es256(_) => Algorithm::Es256,
+            Pair::EdDsa(_) => SigningAlgorithm::EdDsa,
+            Pair::Rs256(_) => SigningAlgorithm::Rs256,
+            Pair::Es256(_) => SigningAlgorithm::Es256,
         }
     }
 
@@ -196,7 +164,7 @@ impl Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({} {})", self.algorithm(), self.id)
+        write!(f, "Signer({} {})", self.algorithm().as_str(), self.id)
     }
 }
 
@@ -204,7 +172,7 @@ impl fmt::Debug for Signer {
 #[derive(Clone, Debug)]
 pub struct VerifyingKey {
     id: SigningKeyId,
-    algorithm: Algorithm,
+    algorithm: SigningAlgorithm,
     key: DecodingKey,
 }
 
@@ -213,13 +181,13 @@ impl VerifyingKey {
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, SigningKeyError> {
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| SigningKeyError::Jwk);
         let key = match (jwk.alg, &jwk.numbers) {
-            (Algorithm::EdDsa, JwkNumbers::Okp { crv, x }) if crv == "Ed25519" && bytes(x)?.len() == 32 => {
+            (SigningAlgorithm::EdDsa, JwkNumbers::Okp { crv, x }) if crv == "Ed25519" && bytes(x)?.len() == 32 => {
                 DecodingKey::from_ed_components(x)
             }
-            (Algorithm::Rs256, JwkNumbers::Rsa { n, e }) if bytes(n)?.len() >= 256 => {
+            (SigningAlgorithm::Rs256, JwkNumbers::Rsa { n, e }) if bytes(n)?.len() >= 256 => {
                 DecodingKey::from_rsa_components(n, e)
             }
-            (Algorithm::Es256, JwkNumbers::Ec { crv, x, y })
+            (SigningAlgorithm::Es256, JwkNumbers::Ec { crv, x, y })
                 if crv == "P-256" && bytes(x)?.len() == 32 && bytes(y)?.len() == 32 =>
             {
                 DecodingKey::from_ec_components(x, y)
@@ -239,13 +207,39 @@ impl VerifyingKey {
     }
 
     #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
+    pub fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm
     }
 
     /// Whether `signature`, in base64url, is this key's under `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.key, self.algorithm.jose()).unwrap_or(false)
+        jsonwebtoken::crypto::verify(signature, message, &self.key, jose(self.algorithm)).unwrap_or(false)
+    }
+}
+
+const fn jose(algorithm: SigningAlgorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        SigningAlgorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        SigningAlgorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+        SigningAlgorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+    }
+}
+
+/// Algorithms by their names in the JOSE registry, as JWKs have them.
+mod jose_name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::SigningAlgorithm;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+    pub(super) fn serialize<S: Serializer>(algorithm: &SigningAlgorithm, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(algorithm.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SigningAlgorithm, D::Error> {
+        let name = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        let found = SigningAlgorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+        found.ok_or_else(|| D::Error::custom("no algorithm that a signing key of ours has"))
     }
 }
 
@@ -260,7 +254,7 @@ mod tests {
     #[test]
     fn keys_of_each_algorithm_survive_sealing_and_publishing() {
         let keys = RootKey::from_bytes([1; 32]).derive();
-        for algorithm in Algorithm::ALL {
+        for algorithm in SigningAlgorithm::ALL {
             let sealed = keys.seal_signing_key(ID, &generate(algorithm).unwrap());
             let signer = Signer::new(ID, algorithm, &keys.open_signing_key(ID, &sealed).unwrap()).unwrap();
             assert_eq!(keys.open_signing_key(SigningKeyId(6), &sealed).unwrap_err(), OpenError::DoesNotOpen);
@@ -270,29 +264,29 @@ mod tests {
 
             assert_eq!((verifying.id(), verifying.algorithm()), (ID, algorithm));
             let signature = URL_SAFE_NO_PAD.encode(signer.sign(b"message").unwrap());
-            assert!(verifying.verifies(b"message", &signature), "{algorithm}");
-            assert!(!verifying.verifies(b"another", &signature), "{algorithm}");
+            assert!(verifying.verifies(b"message", &signature), "{algorithm:?}");
+            assert!(!verifying.verifies(b"another", &signature), "{algorithm:?}");
         }
     }
 
     #[test]
     fn the_private_half_of_one_algorithm_is_none_of_another() {
-        let pkcs8 = generate(Algorithm::EdDsa).unwrap();
-        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+        let pkcs8 = generate(SigningAlgorithm::EdDsa).unwrap();
+        for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::Es256] {
             assert_eq!(Signer::new(ID, algorithm, &pkcs8).unwrap_err(), SigningKeyError::Private);
         }
-        assert_eq!(Signer::new(ID, Algorithm::EdDsa, b"").unwrap_err(), SigningKeyError::Private);
+        assert_eq!(Signer::new(ID, SigningAlgorithm::EdDsa, b"").unwrap_err(), SigningKeyError::Private);
     }
 
     #[test]
     fn a_jwk_that_contradicts_itself_is_refused() {
-        let good = Signer::new(ID, Algorithm::EdDsa, &generate(Algorithm::EdDsa).unwrap()).unwrap().jwk();
+        let good = Signer::new(ID, SigningAlgorithm::EdDsa, &generate(SigningAlgorithm::EdDsa).unwrap()).unwrap().jwk();
         assert!(VerifyingKey::from_jwk(&good).is_ok());
         let okp = |crv: &str, x: &str| JwkNumbers::Okp { crv: crv.to_owned(), x: x.to_owned() };
         let rsa = JwkNumbers::Rsa { n: "AQAB".to_owned(), e: "AQAB".to_owned() };
         let wrong = [
-            Jwk { alg: Algorithm::Rs256, ..good.clone() },
-            Jwk { alg: Algorithm::Rs256, numbers: rsa, ..good.clone() },
+            Jwk { alg: SigningAlgorithm::Rs256, ..good.clone() },
+            Jwk { alg: SigningAlgorithm::Rs256, numbers: rsa, ..good.clone() },
             Jwk { numbers: okp("Ed448", &"A".repeat(43)), ..good.clone() },
             Jwk { numbers: okp("Ed25519", "AAAA"), ..good.clone() },
             Jwk { numbers: okp("Ed25519", "not base64url"), ..good.clone() },

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::signing_key::{Algorithm, Signer, SigningKeyError, VerifyingKey};
+use super::signing_key::{Signer, SigningKeyError, VerifyingKey};
 use crate::domain::ids::{KeyId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::signing_key::SigningAlgorithm;
 
 /// The longest token that is looked at. Ours have some 700 bytes, with scopes and RS256 some 1,200; proxies refuse
 /// headers past 8 KiB.
@@ -92,9 +93,9 @@ pub fn looks_like_token(text: &str) -> bool {
 }
 
 /// The protected header of every token that the key signs.
-pub(super) fn header(algorithm: Algorithm, id: SigningKeyId) -> String {
+pub(super) fn header(algorithm: SigningAlgorithm, id: SigningKeyId) -> String {
     // No part of it can hold a character that JSON would escape.
-    format!(r#"{{"typ":"{TYPE}","alg":"{algorithm}","kid":"{id}"}}"#)
+    format!(r#"{{"typ":"{TYPE}","alg":"{}","kid":"{id}"}}"#, algorithm.as_str())
 }
 
 /// Signs `claims`.
@@ -131,7 +132,7 @@ pub fn verify<K: Borrow<VerifyingKey>>(
     let id = header.kid.and_then(|kid| kid.parse().ok()).ok_or(TokenError::UnknownKey)?;
     let key = lookup(id).ok_or(TokenError::UnknownKey)?;
     let key = key.borrow();
-    if header.alg != key.algorithm().name() {
+    if header.alg != key.algorithm().as_str() {
         return Err(TokenError::Algorithm);
     }
     if !key.verifies(message.as_bytes(), signature) {

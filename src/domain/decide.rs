@@ -20,7 +20,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use tokens::token;
+pub use tokens::{counts_tokens, token};
 
 pub type Decision = Result<Vec<Event>, Refusal>;
 

@@ -1,11 +1,14 @@
 //! Events: past facts, with today's meaning. How they lie on disk, in every schema ever, is [`crate::log`]'s matter.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::actor::Author;
 use super::enrollment::Limits;
-use super::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use super::ids::{
+    CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
+};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
 use super::pool::PoolSettings;
@@ -196,37 +199,71 @@ pub struct Subject {
     pub id: String,
 }
 
+/// A subject's id, of whichever type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectId<'a> {
+    Chosen(&'a str),
+    Made(u128),
+}
+
 impl Event {
     #[must_use]
     pub fn subject(&self) -> Subject {
-        let subject = |kind, id: &dyn std::fmt::Display| Subject { kind, id: id.to_string() };
+        let (kind, id) = self.about();
+        Subject { kind, id: id.to_string() }
+    }
+
+    /// The subject's kind and its id, without writing it.
+    #[must_use]
+    pub fn about(&self) -> (&'static str, SubjectId<'_>) {
         match self {
             Event::PoolCreated { pool, .. } | Event::PoolUpdated { pool, .. } | Event::PoolRemoved { pool } => {
-                subject("pool", pool)
+                ("pool", SubjectId::Chosen(pool.as_str()))
             }
-            Event::WorkerCreated(created) => subject("worker", &created.worker),
+            Event::WorkerCreated(created) => ("worker", SubjectId::Chosen(created.worker.as_str())),
             Event::WorkerUpdated { worker, .. }
             | Event::WorkerApproved { worker }
             | Event::WorkerRejected { worker }
             | Event::WorkerIsolated { worker, .. }
             | Event::WorkerReleased { worker }
             | Event::WorkerRemoved { worker }
-            | Event::TokensIssued { worker, .. } => subject("worker", worker),
-            Event::KeyCreated(created) => subject("key", &created.key),
+            | Event::TokensIssued { worker, .. } => ("worker", SubjectId::Chosen(worker.as_str())),
+            Event::KeyCreated(created) => ("key", SubjectId::Made(created.key.0)),
             Event::KeyShared { key, .. } | Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => {
-                subject("key", key)
+                ("key", SubjectId::Made(key.0))
             }
             Event::EnrollmentSecretCreated { secret, .. }
             | Event::EnrollmentSecretRotated { secret, .. }
-            | Event::EnrollmentSecretDisabled { secret } => subject("enrollment_secret", secret),
-            Event::TokenIssued(issued) => subject("worker", &issued.worker),
-            Event::TokenRevoked { token, .. } => subject("token", token),
-            Event::SigningKeysInstalled { active, .. } => subject("signing_key", &active.id),
-            Event::SigningKeysRotated { next, .. } => subject("signing_key", &next.id),
+            | Event::EnrollmentSecretDisabled { secret } => ("enrollment_secret", SubjectId::Made(secret.0)),
+            Event::TokenIssued(issued) => ("worker", SubjectId::Chosen(issued.worker.as_str())),
+            Event::TokenRevoked { token, .. } => ("token", SubjectId::Made(token.0)),
+            Event::SigningKeysInstalled { active, .. } => ("signing_key", SubjectId::Made(active.id.0)),
+            Event::SigningKeysRotated { next, .. } => ("signing_key", SubjectId::Made(next.id.0)),
             Event::OperatorCreated { operator, .. }
             | Event::OperatorUpdated { operator, .. }
-            | Event::OperatorRemoved { operator } => subject("operator", operator),
-            Event::AuthFailuresObserved { .. } => Subject { kind: "log", id: "auth".to_owned() },
+            | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
+            Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
+        }
+    }
+}
+
+impl SubjectId<'_> {
+    /// Whether `text` is how it is written.
+    #[must_use]
+    pub fn is(self, text: &str) -> bool {
+        match self {
+            SubjectId::Chosen(id) => id == text,
+            // There is one spelling of each, and reading is cheaper than writing.
+            SubjectId::Made(id) => decode_base62(text.as_bytes()) == Some(id),
+        }
+    }
+}
+
+impl fmt::Display for SubjectId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubjectId::Chosen(id) => f.write_str(id),
+            SubjectId::Made(id) => f.write_str(std::str::from_utf8(&encode_base62(*id)).expect("base62 is ASCII")),
         }
     }
 }

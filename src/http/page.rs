@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use axum::Json as Reply;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -10,6 +11,9 @@ use super::schema;
 pub(super) const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
 pub(super) const LIMIT_MAX: usize = 1_000;
+
+/// Looking at more items than this takes longer than a thread that serves everyone should be held.
+pub(super) const INLINE_SCAN_MAX: usize = 2_000;
 
 /// How much of a list, and from where.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +48,17 @@ impl Paging {
         let read = |text: &String| text.parse().map_err(|_| Problem::invalid("cursor", "the `next_cursor` of a page"));
         self.cursor.as_ref().map(read).transpose()
     }
+}
+
+/// Makes a page by a scan that takes a look at so many items at the most.
+pub(super) async fn scanned(
+    looks_at: usize,
+    scan: impl FnOnce() -> Result<Value, Problem> + Send + 'static,
+) -> Result<Reply<Value>, Problem> {
+    if looks_at <= INLINE_SCAN_MAX {
+        return scan().map(Reply);
+    }
+    tokio::task::spawn_blocking(scan).await.map_err(Problem::internal)?.map(Reply)
 }
 
 /// Takes one page from what lies after the cursor. `cursor_of` names the last item for the next request.

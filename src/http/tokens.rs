@@ -27,7 +27,6 @@ use crate::domain::command::{Command, IssueToken};
 use crate::domain::decide;
 use crate::domain::event::Event;
 use crate::domain::ids::TokenId;
-use crate::domain::pool::TokenRecord;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::{Seconds, Timestamp};
@@ -147,17 +146,12 @@ pub(super) async fn issue(app: &App, caller: &WorkerCaller, wish: TokenWish, ask
     };
     let scopes = scopes_for(app, caller, wish.scopes).map_err(|refusal| caller.refused(app, refusal))?;
     let issue = IssueToken { scopes, ..issue };
-    if is_counted(app, caller)? {
+    // What is to be answered again has to be kept, and so goes through the log, event or not.
+    if asked.idempotency_key.is_none() && decide::counts_tokens(&app.node().current()?.roll, &caller.worker) {
         issue_counted(app, caller, &issue)
     } else {
-        issue_recorded(app, caller, issue, asked).await
+        issue_by_command(app, caller, issue, asked).await
     }
-}
-
-fn is_counted(app: &App, caller: &WorkerCaller) -> Result<bool, Problem> {
-    let snapshot = app.node().current()?;
-    let pool = snapshot.roll.worker(caller.worker.as_str()).and_then(|worker| snapshot.roll.pool(worker.pool.as_str()));
-    Ok(pool.is_some_and(|pool| pool.settings.token_record == TokenRecord::Counted))
 }
 
 /// A renewal grants no more than the token that it renews: one that was narrowed for a program stays narrow.
@@ -181,26 +175,37 @@ fn scopes_for(
     }
 }
 
-/// With an event of its own, whose position the token carries.
-async fn issue_recorded(app: &App, caller: &WorkerCaller, issue: IssueToken, asked: Asked) -> Result<Issued, Problem> {
+/// With an event of its own, whose position the token carries; in a pool that counts, with a kept outcome alone.
+async fn issue_by_command(
+    app: &App,
+    caller: &WorkerCaller,
+    issue: IssueToken,
+    asked: Asked,
+) -> Result<Issued, Problem> {
     // The first answer is for the credential that asked for it: another one of the same worker has another command.
     let fingerprint = app.node().keys().fingerprint(&[&asked.fingerprint, caller.credential_text().as_bytes()]);
     let sending = Sending::new(app, caller.author(), Asked { fingerprint, ..asked });
-    let issuer = app.settings().public_url.clone();
+    let (issuer, now, wanted) = (app.settings().public_url.clone(), sending.now(), issue.clone());
     let answered = sending
-        .try_send(Command::IssueToken(issue), move |roll, done| kept_claims(&issuer, roll, done))
+        .try_send(Command::IssueToken(issue), move |roll, done| kept_claims(&issuer, roll, done, &wanted, now))
         .await
         .map_err(|unanswered: Unanswered| caller.problem(app, unanswered))?;
     let claims: Claims = serde_json::from_value(answered.body).map_err(Problem::internal)?;
-    sign(app, claims, answered.position)
+    let issued = sign(app, claims, answered.position)?;
+    if !answered.changed && !answered.repeated {
+        app.issued().count(&caller.worker);
+    }
+    Ok(issued)
 }
 
-fn kept_claims(issuer: &str, roll: &Roll, done: &Done<'_>) -> Value {
-    let issued = done.events.iter().find_map(|recorded| match &recorded.event {
+fn kept_claims(issuer: &str, roll: &Roll, done: &Done<'_>, issue: &IssueToken, now: Timestamp) -> Value {
+    let recorded = done.events.iter().find_map(|recorded| match &recorded.event {
         Event::TokenIssued(token) => claims(issuer, roll, token, recorded.position, recorded.occurred_at),
         _ => None,
     });
-    json!(issued)
+    // Without an event nothing has changed since it was decided, and deciding once more comes to the same token.
+    let counted = || claims(issuer, roll, &decide::token(roll, issue, now).ok()?, done.position, now);
+    json!(recorded.or_else(counted))
 }
 
 /// Without an event: decided on the state as it is, and counted.

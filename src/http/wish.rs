@@ -29,6 +29,8 @@ pub(super) struct Answered {
     pub body: Value,
     pub position: u64,
     pub changed: bool,
+    /// Whether this is the answer to an earlier request with the same `Idempotency-Key`.
+    pub repeated: bool,
     status: StatusCode,
     location: Option<String>,
 }
@@ -127,6 +129,7 @@ impl<'a> Sending<'a> {
             body,
             position: outcome.position,
             changed: outcome.changed,
+            repeated: outcome.repeated,
             status: StatusCode::OK,
             location: None,
         })

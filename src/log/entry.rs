@@ -198,7 +198,7 @@ pub fn columns(recorded: &Recorded) -> Columns<'_> {
 }
 
 /// The pool that an event names itself. Where it names none, finding it would take the state of that moment.
-fn pool(event: &Event) -> Option<&PoolId> {
+pub(super) fn pool(event: &Event) -> Option<&PoolId> {
     match event {
         Event::PoolCreated { pool, .. }
         | Event::PoolUpdated { pool, .. }

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 
 use super::append::signed;
+use super::columns::Copied;
 use super::entry;
 use super::head::Head;
 use super::seal::Sealed;
@@ -36,6 +37,10 @@ impl RawEvent {
 
     fn leaf_hash(&self) -> &[u8] {
         self.0.get(3)
+    }
+
+    fn copied(&self) -> Copied<'_> {
+        Copied::of(&self.0, 4)
     }
 }
 
@@ -87,6 +92,9 @@ pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Rec
     }
     if recorded.recorded_at <= head.recorded_at && position > 0 {
         return Err(Tampered::Time { position }.into());
+    }
+    if let Some(column) = raw.copied().differing(&recorded) {
+        return Err(Tampered::Column { position, column }.into());
     }
     head.next_position += 1;
     head.recorded_at = recorded.recorded_at;

@@ -13,15 +13,18 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::append::signed;
-use super::entry::{self, Columns};
+use super::columns::Copied;
+use super::entry;
 use super::seal::{Hash, genesis_mac, next_mac};
-use super::time::timestamp;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::ids::{LogId, PoolId};
+use crate::domain::ids::LogId;
 
 /// Entries of one answer. Each has up to 64 KiB, and a thousand of those would be an answer that nobody can take.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Where the copied columns begin in what each statement selects.
+const FIRST_COPIED: usize = 3;
 
 /// What is looked for. Every combination has an index to go by.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +113,7 @@ fn checked(row: &Row, keys: &DerivedKeys) -> Result<FoundEntry, LogFault> {
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    match differing(row, &entry::columns(&recorded)) {
+    match Copied::of(row, FIRST_COPIED).differing(&recorded) {
         None => Ok(FoundEntry { position, entry }),
         Some(column) => Err(Tampered::Column { position, column }.into()),
     }
@@ -124,22 +127,4 @@ fn previous_mac(row: &Row, keys: &DerivedKeys, position: u64) -> Result<Hash, Lo
     let before = Tampered::Missing { position: position.saturating_sub(1) };
     let mac = row.get::<_, Option<&[u8]>>("previous_mac").and_then(|mac| mac.try_into().ok());
     mac.ok_or_else(|| before.into())
-}
-
-/// The first column that is not what the entry says.
-fn differing(row: &Row, columns: &Columns<'_>) -> Option<&'static str> {
-    let text = |name: &str| row.get::<_, &str>(name);
-    let optional = |name: &str| row.get::<_, Option<&str>>(name);
-    let agree = [
-        ("recorded_at", timestamp(row.get("recorded_at")) == columns.recorded_at),
-        ("kind", text("kind") == columns.kind),
-        ("schema", u32::try_from(row.get::<_, i32>("schema")) == Ok(columns.schema)),
-        ("subject_kind", text("subject_kind") == columns.subject_kind),
-        ("subject_id", text("subject_id") == columns.subject_id),
-        ("pool", optional("pool") == columns.pool.map(PoolId::as_str)),
-        ("actor", text("actor") == columns.actor),
-        ("incident", optional("incident") == columns.incident),
-        ("command_id", row.get::<_, Uuid>("command_id") == columns.command_id),
-    ];
-    agree.into_iter().find(|(_, agrees)| !agrees).map(|(column, _)| column)
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::credential::root_key::DerivedKeys;
-use crate::credential::signing_key::{Algorithm, Jwk, Signer, VerifyingKey};
+use crate::credential::signing_key::{Jwk, Signer, VerifyingKey};
 use crate::domain::ids::SigningKeyId;
 use crate::domain::roll::Roll;
-use crate::domain::signing_key::{SigningAlgorithm, SigningKey, SigningKeyState};
+use crate::domain::signing_key::{SigningKey, SigningKeyState};
 use crate::domain::time::Timestamp;
 use crate::log::LogFault;
 
@@ -42,8 +42,8 @@ impl SigningRing {
                 let private = keys
                     .open_signing_key(key.id, &key.sealed)
                     .map_err(|_| unusable(key, "it does not open under this root key"))?;
-                let signer = Signer::new(key.id, Algorithm::from(key.algorithm), &private)
-                    .map_err(|_| unusable(key, "it is no private key"))?;
+                let signer =
+                    Signer::new(key.id, key.algorithm, &private).map_err(|_| unusable(key, "it is no private key"))?;
                 ring.active = Some(signer);
             }
         }
@@ -78,14 +78,4 @@ fn made_of(roll: &Roll) -> Vec<(SigningKeyId, SigningKeyState)> {
 
 fn unusable(key: &SigningKey, why: &'static str) -> LogFault {
     LogFault::SigningKey { key: key.id, why }
-}
-
-impl From<SigningAlgorithm> for Algorithm {
-    fn from(algorithm: SigningAlgorithm) -> Self {
-        match algorithm {
-            SigningAlgorithm::EdDsa => Algorithm::EdDsa,
-            SigningAlgorithm::Rs256 => Algorithm::Rs256,
-            SigningAlgorithm::Es256 => Algorithm::Es256,
-        }
-    }
 }

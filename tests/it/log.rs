@@ -66,6 +66,12 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
             update log.head set next_position = 9, frontier = (select string_agg(f, '') from (select substr(frontier, 1, 64) f from log.head) x)"),
         ("a row put after the end", 12, "insert into log.event select 12, entry, mac, leaf_hash, recorded_at, kind, schema, subject_kind, subject_id, pool, actor, incident, command_id
             from log.event where position = 11; update log.head set next_position = 13"),
+        ("an event hidden from a search by kind", 7, "update log.event set kind = 'worker.removed' where position = 7"),
+        ("an event hidden from a search by subject", 5, "update log.event set subject_id = 'nobody' where position = 5"),
+        ("an event under another author", 8, "update log.event set actor = 'operator:nobody' where position = 8"),
+        ("an event in another pool", 4, "update log.event set pool = 'other' where position = 4"),
+        ("an event at another time", 9, "update log.event set recorded_at = recorded_at + interval '1 microsecond' where position = 9"),
+        ("an event of another command", 6, "update log.event set command_id = gen_random_uuid() where position = 6"),
         ("an emptied log", 0, "delete from log.event"),
     ];
     for (what, position, statement) in table {

@@ -6,15 +6,24 @@ use super::{Decision, limits, pools};
 use crate::domain::admit::{Denial, admit_token, admit_worker_key, known_key};
 use crate::domain::command::IssueToken;
 use crate::domain::event::Event;
-use crate::domain::pool::PoolSettings;
+use crate::domain::ids::WorkerId;
+use crate::domain::pool::{PoolSettings, TokenRecord};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::signing_key::NewSigningKey;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
 
+/// Where the pool only counts its tokens, the command is there for its outcome, which a repeat is answered with: no event.
 pub(super) fn issue(roll: &Roll, issue: &IssueToken, now: Timestamp) -> Decision {
-    token(roll, issue, now).map(|token| vec![Event::TokenIssued(token)])
+    let token = token(roll, issue, now)?;
+    Ok(if counts_tokens(roll, &issue.worker) { vec![] } else { vec![Event::TokenIssued(token)] })
+}
+
+/// Whether the worker is of a pool that counts its tokens, instead of recording each.
+pub fn counts_tokens(roll: &Roll, worker: &WorkerId) -> bool {
+    let pool = roll.worker(worker.as_str()).and_then(|worker| roll.pool(worker.pool.as_str()));
+    pool.is_some_and(|pool| pool.settings.token_record == TokenRecord::Counted)
 }
 
 /// The token that would be issued. Pools that only count tokens ask this without a command.

@@ -66,10 +66,9 @@ pub(in crate::http) async fn release(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
     Id(worker): Id<WorkerId>,
-    CommandJson { value, asked }: CommandJson<Why>,
+    why: CommandJson<Why>,
 ) -> Result<Answered, Problem> {
-    let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
-    send(sending, Command::ReleaseWorker { worker: worker.clone() }, worker).await
+    act(&app, &caller, why, Command::ReleaseWorker { worker: worker.clone() }, worker).await
 }
 
 /// Lets a pending worker in.
@@ -81,10 +80,9 @@ pub(in crate::http) async fn approve(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
     Id(worker): Id<WorkerId>,
-    CommandJson { value, asked }: CommandJson<Why>,
+    why: CommandJson<Why>,
 ) -> Result<Answered, Problem> {
-    let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
-    send(sending, Command::ApproveWorker { worker: worker.clone() }, worker).await
+    act(&app, &caller, why, Command::ApproveWorker { worker: worker.clone() }, worker).await
 }
 
 /// Turns a pending worker away, for ever.
@@ -96,10 +94,20 @@ pub(in crate::http) async fn reject(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
     Id(worker): Id<WorkerId>,
-    CommandJson { value, asked }: CommandJson<Why>,
+    why: CommandJson<Why>,
 ) -> Result<Answered, Problem> {
-    let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
-    send(sending, Command::RejectWorker { worker: worker.clone() }, worker).await
+    act(&app, &caller, why, Command::RejectWorker { worker: worker.clone() }, worker).await
+}
+
+/// What needs no more than a reason.
+async fn act(
+    app: &App,
+    caller: &Caller<MayManageFleet>,
+    CommandJson { value, asked }: CommandJson<Why>,
+    command: Command,
+    worker: WorkerId,
+) -> Result<Answered, Problem> {
+    send(Sending::new(app, caller.author(), asked).reason(value.reason)?, command, worker).await
 }
 
 fn end(until: Option<&str>, span: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::App;
 use super::super::caller::{Caller, MayReadFleet};
 use super::super::openapi::Refusals;
-use super::super::page::page;
+use super::super::page::{INLINE_SCAN_MAX, page, scanned};
 use super::super::problem::Problem;
 use super::super::query::Pairs;
 use super::super::schema;
@@ -19,9 +19,6 @@ use crate::domain::ids::{IdError, PoolId};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{NAME_CHARS_MAX, Standing, Worker};
-
-/// Looking at more workers than this takes longer than a thread that serves everyone should be held.
-const INLINE_SCAN_MAX: usize = 2_000;
 
 /// Which workers; all filters have to fit.
 #[derive(IntoParams)]
@@ -77,11 +74,8 @@ pub(in crate::http) async fn list(
     let filter = Filter::read(query)?;
     let snapshot = app.node().snapshot();
     let now = mint::now();
-    if filter.looks_at(&snapshot.roll) <= INLINE_SCAN_MAX {
-        return Ok(Reply(filter.page(&snapshot.roll, now)));
-    }
-    let scan = tokio::task::spawn_blocking(move || filter.page(&snapshot.roll, now));
-    scan.await.map(Reply).map_err(Problem::internal)
+    let looks_at = filter.looks_at(&snapshot.roll);
+    scanned(looks_at, move || Ok(filter.page(&snapshot.roll, now))).await
 }
 
 impl Filter {

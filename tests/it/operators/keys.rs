@@ -104,6 +104,63 @@ async fn sharing_is_listed_as_a_risk() {
     assert_eq!(across.problem(409), "shared_across_pools");
 }
 
+/// H24: a credential that no list shows cannot be revoked.
+#[tokio::test]
+async fn every_key_is_in_the_list_of_all_once() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    service.post("/v1/pools", json!({ "name": "loose", "sharing": true })).await.expect(201);
+    let mut made: Vec<String> = Vec::new();
+    for (id, pool) in [("b", "loose"), ("a", "loose"), ("c", "default"), ("without-keys", "default")] {
+        service.post("/v1/workers", json!({ "id": id, "pool": pool })).await.expect(201);
+    }
+    for body in [json!({}), json!({}), json!({ "static_secret": SECRET })] {
+        made.push(text(&service.post("/v1/workers/b/keys", body).await.expect(201), "id").to_owned());
+    }
+    service.post("/v1/workers/a/keys", json!({ "share": made[0] })).await.expect(201);
+    let of_c = service.post("/v1/workers/c/keys", json!({})).await.expect(201);
+    let rotated = service.post(&format!("/v1/keys/{}/rotate", text(&of_c, "id")), json!({})).await.expect(201);
+    service.post(&format!("/v1/keys/{}/revoke", made[1]), json!({})).await.expect(200);
+    let operator = service.post("/v1/operators", json!({ "name": "eve", "role": "auditor" })).await.expect(201);
+    let bootstrap = service.token.split('_').nth(2).unwrap();
+    made.extend([text(&of_c, "id"), text(&rotated, "id"), text(&operator, "key_id"), bootstrap].map(str::to_owned));
+    made.sort_unstable();
+
+    let ids = |page: &Value| -> Vec<String> {
+        page["items"].as_array().unwrap().iter().map(|key| text(key, "id").to_owned()).collect()
+    };
+    let whole = service.get("/v1/keys").await.expect(200);
+    let in_order = ids(&whole);
+    let mut sorted = in_order.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, made);
+    let (mut paged, mut next) = (Vec::new(), "/v1/keys?limit=1".to_owned());
+    loop {
+        let page = service.get(&next).await.expect(200);
+        paged.extend(ids(&page));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        next = format!("/v1/keys?limit=1&cursor={cursor}");
+    }
+    assert_eq!(paged, in_order, "a page at a time they are the same");
+
+    let table = [
+        ("pool=loose", 3),
+        ("pool=default", 2),
+        ("state=revoked", 1),
+        ("state=overlapping", 1),
+        ("state=live", 5),
+        ("state=live&pool=default", 1),
+        ("kind=static_secret", 1),
+        ("worker=b&kind=api_key&state=live", 1),
+        ("shared=true&pool=default", 0),
+        ("pool=nowhere", 0),
+    ];
+    for (query, count) in table {
+        let found = ids(&service.get(&format!("/v1/keys?{query}")).await.expect(200));
+        assert_eq!(found.len(), count, "{query}: {found:?}");
+    }
+}
+
 #[tokio::test]
 async fn bad_input_names_the_field() {
     let scratch = Scratch::new().await;
@@ -121,7 +178,11 @@ async fn bad_input_names_the_field() {
     for (path, body, field) in table {
         assert_eq!(wrong_field(&service.post(path, body.clone()).await), field, "{body}");
     }
-    assert_eq!(wrong_field(&service.get("/v1/keys").await), "worker");
+    for query in ["state=dead", "kind=ssh", "pool=%20", "cursor=x", "limit=0"] {
+        let field = query.split('=').next().unwrap();
+        assert_eq!(wrong_field(&service.get(&format!("/v1/keys?{query}")).await), field);
+    }
+    assert_eq!(service.get("/v1/keys?cursor=0000000000000000000001").await.problem(404), "not_found");
     assert_eq!(wrong_field(&service.get("/v1/keys?shared=perhaps").await), "shared");
     assert_eq!(service.get("/v1/keys?worker=nobody").await.problem(404), "not_found");
 }

@@ -7,7 +7,7 @@ use portcullis::command::writer::{self, Running, StartError};
 use portcullis::command::{CommandError, Outcome, Wish, mint};
 use portcullis::credential::key::{self, KeyKind};
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
-use portcullis::credential::signing_key::{self, Algorithm, Signer};
+use portcullis::credential::signing_key::{self, Signer};
 use portcullis::domain::actor::Author;
 use portcullis::domain::admit::Denial;
 use portcullis::domain::command::{Bootstrap, Command, Context, CreateKey, CreateWorker};
@@ -131,8 +131,8 @@ pub(crate) fn bootstrap(keys: &DerivedKeys) -> Command {
 
 fn signing_key(keys: &DerivedKeys) -> NewSigningKey {
     let id = SigningKeyId::from_uuid(mint::id());
-    let private = signing_key::generate(Algorithm::EdDsa).unwrap();
-    let signer = Signer::new(id, Algorithm::EdDsa, &private).unwrap();
+    let private = signing_key::generate(SigningAlgorithm::EdDsa).unwrap();
+    let signer = Signer::new(id, SigningAlgorithm::EdDsa, &private).unwrap();
     NewSigningKey {
         id,
         algorithm: SigningAlgorithm::EdDsa,

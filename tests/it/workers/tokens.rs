@@ -146,6 +146,46 @@ async fn a_pool_may_count_its_tokens_instead() {
 }
 
 #[tokio::test]
+async fn a_lost_token_of_a_pool_that_counts_can_be_asked_for_again() {
+    let mut gate = Gate::open().await;
+    gate.pool(json!({ "name": "many", "token_record": "counted", "scopes": ["read", "write"] })).await;
+    let member = gate.member("a", json!({ "pool": "many" })).await;
+    let first = with_key(&gate, &member.key, "/v1/register", "one", json!({})).await.expect(200);
+    let again = with_key(&gate, &member.key, "/v1/register", "one", json!({})).await.expect(200);
+    assert_eq!(first["token"], again["token"]);
+    let token = text(&first["token"]);
+    assert_eq!(gate.check(&token).await, 204);
+    let other = with_key(&gate, &member.key, "/v1/register", "one", json!({ "scope": "read" })).await;
+    assert_eq!(other.problem(422), "idempotency_key_reused");
+    let renewed = with_key(&gate, &token, "/v1/renew", "two", json!({})).await.expect(200);
+    let again = with_key(&gate, &token, "/v1/renew", "two", json!({})).await.expect(200);
+    assert_eq!(renewed["token"], again["token"]);
+    let standard = async |scope: &str| {
+        let form = [("grant_type", "client_credentials"), ("scope", scope)];
+        let request = gate.request(Method::POST, "/oauth2/token").basic_auth("a", Some(&member.key));
+        gate.send(request.header("idempotency-key", "three").form(&form)).await
+    };
+    let standards = standard("read").await.expect(200);
+    assert_eq!(standards["access_token"], standard("read").await.expect(200)["access_token"]);
+    assert_eq!(standard("write").await.status, 422);
+
+    // What the pool does from now on changes nothing about what was answered.
+    let update = gate.request(Method::PATCH, "/v1/pools/many").bearer_auth(&gate.token);
+    gate.send(update.json(&json!({ "token_record": "each" }))).await.expect(200);
+    let again = with_key(&gate, &member.key, "/v1/register", "one", json!({})).await.expect(200);
+    assert_eq!(first["token"], again["token"]);
+    assert_eq!(gate.events("token.issued").await.len(), 0);
+
+    // A repeat is no further token.
+    assert!(gate.service.stop());
+    let launch = crate::support::service::Launch::on(&gate.scratch).data_dir_of(&gate.service);
+    gate.service = launch.start().await;
+    let counts = gate.events("tokens.issued").await;
+    let sum: u64 = counts.iter().map(|event| event["data"]["count"].as_u64().unwrap()).sum();
+    assert_eq!(sum, 3, "{counts:?}");
+}
+
+#[tokio::test]
 async fn a_token_is_over_when_it_says() {
     let gate = Gate::open().await;
     gate.pool(json!({ "name": "brief", "token_ttl": "5s" })).await;

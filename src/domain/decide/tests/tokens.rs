@@ -10,7 +10,7 @@ use crate::domain::command::{Command, IssueToken};
 use crate::domain::event::Event;
 use crate::domain::ids::{KeyId, TokenId};
 use crate::domain::operator::Role;
-use crate::domain::pool::{PoolSettings, TOKEN_TTL_DEFAULT, TOKEN_TTL_MAX, TOKEN_TTL_MIN};
+use crate::domain::pool::{PoolSettings, TOKEN_TTL_DEFAULT, TOKEN_TTL_MAX, TOKEN_TTL_MIN, TokenRecord};
 use crate::domain::roll::Roll;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, SESSION_CUT_KEPT, TokenFacts};
@@ -47,6 +47,16 @@ fn a_token_says_whose_it_is_and_until_when() {
         scopes: texts(&[]),
     };
     assert_eq!(granted(&world().at(100), &asked(None, None)), expected);
+}
+
+#[test]
+fn a_pool_that_counts_its_tokens_records_none_and_refuses_as_ever() {
+    let counting = PoolSettings { token_record: TokenRecord::Counted, ..PoolSettings::default() };
+    let world = world().given([update_pool("default", counting)]);
+    assert_eq!(world.decide(&by_key("a", 20), &asked(None, None)), Ok(vec![]));
+    assert_eq!(outcome(&world.decide(&by_key("a", 20), &asked(Some(0), None))), "no: invalid");
+    let revoked = world.given([revoke(20)]);
+    assert_eq!(outcome(&revoked.decide(&by_key("a", 20), &asked(None, None))), "no: key_revoked");
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! Following the log: what other nodes append becomes this node's Roll, and what nobody appends keeps it current.
+
+use std::time::Instant;
+
+use super::link::Link;
+use super::{STATEMENT_PATIENCE, Setback, Writer};
+use crate::domain::roll::Roll;
+use crate::log::head::Head;
+use crate::node::NotCurrent;
+use crate::node::replay::{self, Folded};
+
+/// What the channel of appends says.
+pub(super) enum Heard {
+    Position(u64),
+    Unclear,
+    Closed,
+}
+
+impl Writer {
+    /// Another node says that it has appended. Our own appends are heard too, and known already.
+    pub(super) async fn look_again(&mut self, heard: Heard) {
+        match heard {
+            Heard::Position(position) if position <= self.head.next_position => {}
+            Heard::Position(_) | Heard::Unclear => self.follow_or_reconnect().await,
+            Heard::Closed => self.link = None,
+        }
+    }
+
+    pub(super) async fn follow_or_reconnect(&mut self) {
+        if matches!(self.node.check_current(), Err(NotCurrent::Stopped(_))) {
+            return;
+        }
+        let followed = match &self.link {
+            Some(_) => self.follow().await,
+            None => match self.connect().await {
+                Ok(()) => self.follow().await,
+                Err(setback) => Err(setback),
+            },
+        };
+        match followed {
+            Ok(_) | Err(Setback::Again) => {}
+            Err(Setback::Fault(fault)) => self.node.stop(&fault),
+            Err(Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why)) => {
+                tracing::warn!(why, "cannot follow the log");
+                self.link = None;
+            }
+        }
+    }
+
+    /// Reads what is new. True if there was something.
+    pub(super) async fn follow(&mut self) -> Result<bool, Setback> {
+        let asked = Instant::now();
+        let client = self.client()?;
+        let head = match tokio::time::timeout(STATEMENT_PATIENCE, Head::read(client)).await {
+            Ok(head) => head?,
+            Err(_) => return Err(Setback::Lost("the database did not answer in time".to_owned())),
+        };
+        self.follow_to(&head, asked).await
+    }
+
+    pub(super) async fn follow_to(&mut self, head: &Head, asked: Instant) -> Result<bool, Setback> {
+        if *head == self.head {
+            self.node.confirm(asked);
+            return Ok(false);
+        }
+        let here = Folded { roll: self.roll.clone(), head: self.head.clone() };
+        let there = replay::catch_up(self.client()?, &self.keys, here, head).await?;
+        self.move_to(there.roll, there.head, asked)?;
+        Ok(true)
+    }
+
+    /// The state that the log had at `asked`, or later.
+    pub(super) fn move_to(&mut self, roll: Roll, head: Head, asked: Instant) -> Result<(), Setback> {
+        self.node.publish(roll.clone())?;
+        self.metrics.set_log_position(head.next_position);
+        (self.roll, self.head) = (roll, head);
+        self.node.confirm(asked);
+        Ok(())
+    }
+}
+
+pub(super) async fn hear(link: &mut Option<Link>) -> Heard {
+    match link {
+        None => std::future::pending().await,
+        Some(link) => match link.session.notifications.recv().await {
+            Some(notification) => notification.payload().parse().map_or(Heard::Unclear, Heard::Position),
+            None => Heard::Closed,
+        },
+    }
+}

@@ -1,0 +1,71 @@
+//! The writer's connection: made, listened on, and given up when it no longer answers.
+
+use tokio_postgres::{Client, Statement};
+
+use super::{STATEMENT_PATIENCE, Setback, Writer};
+use crate::log::append;
+use crate::log::{CHANNEL, LogFault, outcome};
+use crate::postgres::Session;
+
+/// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
+const PARTITION_LEAD: u64 = 1 << 19;
+
+/// The writer's connection.
+pub(super) struct Link {
+    pub(super) session: Session,
+    pub(super) append: Statement,
+}
+
+impl Writer {
+    pub(super) async fn connect(&mut self) -> Result<(), Setback> {
+        let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
+        let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
+        unhurried(&session.client).await?;
+        // Listening first: what is appended between this and the first look is heard.
+        session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
+        let append = append::prepare(&session.client).await.map_err(lost)?;
+        self.link = Some(Link { session, append });
+        Ok(())
+    }
+
+    pub(super) fn client(&self) -> Result<&Client, Setback> {
+        self.link.as_ref().map(|link| &link.session.client).ok_or_else(no_link)
+    }
+
+    pub(super) async fn execute(&self, statement: &str) -> Result<(), Setback> {
+        let execute = self.client()?.batch_execute(statement);
+        match tokio::time::timeout(STATEMENT_PATIENCE, execute).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Setback::Lost(error.to_string())),
+            Err(_) => Err(Setback::Lost("the database did not answer in time".to_owned())),
+        }
+    }
+
+    pub(super) async fn make_partitions(&mut self, next_position: u64) -> Result<(), Setback> {
+        if next_position + PARTITION_LEAD <= self.partitioned {
+            return Ok(());
+        }
+        let through = next_position + 2 * PARTITION_LEAD;
+        append::make_partitions(self.client()?, through).await?;
+        self.partitioned = through;
+        Ok(())
+    }
+
+    pub(super) async fn forget_outcomes(&self) {
+        let Ok(client) = self.client() else { return };
+        match outcome::forget_sealed(client).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "removed sealed outcomes whose day is over"),
+            Err(error) => tracing::warn!(%error, "sealed outcomes whose day is over could not be removed"),
+        }
+    }
+}
+
+/// Reading a long log is one statement that takes as long as it takes; this module keeps its own patience.
+pub(super) async fn unhurried(client: &Client) -> Result<(), LogFault> {
+    Ok(client.batch_execute("set statement_timeout = 0").await?)
+}
+
+pub(super) fn no_link() -> Setback {
+    Setback::Lost("not connected".to_owned())
+}

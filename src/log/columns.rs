@@ -1,0 +1,134 @@
+//! The columns that stand beside an entry for search, compared with what the entry says.
+//!
+//! Whoever can write to the database can write those too, and a search by a wrong column misses what it should find. The
+//! entry is what is sealed, so it is right where they differ. At start this is done for every event of the log, so it makes
+//! no text to compare with: what is an id in the entry is read as one from the column.
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::entry::pool;
+use super::schema;
+use super::time::timestamp;
+use crate::domain::actor::Actor;
+use crate::domain::event::Recorded;
+use crate::domain::ids::PoolId;
+use crate::domain::time::Timestamp;
+
+/// What a row says.
+pub(super) struct Copied<'a> {
+    recorded_at: Timestamp,
+    kind: &'a str,
+    schema: i32,
+    subject_kind: &'a str,
+    subject_id: &'a str,
+    pool: Option<&'a str>,
+    actor: &'a str,
+    incident: Option<&'a str>,
+    command_id: Uuid,
+}
+
+impl<'a> Copied<'a> {
+    /// They stand in this order in every statement; `first` is the place of the first. By place, since finding a column by
+    /// its name takes longer than comparing it.
+    pub(super) fn of(row: &'a Row, first: usize) -> Self {
+        Self {
+            recorded_at: timestamp(row.get::<_, DateTime<Utc>>(first)),
+            kind: row.get(first + 1),
+            schema: row.get(first + 2),
+            subject_kind: row.get(first + 3),
+            subject_id: row.get(first + 4),
+            pool: row.get(first + 5),
+            actor: row.get(first + 6),
+            incident: row.get(first + 7),
+            command_id: row.get(first + 8),
+        }
+    }
+
+    /// The first column that is not what the entry says.
+    pub(super) fn differing(&self, recorded: &Recorded) -> Option<&'static str> {
+        let (kind, schema) = schema::kind(&recorded.event);
+        let (subject_kind, subject_id) = recorded.event.about();
+        let agree = [
+            ("recorded_at", self.recorded_at == recorded.recorded_at),
+            ("kind", self.kind == kind),
+            ("schema", u32::try_from(self.schema) == Ok(schema)),
+            ("subject_kind", self.subject_kind == subject_kind),
+            ("subject_id", subject_id.is(self.subject_id)),
+            ("pool", self.pool == pool(&recorded.event).map(PoolId::as_str)),
+            ("actor", is_actor(self.actor, &recorded.author.actor)),
+            ("incident", self.incident == recorded.incident.as_deref()),
+            ("command_id", self.command_id.as_u128() == recorded.command.0),
+        ];
+        agree.into_iter().find(|(_, agrees)| !agrees).map(|(column, _)| column)
+    }
+}
+
+/// Ids have one spelling, so whatever reads as this one is written like it.
+fn is_actor(text: &str, actor: &Actor) -> bool {
+    match (actor, text.split_once(':')) {
+        (Actor::Operator(id), Some(("operator", text))) => text.parse() == Ok(*id),
+        (Actor::Worker(id), Some(("worker", text))) => text == id.as_str(),
+        (Actor::Enrollee(id), Some(("enrollee", text))) => text.parse() == Ok(*id),
+        (Actor::System, None) => text == "system",
+        (Actor::Operator(_) | Actor::Worker(_) | Actor::Enrollee(_) | Actor::System, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::log::entry::{Columns, columns, decode};
+
+    /// An event of every kind in every schema.
+    fn golden() -> Vec<Recorded> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events");
+        let files = fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+        files.map(|entry| decode(&entry).unwrap()).collect()
+    }
+
+    fn copied<'a>(written: &'a Columns<'a>) -> Copied<'a> {
+        Copied {
+            recorded_at: written.recorded_at,
+            kind: written.kind,
+            schema: i32::try_from(written.schema).unwrap(),
+            subject_kind: written.subject_kind,
+            subject_id: &written.subject_id,
+            pool: written.pool.map(PoolId::as_str),
+            actor: &written.actor,
+            incident: written.incident,
+            command_id: written.command_id,
+        }
+    }
+
+    #[test]
+    fn what_is_written_agrees_and_every_change_of_it_differs() {
+        let later = Timestamp(1);
+        for recorded in golden() {
+            let written = columns(&recorded);
+            let same = || copied(&written);
+            assert_eq!(same().differing(&recorded), None, "{written:?}");
+            let other_subject = format!("{}x", written.subject_id);
+            let other_actor = format!("{}x", written.actor);
+            let table = [
+                (Copied { recorded_at: later, ..same() }, "recorded_at"),
+                (Copied { kind: "worker.deleted", ..same() }, "kind"),
+                (Copied { schema: -1, ..same() }, "schema"),
+                (Copied { subject_kind: "gate", ..same() }, "subject_kind"),
+                (Copied { subject_id: &other_subject, ..same() }, "subject_id"),
+                (Copied { pool: Some("other"), ..same() }, "pool"),
+                (Copied { actor: &other_actor, ..same() }, "actor"),
+                (Copied { actor: "operator:", ..same() }, "actor"),
+                (Copied { incident: Some("INC-0"), ..same() }, "incident"),
+                (Copied { command_id: Uuid::nil(), ..same() }, "command_id"),
+            ];
+            for (changed, column) in table {
+                assert_eq!(changed.differing(&recorded), Some(column), "{written:?}");
+            }
+        }
+    }
+}
