@@ -10,10 +10,13 @@ use std::sync::Arc;
 /// Digits of base62 in ASCII order, so that text sorts as the number does.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+const TEN_DIGITS: u64 = 62_u64.pow(10);
+
 /// Marks in [`BASE62_VALUES`] what is no digit. Digits are below it.
 const NO_DIGIT: u8 = 64;
 
 /// What each byte is worth as a digit of base62.
+#[expect(clippy::cast_possible_truncation, reason = "values are below 62")]
 const BASE62_VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
@@ -46,19 +49,30 @@ pub enum IdError {
 }
 
 /// Writes `value` as [`ID_DIGITS`] base62 digits.
+#[expect(clippy::cast_possible_truncation, reason = "the head is two digits")]
 pub(crate) fn encode_base62(value: u128) -> [u8; ID_DIGITS] {
     let mut digits = [b'0'; ID_DIGITS];
-    let mut rest = value;
-    for digit in digits.iter_mut().rev() {
-        *digit = BASE62[usize::try_from(rest % 62).expect("below 62")];
-        rest /= 62;
+    // Two steps in u128 and the rest in u64, which take a tenth of the time.
+    let (above, tail) = split(value);
+    let (head, middle) = split(above);
+    for (part, value) in [(0..2, head as u64), (2..12, middle), (12..ID_DIGITS, tail)] {
+        let mut rest = value;
+        for digit in digits[part].iter_mut().rev() {
+            *digit = BASE62[(rest % 62) as usize];
+            rest /= 62;
+        }
     }
     digits
 }
 
+/// The last ten digits of base62, and what stands before them.
+#[expect(clippy::cast_possible_truncation, reason = "a remainder of a u64 is one")]
+fn split(value: u128) -> (u128, u64) {
+    (value / u128::from(TEN_DIGITS), (value % u128::from(TEN_DIGITS)) as u64)
+}
+
 /// Reads exactly [`ID_DIGITS`] base62 digits; `None` for any other text, or a number past 2^128.
 pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
-    const TEN_DIGITS: u64 = 62_u64.pow(10);
     const HEAD_STEP: u128 = 62_u128.pow(20);
     /// What stands before the last twenty digits of the greatest number.
     const HEAD_MAX: u64 = (u128::MAX / HEAD_STEP) as u64;
