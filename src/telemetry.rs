@@ -199,8 +199,17 @@ where
     // more of them, for ever.
     let ours = filter_fn(|metadata| metadata.target().starts_with(SERVICE));
     let spans = tracer.map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours));
-    let filter = EnvFilter::try_new(&options.log_filter)?;
-    Ok(tracing_subscriber::registry().with(lines).with(spans).with(filter))
+    Ok(tracing_subscriber::registry().with(lines).with(spans).with(filter(&options.log_filter)?))
+}
+
+/// OpenTelemetry tells at `info` how it starts and ends, in words that only its authors know. Whoever wants them says
+/// `opentelemetry=info`.
+fn filter(wanted: &str) -> Result<EnvFilter, TelemetryError> {
+    let filter = EnvFilter::try_new(wanted)?;
+    if wanted.contains("opentelemetry") {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive("opentelemetry=warn".parse()?))
 }
 
 #[cfg(test)]
@@ -225,20 +234,25 @@ mod tests {
         }
     }
 
-    fn logged(log_format: LogFormat, log_filter: &str) -> String {
+    /// What is logged while `work` runs.
+    fn logged_by(log_format: LogFormat, log_filter: &str, work: impl FnOnce()) -> String {
         let written = Written::default();
         let make = {
             let written = written.clone();
             move || written.clone()
         };
         let options = TelemetryOptions { log_format, log_filter: log_filter.to_owned(), otlp_endpoint: None };
-        tracing::subscriber::with_default(subscriber(&options, None, make).expect("a filter"), || {
+        tracing::subscriber::with_default(subscriber(&options, None, make).expect("a filter"), work);
+        let bytes = written.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn logged(log_format: LogFormat, log_filter: &str) -> String {
+        logged_by(log_format, log_filter, || {
             let _in_request = tracing::info_span!("request", request_id = "r-1").entered();
             tracing::info!(worker = "w-1", "Enrolled");
             tracing::debug!("Detail");
-        });
-        let bytes = written.0.lock().expect("not poisoned").clone();
-        String::from_utf8(bytes).expect("text")
+        })
     }
 
     #[test]
@@ -258,6 +272,17 @@ mod tests {
         let options =
             TelemetryOptions { log_format: LogFormat::Text, log_filter: "a=b=c".to_owned(), otlp_endpoint: None };
         assert!(matches!(subscriber(&options, None, io::sink), Err(TelemetryError::Filter(_))));
+    }
+
+    #[test]
+    fn opentelemetry_speaks_of_itself_only_when_asked() {
+        let said = |log_filter| {
+            let text = logged_by(LogFormat::Text, log_filter, || {
+                drop(Telemetry::without_exporters().expect("no exporters"));
+            });
+            text.contains("MeterProvider.Drop")
+        };
+        assert_eq!([said("info"), said("debug"), said("info,opentelemetry=info")], [false, false, true]);
     }
 
     #[test]

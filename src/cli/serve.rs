@@ -36,15 +36,21 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let telemetry = Arc::new(telemetry::init(&settings.telemetry)?);
-    std::fs::create_dir_all(&settings.data_dir)
-        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let (options, cluster) = database_options(&settings).await?;
-    let result = serve_on(&settings, options, telemetry.clone()).await;
-    if let Some(cluster) = cluster {
-        cluster.stop().await?;
-    }
+    let result = serve_observed(&settings, &telemetry).await;
+    // However it ended: what is held back of a start that failed says why, and is sent too.
     if let Some(telemetry) = Arc::into_inner(telemetry) {
         telemetry.shutdown().await;
+    }
+    result
+}
+
+async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+    let (options, cluster) = database_options(settings).await?;
+    let result = serve_on(settings, options, telemetry.clone()).await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
     }
     result
 }

@@ -10,6 +10,7 @@ mod embedded;
 mod log;
 mod nginx;
 mod operators;
+mod otlp;
 mod postgres;
 mod python;
 mod readme;
