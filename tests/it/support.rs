@@ -3,4 +3,5 @@
 pub(crate) mod cluster;
 pub(crate) mod node;
 pub(crate) mod program;
+pub(crate) mod proxy;
 pub(crate) mod service;

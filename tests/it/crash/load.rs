@@ -31,12 +31,12 @@ enum Fate {
     Unknown,
 }
 
-/// One command, sent once or several times with the same Idempotency-Key.
+/// One command, sent once; or several times, with the same Idempotency-Key.
 #[derive(Debug)]
 struct Sent {
     path: String,
     body: Value,
-    key: String,
+    key: Option<String>,
     trace: Trace,
     fate: Fate,
 }
@@ -88,6 +88,8 @@ impl Load {
         let give_up = Instant::now() + PATIENCE;
         while self.done.load(Ordering::Relaxed) < wanted {
             assert!(Instant::now() < give_up, "{when}: the service does not come back by itself");
+            // One that was told something that cannot be has panicked, and said what.
+            assert!(!self.clients.iter().any(JoinHandle::is_finished), "{when}: a client gave up");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -112,7 +114,8 @@ impl Client {
                 break;
             }
             let worker = format!("w-{}-{number}", self.number);
-            for command in commands(&worker, number) {
+            for mut command in commands(&worker, number) {
+                command.key = command.key.filter(|_| self.has_keys());
                 let command = self.carry_out(command).await;
                 let is_done = matches!(command.fate, Fate::Done { .. });
                 sent.push(command);
@@ -125,7 +128,16 @@ impl Client {
         sent
     }
 
-    /// Sends a command. Every second client asks again until it knows; the others leave a lost answer lost.
+    /// Every third client sends its commands without an Idempotency-Key, so each but once.
+    fn has_keys(&self) -> bool {
+        !self.number.is_multiple_of(3)
+    }
+
+    /// Every second one of those that can, asks again until it knows; the others leave a lost answer lost.
+    fn persists(&self) -> bool {
+        self.has_keys() && self.number.is_multiple_of(2)
+    }
+
     async fn carry_out(&self, mut command: Sent) -> Sent {
         loop {
             command.fate = self.attempt(&command).await;
@@ -134,7 +146,7 @@ impl Client {
                     self.done.fetch_add(1, Ordering::Relaxed);
                     return command;
                 }
-                _ if self.number.is_multiple_of(2) && !self.stop.load(Ordering::Relaxed) => {
+                _ if self.persists() && !self.stop.load(Ordering::Relaxed) => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 _ => {
@@ -166,7 +178,7 @@ fn commands(worker: &str, number: usize) -> Vec<Sent> {
     let command = |name: &str, path: String, body: Value, kinds: &[&'static str]| Sent {
         path,
         body,
-        key: format!("{worker}-{name}"),
+        key: Some(format!("{worker}-{name}")),
         trace: (worker.to_owned(), kinds.to_vec()),
         fate: Fate::Refused,
     };
@@ -189,10 +201,11 @@ fn commands(worker: &str, number: usize) -> Vec<Sent> {
 }
 
 fn request(http: &reqwest::Client, url: &str, token: &str, command: &Sent) -> reqwest::RequestBuilder {
-    http.request(Method::POST, format!("{url}{}", command.path))
-        .bearer_auth(token)
-        .header("Idempotency-Key", &command.key)
-        .json(&command.body)
+    let request = http.request(Method::POST, format!("{url}{}", command.path)).bearer_auth(token).json(&command.body);
+    match &command.key {
+        Some(key) => request.header("Idempotency-Key", key),
+        None => request,
+    }
 }
 
 // === impl Told ===
@@ -218,19 +231,25 @@ impl Told {
         }
         // A command that is there by half has left another trace than the one that was sent.
         assert!(found.is_empty(), "nobody sent this, or not so: {found:?}");
-        let count = |is: fn(&Fate) -> bool| self.sent.iter().filter(|sent| is(&sent.fate)).count();
-        let done = count(|fate| matches!(fate, Fate::Done { .. }));
-        let unknown = count(|fate| matches!(fate, Fate::Unknown));
-        eprintln!("{done} commands acknowledged, {unknown} unknown, {} events", log.positions);
+        let done = self.sent.iter().filter(|sent| matches!(sent.fate, Fate::Done { .. })).count();
+        eprintln!("{done} commands acknowledged, {} unknown, {} events", self.unknown(), log.positions);
         assert!(done > 100, "too little was done for this to say anything");
     }
 
-    /// Asks for everything again, with the same Idempotency-Keys: what is done answers as it did and appends nothing, what
+    /// How many commands nobody knows the fate of.
+    pub(super) fn unknown(&self) -> usize {
+        self.sent.iter().filter(|sent| matches!(sent.fate, Fate::Unknown)).count()
+    }
+
+    /// Asks again for everything that has an Idempotency-Key: what is done answers as it did and appends nothing, what
     /// nobody knew becomes known.
     pub(super) async fn settle(&mut self, service: &Service, url: &str) {
         let before = Log::read(url).await.positions;
-        let (done, lost): (Vec<_>, Vec<_>) =
-            self.sent.iter_mut().partition(|sent| matches!(sent.fate, Fate::Done { .. }));
+        let (done, lost): (Vec<_>, Vec<_>) = self
+            .sent
+            .iter_mut()
+            .filter(|sent| sent.key.is_some())
+            .partition(|sent| matches!(sent.fate, Fate::Done { .. }));
         let repeats = done.into_iter().map(|command| async move {
             let again = service.send(request(&service.client, &service.url, &service.token, command)).await;
             let Fate::Done { position, body } = &command.fate else { return };

@@ -102,6 +102,15 @@ impl Scratch {
         socket_url(&shared().sockets, PORT, OWNER, &self.name)
     }
 
+    /// For the service, by way of a proxy in front of [`Scratch::socket`].
+    pub(crate) fn url_on(&self, port: u16) -> String {
+        format!("postgres://{LOGIN}@127.0.0.1:{port}/{}", self.name)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        shared().sockets.join(format!(".s.PGSQL.{PORT}"))
+    }
+
     pub(crate) fn options(&self) -> Options {
         options(&self.url(), &self.owner_url())
     }
