@@ -11,7 +11,7 @@ use super::App;
 use super::problem::Problem;
 use crate::domain::time::{Seconds, Timestamp};
 
-/// A JSON body. An empty one reads as `{}`, so that a command without options needs no body.
+/// A JSON body. An empty one and `null` read as `{}`, so that a command without options needs no body.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub T);
 
@@ -126,6 +126,14 @@ where
     Option::deserialize(deserializer).map(Some)
 }
 
+/// A count. `3.0` is one too: JSON knows no difference, and the languages that write it so know none either.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = || number.to_string().strip_suffix(".0").and_then(|digits| digits.parse().ok());
+    let count = number.as_u64().or_else(whole);
+    count.map(Some).ok_or_else(|| serde::de::Error::custom("expected a whole number"))
+}
+
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
@@ -149,7 +157,12 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> 
 }
 
 pub(super) fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Problem> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    // `null` is how a client of generated code leaves out what may be left out.
+    let bytes = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { bytes };
+    // serde would take an array for the fields in their order, which nobody may come to rely on.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::malformed("the body is not as expected: an array, expected an object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let text = without_value(&error.to_string());
         Problem::malformed(format!("the body is not as expected: {text}"))
@@ -183,6 +196,32 @@ fn inner_text(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_may_be_left_out_in_any_way() {
+        #[derive(Deserialize)]
+        struct Wish {
+            why: Option<String>,
+        }
+        for body in ["", " \n", "null", " null ", "{}", r#"{"why":null}"#] {
+            assert_eq!(parse::<Wish>(body.as_bytes()).unwrap().why, None, "{body:?}");
+        }
+        for body in ["nul", "[null]", " []", "0"] {
+            assert!(parse::<Wish>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_a_whole_number() {
+        let read = |text: &str| count(&mut serde_json::Deserializer::from_str(text)).ok();
+        let table = [("7", Some(Some(7))), ("7.0", Some(Some(7))), ("null", Some(None))];
+        for (text, expected) in table {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        for text in ["7.5", "-1", "-1.0", "1e300", "\"7\"", "true"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn what_stands_in_the_wrong_place_is_not_repeated() {

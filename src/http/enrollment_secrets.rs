@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
-use super::body::{CommandJson, duration, moment_if};
+use super::body::{CommandJson, count, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals};
 use super::page::{PagingQuery, page};
@@ -47,6 +47,7 @@ pub(super) struct NewEnrollmentSecret {
     #[schema(schema_with = schema::name_pattern_or_null)]
     name_pattern: Option<String>,
     /// Past so many workers, every further one waits for approval.
+    #[serde(default, deserialize_with = "count")]
     #[schema(schema_with = schema::count_or_null)]
     uses_max: Option<u64>,
     #[schema(schema_with = schema::time_or_null)]
@@ -62,7 +63,7 @@ pub(super) struct NewEnrollmentSecret {
 #[serde(deny_unknown_fields)]
 pub(super) struct EnrollmentSecretRotation {
     /// How long the old secret still works: 24h if not given, 0s for not at all, at most 90d.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
     /// The new secret, if it is to be one that you chose.
     #[schema(schema_with = schema::enrollment_secret_or_null)]

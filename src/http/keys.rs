@@ -46,7 +46,7 @@ pub(super) struct NewKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyRotation {
     /// How long the old key still works: 24h if not given, 0s for not at all, at most 90d.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
     /// When the new key expires.
     #[schema(schema_with = schema::time_or_null)]

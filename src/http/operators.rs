@@ -140,7 +140,7 @@ pub(super) async fn read(
 
 /// Changes an operator's name or role.
 #[utoipa::path(
-    patch, path = "/v1/operators/{id}", tag = "operators", request_body = OperatorChange,
+    patch, path = "/v1/operators/{id}", tag = "operators", request_body = Option<OperatorChange>,
     params(MadePath, IdempotencyKey), responses((status = 200, body = Changed<OperatorView>), Refusals)
 )]
 pub(super) async fn update(

@@ -66,7 +66,7 @@ pub(super) struct OwnRotation {
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
     /// How long the old key stays good: 24h if not given, `0s` for not at all.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
     /// The new value, where the old key is a static secret: at least 44 characters of `[A-Za-z0-9_-]`.
     #[schema(schema_with = schema::static_secret_or_null)]

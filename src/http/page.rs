@@ -27,7 +27,7 @@ pub(super) struct PagingQuery {
     #[param(schema_with = schema::limit, required = false)]
     limit: Option<usize>,
     /// The `next_cursor` of the page before.
-    #[param(schema_with = schema::made_id, required = false)]
+    #[param(schema_with = schema::made_id_cursor, required = false)]
     cursor: Option<String>,
 }
 

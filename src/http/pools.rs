@@ -152,7 +152,7 @@ pub(super) async fn read(
 
 /// Changes a pool's settings.
 #[utoipa::path(
-    patch, path = "/v1/pools/{pool}", tag = "pools", request_body = PoolChange, params(PoolPath, IdempotencyKey),
+    patch, path = "/v1/pools/{pool}", tag = "pools", request_body = Option<PoolChange>, params(PoolPath, IdempotencyKey),
     responses((status = 200, body = Changed<PoolView>), Refusals)
 )]
 pub(super) async fn update(

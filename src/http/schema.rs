@@ -21,7 +21,15 @@ use crate::log::schema::KINDS;
 
 /// `.` and `..` are steps in a path, and no ids.
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
-const MADE_ID: &str = "^[0-9A-Za-z]{22}$";
+/// 128 bits: 22 digits that begin with a greater one are more.
+const MADE_ID: &str = "^[0-7][0-9A-Za-z]{21}$";
+/// As it is handed out. Some 22 digits that begin with `7` are more than 128 bits; lists are in the order of ids that
+/// begin with the time of their making, and those do not come so far for 8,000 years.
+const MADE_ID_CURSOR: &str = "^[0-6][0-9A-Za-z]{21}$";
+/// The characters of RFC 6749, section 3.3, and spaces between them.
+const SCOPE_LIST: &str = r"^[ !#-\[\]-~]*$";
+/// As `domain::key::OVERLAP_MAX` has it: at most 90 days.
+const OVERLAP: &str = "^([0-9]{1,6}s|[0-9]{1,5}m|[0-9]{1,3}h|([0-9]|[1-8][0-9]|90)d)$";
 const TOKEN_TTL: &str = "^([5-9]s|[1-9][0-9]{1,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|([1-9]|[12][0-9]|30)d)$";
 const DURATION: &str = "^[0-9]{1,6}(s|m|h|d)$";
 const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -72,6 +80,10 @@ pub(super) fn made_id() -> Object {
     matching(MADE_ID)
 }
 
+pub(super) fn made_id_cursor() -> Object {
+    matching(MADE_ID_CURSOR)
+}
+
 pub(super) fn made_id_or_null() -> Object {
     or_null(made_id())
 }
@@ -88,6 +100,13 @@ pub(super) fn duration_or_null() -> Object {
     let mut duration = or_null(matching(DURATION));
     duration.examples = vec![json!("24h"), json!("0s")];
     duration
+}
+
+/// How long a rotated credential stays good beside the new one.
+pub(super) fn overlap_or_null() -> Object {
+    let mut overlap = or_null(matching(OVERLAP));
+    overlap.examples = vec![json!("24h"), json!("0s")];
+    overlap
 }
 
 /// What a token's lifetime can be: 5 seconds to 30 days.
@@ -125,6 +144,20 @@ pub(super) fn audience_or_null() -> Object {
 pub(super) fn scopes_or_null() -> Array {
     let scope = text().max_length(Some(SCOPE_CHARS_MAX)).pattern(Some(r"^[!#-\[\]-~]+$")).build();
     array_or_null(scope, SCOPES_MAX)
+}
+
+/// Scopes with a space between any two.
+pub(super) fn scope_list_or_null() -> Object {
+    or_null(scope_list())
+}
+
+/// The same, in a form.
+pub(super) fn scope_list() -> Object {
+    matching(SCOPE_LIST)
+}
+
+pub(super) fn grant_type() -> Object {
+    one_of(["client_credentials"])
 }
 
 pub(super) fn token_record_or_null() -> Object {

@@ -47,6 +47,7 @@ pub(super) struct Registration {
     #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; all of the pool's if not given.
+    #[schema(schema_with = schema::scope_list_or_null)]
     scope: Option<String>,
 }
 
@@ -58,6 +59,7 @@ pub(super) struct Renewal {
     #[schema(schema_with = schema::token_ttl_or_null)]
     ttl: Option<String>,
     /// Scopes with a space between any two; those of the token that is renewed, if not given.
+    #[schema(schema_with = schema::scope_list_or_null)]
     scope: Option<String>,
 }
 

@@ -77,7 +77,7 @@ pub(super) struct WorkerChange {
 
 /// Creates a worker. The same worker again, by its id, is a success; with anything different it is a conflict.
 #[utoipa::path(
-    post, path = "/v1/workers", tag = "workers", request_body = NewWorker, params(IdempotencyKey),
+    post, path = "/v1/workers", tag = "workers", request_body = Option<NewWorker>, params(IdempotencyKey),
     responses(
         (status = 201, body = WorkerView),
         (status = 200, description = "It is there already", body = WorkerView),
@@ -127,7 +127,7 @@ pub(super) async fn read(
 
 /// Changes a worker's name, labels or expiry.
 #[utoipa::path(
-    patch, path = "/v1/workers/{id}", tag = "workers", request_body = WorkerChange, params(WorkerPath, IdempotencyKey),
+    patch, path = "/v1/workers/{id}", tag = "workers", request_body = Option<WorkerChange>, params(WorkerPath, IdempotencyKey),
     responses((status = 200, body = Changed<WorkerView>), Refusals)
 )]
 pub(super) async fn update(

@@ -37,7 +37,7 @@ pub(in crate::http) struct KeyQuery {
     #[param(schema_with = schema::limit, required = false)]
     limit: Option<usize>,
     /// The `next_cursor` of the page before.
-    #[param(schema_with = schema::made_id, required = false)]
+    #[param(schema_with = schema::made_id_cursor, required = false)]
     cursor: Option<String>,
 }
 

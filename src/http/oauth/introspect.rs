@@ -1,5 +1,7 @@
 //! `POST /oauth2/introspect` (RFC 7662): what a token is good for, for gateways, and for workers about their own.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
@@ -22,13 +24,16 @@ pub(in crate::http) struct IntrospectForm {
     /// An access token or an API key.
     #[schema(min_length = 1)]
     token: String,
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     token_type_hint: Option<String>,
     /// The worker's or the operator's id, unless `Authorization` says who asks.
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_id: Option<String>,
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_secret: Option<String>,
+    /// Whatever else is there is ignored (RFC 6749, section 3.2).
+    #[serde(flatten)]
+    others: BTreeMap<String, String>,
 }
 
 /// What is known of a token (RFC 7662, section 2.2). Of one that is not good, only that.

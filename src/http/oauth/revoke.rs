@@ -1,6 +1,8 @@
 //! `POST /oauth2/revoke` (RFC 7009): ends a token with what was renewed from it, or an API key with what it was rotated
 //! into.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,13 +30,16 @@ pub(in crate::http) struct RevokeForm {
     /// An access token or an API key.
     #[schema(min_length = 1)]
     token: String,
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     token_type_hint: Option<String>,
     /// The worker's or the operator's id, unless `Authorization` says who asks.
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_id: Option<String>,
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_secret: Option<String>,
+    /// Whatever else is there is ignored (RFC 6749, section 3.2).
+    #[serde(flatten)]
+    others: BTreeMap<String, String>,
 }
 
 /// What is to end: the command, the workers that hold it, and the author that it would be by itself.

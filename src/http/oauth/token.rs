@@ -1,5 +1,7 @@
 //! `POST /oauth2/token`: client credentials, where the client is a worker and its secret an API key or a static secret.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::Response;
 use secrecy::ExposeSecret;
@@ -12,22 +14,26 @@ use crate::http::App;
 use crate::http::attempts::Attempt;
 use crate::http::credential::AnyCaller;
 use crate::http::openapi::IdempotencyKey;
+use crate::http::schema;
 use crate::http::tokens::{self, TokenWish};
 
 /// A request for a token (RFC 6749, section 4.4.2).
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct TokenForm {
-    #[schema(example = "client_credentials")]
+    #[schema(schema_with = schema::grant_type)]
     grant_type: String,
     /// The worker's id, unless `Authorization: Basic` has it.
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_id: Option<String>,
     /// An API key or a static secret, unless `Authorization: Basic` has it.
-    #[schema(required = false)]
+    #[schema(value_type = String, required = false)]
     client_secret: Option<String>,
     /// Scopes with a space between any two; all of the pool's if not given.
-    #[schema(required = false)]
+    #[schema(required = false, schema_with = schema::scope_list)]
     scope: Option<String>,
+    /// Whatever else is there is ignored (RFC 6749, section 3.2).
+    #[serde(flatten)]
+    others: BTreeMap<String, String>,
 }
 
 /// A token (RFC 6749, section 5.1).
