@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{Call, Client};
 use super::failure::Failure;
-use super::output::{self, Column, Format};
+use super::output::{self, Column, Format, Pieces};
 use super::session::{PAGE_MAX, Paging, Session, pages};
 use crate::config::duration;
 
@@ -61,10 +61,11 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     }
     let client = session.operator()?;
     let mut count = 0_u64;
+    let mut list = Pieces::new(COLUMNS);
     let call = args.call(args.from).query("order", args.newest.then(|| "desc".to_owned()));
     let more = pages(&client, call, &args.paging, |items| {
         count += items.len() as u64;
-        show(session, &items)
+        show(session, &mut list, &items)
     })
     .await?;
     match more {
@@ -93,10 +94,11 @@ async fn follow(args: &Args, session: &Session) -> Result<(), Failure> {
         None => newest(&client).await?.map_or(0, |position| position + 1),
     };
     session.screen.note(format_args!("From position {from} on; interrupt to stop."));
+    let mut list = Pieces::new(COLUMNS);
     loop {
         let answer = client.send(&args.call(Some(from)).query("limit", PAGE_MAX.to_string())).await?;
         let items = answer.body.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-        show(session, &items)?;
+        show(session, &mut list, &items)?;
         if let Some(last) = items.last().and_then(|item| item["position"].as_u64()) {
             from = last + 1;
         }
@@ -111,10 +113,9 @@ async fn newest(client: &Client) -> Result<Option<u64>, Failure> {
     Ok(client.send(&call).await?.body["items"][0]["position"].as_u64())
 }
 
-fn show(session: &Session, items: &[Value]) -> Result<(), Failure> {
+fn show(session: &Session, list: &mut Pieces, items: &[Value]) -> Result<(), Failure> {
     match session.screen.format {
         Format::Json => items.iter().try_for_each(output::line),
-        Format::Table if items.is_empty() => Ok(()),
-        Format::Table => session.screen.rows(COLUMNS, items),
+        Format::Table => list.write(items),
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use chrono::{DateTime, Utc};
 use clap::builder::styling::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -26,6 +26,13 @@ pub(crate) enum Format {
 
 /// A column's title, and the field that it shows; `a.b` is a field of a field.
 pub(crate) type Column = (&'static str, &'static str);
+
+/// A table that is written piece by piece, as pages come or events happen.
+pub(crate) struct Pieces {
+    columns: &'static [Column],
+    /// Of what was written, once something was.
+    widths: Option<Vec<u16>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
@@ -91,6 +98,32 @@ impl Screen {
     }
 }
 
+impl Pieces {
+    pub(crate) fn new(columns: &'static [Column]) -> Self {
+        Self { columns, widths: None }
+    }
+
+    /// The heading stands over the first piece, and the others keep to its columns.
+    pub(crate) fn write(&mut self, items: &[Value]) -> Result<(), Failure> {
+        if items.is_empty() { Ok(()) } else { line(self.table(items)) }
+    }
+
+    fn table(&mut self, items: &[Value]) -> Table {
+        let Some(widths) = &mut self.widths else {
+            let table = rows_table(self.columns, items);
+            self.widths = Some(table.column_max_content_widths());
+            return table;
+        };
+        let mut table = bare_rows_table(self.columns, items);
+        for (width, now) in widths.iter_mut().zip(table.column_max_content_widths()) {
+            *width = now.max(*width);
+        }
+        // The width of a column has its padding in it: a blank on either side.
+        table.set_constraints(widths.iter().map(|width| ColumnConstraint::LowerBoundary(Width::Fixed(width + 2))));
+        table
+    }
+}
+
 /// Text as it is, to standard output.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
@@ -126,8 +159,13 @@ fn object_table(columns: &[Column], value: &Value) -> Table {
 }
 
 fn rows_table(columns: &[Column], items: &[Value]) -> Table {
-    let mut table = table();
+    let mut table = bare_rows_table(columns, items);
     table.set_header(columns.iter().map(|(title, _)| title.to_uppercase()));
+    table
+}
+
+fn bare_rows_table(columns: &[Column], items: &[Value]) -> Table {
+    let mut table = table();
     for item in items {
         table
             .add_row(columns.iter().map(|(_, field)| find(item, field).map_or_else(dash, |found| shown(field, found))));
@@ -231,5 +269,17 @@ mod tests {
         assert!(table.lines().nth(1).is_some_and(|line| line.contains("w1") && line.contains('s')));
         let object = object_table(&[("id", "id"), ("name", "name")], &items[0]).to_string();
         assert_eq!(object.lines().count(), 1, "{object}");
+    }
+
+    #[test]
+    fn the_pieces_of_a_list_are_one_table() {
+        let mut list = Pieces::new(&[("position", "position"), ("kind", "kind"), ("reason", "reason")]);
+        let piece = |kind: &str| json!({"position": 1, "kind": kind, "reason": "here"});
+        let first = list.table(&[piece("worker.created"), piece("worker.isolated")]).to_string();
+        let second = list.table(&[piece("key.revoked")]).to_string();
+        assert_eq!((first.lines().count(), second.lines().count()), (3, 1), "{first}\n{second}");
+        let place = |line: &str| line.find("here").expect("a reason");
+        let places: Vec<usize> = first.lines().skip(1).chain(second.lines()).map(place).collect();
+        assert!(places.iter().all(|found| *found == places[0]), "{first}\n{second}");
     }
 }

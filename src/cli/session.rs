@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{Answer, Call, Client};
 use super::connection::{ClientArgs, Connection};
 use super::failure::Failure;
-use super::output::{Column, Format, Screen, closed};
+use super::output::{Column, Format, Pieces, Screen, closed};
 
 /// The largest page that the service gives.
 pub(crate) const PAGE_MAX: u64 = 1000;
@@ -84,9 +84,10 @@ impl Session {
     }
 
     /// A list, page by page; what was left out is said.
-    pub(crate) async fn list(&self, call: Call, paging: &Paging, columns: &[Column]) -> Result<(), Failure> {
+    pub(crate) async fn list(&self, call: Call, paging: &Paging, columns: &'static [Column]) -> Result<(), Failure> {
         let client = self.operator()?;
         let screen = self.screen;
+        let mut list = Pieces::new(columns);
         let mut count = 0_u64;
         // So many were written before this page; none is: the list has not begun.
         let mut written = None;
@@ -94,8 +95,7 @@ impl Session {
             count += items.len() as u64;
             match screen.format {
                 Format::Json => write_items(&items, written.replace(count)),
-                Format::Table if items.is_empty() => Ok(()),
-                Format::Table => screen.rows(columns, &items),
+                Format::Table => list.write(&items),
             }
         })
         .await?;

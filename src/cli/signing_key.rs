@@ -1,21 +1,18 @@
 //! `portcullis signing-key`: the keys that sign access tokens.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Call, given};
 use super::failure::Failure;
 use super::output::{self, Column, Format};
-use super::session::{Paging, Session};
+use super::session::Session;
 use super::time::span;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
     /// List the signing keys: next, active, and retired.
     #[command(after_help = "Example:\n  portcullis signing-key list")]
-    List {
-        #[command(flatten)]
-        paging: Paging,
-    },
+    List,
     /// Sign with the next key from now on, and make a new next one.
     #[command(after_help = "Examples:\n  portcullis signing-key rotate\n  \
                             portcullis signing-key rotate --overlap 0s --reason 'the old key leaked'")]
@@ -39,18 +36,22 @@ const COLUMNS: &[Column] = &[
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
-        Verb::List { paging } => session.list(Call::get(&["v1", "signing-keys"]), &paging, COLUMNS).await,
+        // They are few, and come all at once.
+        Verb::List => show(session, &session.read(Call::get(&["v1", "signing-keys"])).await?),
         Verb::Rotate { algorithm, overlap } => {
             let body = given([("algorithm", json!(algorithm)), ("overlap", json!(overlap))]);
             let answer = session.change(Call::post(&["v1", "signing-keys", "rotate"]).json(body)).await?;
             let active = answer.body["active"].as_str().unwrap_or_default();
             session.done(&format!("Tokens are signed with {active} from now on"), &answer);
             session.screen.note("Verifiers that keep the JWKS know it already: it was published as the next key.");
-            let items = answer.body["items"].as_array().cloned().unwrap_or_default();
-            match session.screen.format {
-                Format::Json => output::json(&answer.body),
-                Format::Table => session.screen.rows(COLUMNS, &items),
-            }
+            show(session, &answer.body)
         }
+    }
+}
+
+fn show(session: &Session, found: &Value) -> Result<(), Failure> {
+    match session.screen.format {
+        Format::Json => output::json(found),
+        Format::Table => session.screen.rows(COLUMNS, found["items"].as_array().map_or(&[], Vec::as_slice)),
     }
 }

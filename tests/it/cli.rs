@@ -1,5 +1,9 @@
 //! The command line against a running service: what a person or a script would type, and what they get for it.
 
+mod administration;
+mod events;
+mod tokens;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
