@@ -116,6 +116,6 @@ async fn newest(client: &Client) -> Result<Option<u64>, Failure> {
 fn show(session: &Session, list: &mut Pieces, items: &[Value]) -> Result<(), Failure> {
     match session.screen.format {
         Format::Json => items.iter().try_for_each(output::line),
-        Format::Table => session.screen.further_rows(list, items),
+        Format::Table => list.write(items),
     }
 }

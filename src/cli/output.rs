@@ -91,11 +91,6 @@ impl Screen {
         }
     }
 
-    /// A piece of a list. The heading stands over the first one, and the others keep to its columns.
-    pub(crate) fn further_rows(self, list: &mut Pieces, items: &[Value]) -> Result<(), Failure> {
-        if items.is_empty() { Ok(()) } else { line(list.table(items)) }
-    }
-
     pub(crate) fn rows_aside(self, columns: &[Column], items: &[Value]) {
         if !self.quiet {
             to_stderr(rows_table(columns, items));
@@ -106,6 +101,11 @@ impl Screen {
 impl Pieces {
     pub(crate) fn new(columns: &'static [Column]) -> Self {
         Self { columns, widths: None }
+    }
+
+    /// The heading stands over the first piece, and the others keep to its columns.
+    pub(crate) fn write(&mut self, items: &[Value]) -> Result<(), Failure> {
+        if items.is_empty() { Ok(()) } else { line(self.table(items)) }
     }
 
     fn table(&mut self, items: &[Value]) -> Table {

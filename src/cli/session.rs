@@ -95,7 +95,7 @@ impl Session {
             count += items.len() as u64;
             match screen.format {
                 Format::Json => write_items(&items, written.replace(count)),
-                Format::Table => screen.further_rows(&mut list, &items),
+                Format::Table => list.write(&items),
             }
         })
         .await?;

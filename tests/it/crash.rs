@@ -15,7 +15,7 @@ use std::time::Duration;
 use portcullis::postgres::embedded::{DATABASE, OWNER, socket_url};
 
 use self::load::{Load, Log};
-use crate::support::cluster::{FROZEN, PrivateCluster, Scratch, free_port, kill_server};
+use crate::support::cluster::{FROZEN, PrivateCluster, Scratch, free_port, kill_server, shared_socket};
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::service::{Launch, Service};
 
@@ -103,7 +103,7 @@ async fn with_a_database_of_its_own_nothing_acknowledged_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_became_of_an_append_the_writer_finds_out() {
     let scratch = Scratch::new().await;
-    let proxy = Proxy::start(scratch.socket()).await;
+    let proxy = Proxy::start(shared_socket()).await;
     let mut service = Launch::on_urls(&scratch.url_on(proxy.port), &scratch.owner_url()).start().await;
     let load = Load::start(&service, CLIENTS);
     for round in 0..CUTS {

@@ -102,13 +102,9 @@ impl Scratch {
         socket_url(&shared().sockets, PORT, OWNER, &self.name)
     }
 
-    /// For the service, by way of a proxy in front of [`Scratch::socket`].
+    /// For the service, by way of a proxy in front of [`shared_socket`].
     pub(crate) fn url_on(&self, port: u16) -> String {
         format!("postgres://{LOGIN}@127.0.0.1:{port}/{}", self.name)
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        shared().sockets.join(format!(".s.PGSQL.{PORT}"))
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -226,6 +222,11 @@ impl Drop for PrivateCluster {
 }
 
 // === the shared cluster ===
+
+/// The socket of the server that all scratch databases are on.
+pub(crate) fn shared_socket() -> PathBuf {
+    shared().sockets.join(format!(".s.PGSQL.{PORT}"))
+}
 
 fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
