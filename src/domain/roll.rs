@@ -145,8 +145,8 @@ impl Roll {
         self.keys.len()
     }
 
-    /// All keys, oldest first, from the one after `cursor` on; none where there is no such key.
-    pub fn keys_after(&self, cursor: Option<KeyId>) -> impl Iterator<Item = &Key> {
+    /// All keys, oldest first, from the one after `cursor` on; `None` where there is no such key.
+    pub fn keys_after(&self, cursor: Option<KeyId>) -> Option<impl Iterator<Item = &Key>> {
         self.keys.after(cursor)
     }
 

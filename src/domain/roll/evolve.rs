@@ -57,18 +57,8 @@ impl Roll {
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
             Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
                 if let Some(parent) = self.supersede_key(*key, *overlap_until) {
-                    self.insert_key(Key {
-                        id: *successor,
-                        verifier: *verifier,
-                        holder: parent.holder.clone(),
-                        kind: parent.kind,
-                        state: KeyState::Live,
-                        expires_at: *expires_at,
-                        created_at: at,
-                        issued: position,
-                        parent: Some(*key),
-                        derived: *derived,
-                    });
+                    let (id, verifier, expires_at) = (*successor, *verifier, *expires_at);
+                    self.insert_key(Key { derived: *derived, ..heir(&parent, id, verifier, expires_at, position, at) });
                 }
             }
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
@@ -379,6 +369,20 @@ impl Roll {
             change(Arc::make_mut(operator));
         }
     }
+}
+
+/// What a rotation puts in the place of `parent`.
+fn heir(
+    parent: &Key,
+    id: KeyId,
+    verifier: Digest,
+    expires_at: Option<Timestamp>,
+    issued: u64,
+    created_at: Timestamp,
+) -> Key {
+    let holder = parent.holder.clone();
+    let (kind, state, parent) = (parent.kind, KeyState::Live, Some(parent.id));
+    Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false }
 }
 
 fn superseded(state: EnrollmentState, until: Timestamp) -> EnrollmentState {

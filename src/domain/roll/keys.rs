@@ -36,10 +36,13 @@ impl Keys {
         same.filter(move |key| key.verifier == verifier)
     }
 
-    /// Keys in the order in which they came, from the one after `cursor` on; none where there is no such key.
-    pub(super) fn after(&self, cursor: Option<KeyId>) -> impl Iterator<Item = &Key> {
-        let from = cursor.map_or(Some(0), |id| self.row(id).map(|row| row + 1)).unwrap_or(self.rows.len());
-        (from..self.rows.len()).filter_map(|row| self.rows.get(row))
+    /// Keys in the order in which they came, from the one after `cursor` on; `None` where there is no such key.
+    pub(super) fn after(&self, cursor: Option<KeyId>) -> Option<impl Iterator<Item = &Key>> {
+        let from = match cursor {
+            Some(id) => self.row(id)? + 1,
+            None => 0,
+        };
+        Some((from..self.rows.len()).filter_map(|row| self.rows.get(row)))
     }
 
     /// The id must be new.

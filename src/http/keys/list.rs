@@ -135,8 +135,7 @@ impl Filter {
                 let limit = self.paging.limit()?;
                 let cursor: Option<KeyId> = self.paging.cursor_as()?;
                 // Keys are not forgotten, so the one that the last page ended with is there.
-                let after = cursor.map(|id| roll.key(id).map(|key| key.id).ok_or_else(no_such::<KeyId>)).transpose()?;
-                let keys = roll.keys_after(after).filter(keep);
+                let keys = roll.keys_after(cursor).ok_or_else(no_such::<KeyId>)?.filter(keep);
                 // One more than asked for says whether there is more.
                 Ok(rendered(roll, keys.take(limit + 1).collect(), limit, now))
             }
