@@ -16,6 +16,7 @@ use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::log::Tampered;
 
 mod batch;
 pub mod issued;
@@ -81,6 +82,9 @@ pub enum CommandError {
     QueueFull,
     #[error("the service is stopping")]
     Stopping,
+    /// What was kept of the first request with this id is not what we kept. It is no answer, and neither is another try.
+    #[error(transparent)]
+    Tampered(Tampered),
     /// Our failure. Nothing was appended.
     #[error("the command could not be written: {0}")]
     Fault(Arc<str>),

@@ -199,6 +199,7 @@ impl From<CommandError> for Problem {
                 retry_after_seconds: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error.to_string())
             },
+            CommandError::Tampered(tampered) => Self::internal(tampered),
             CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
         }
     }
