@@ -130,9 +130,6 @@ impl CommandQueue {
     }
 }
 
-/// The code under which a refused credential is kept. Its reason is of the moment, and no part of the answer.
-pub const DENIED_BEFORE: &str = "denied";
-
 /// An outcome as it is kept in the log.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]

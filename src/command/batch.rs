@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{CommandError, DENIED_BEFORE, Done, KeptAnswer, Outcome, Reply, Submission};
+use super::{CommandError, Done, KeptAnswer, Outcome, Reply, Submission};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::decide;
 use crate::domain::event::{Event, Recorded};
@@ -67,7 +67,8 @@ impl Decided {
         let events = match decide(&self.draft, &wish.command, &wish.context) {
             Ok(events) => events,
             Err(refusal) => {
-                let kept = wish.fingerprint.is_some().then(|| self.keep(submission, &refused(&refusal), keys));
+                let keeps = wish.fingerprint.is_some() && is_kept(&refusal);
+                let kept = keeps.then(|| self.keep(submission, &refused(&refusal), keys));
                 return (Err(CommandError::Refused(refusal)), kept);
             }
         };
@@ -166,8 +167,14 @@ fn repeat(submission: &Submission, kept: &KeptOutcome, keys: &DerivedKeys) -> Re
 }
 
 fn refused(refusal: &Refusal) -> KeptAnswer {
-    let code = if matches!(refusal, Refusal::Denied(_)) { DENIED_BEFORE } else { refusal.code() };
-    KeptAnswer::Refused { code: code.to_owned(), detail: refusal.to_string() }
+    KeptAnswer::Refused { code: refusal.code().to_owned(), detail: refusal.to_string() }
+}
+
+/// Whether a repeat is to get this refusal whatever has changed since. Not where the author's own credential is no good:
+/// the holder of a key that was rotated away is let up to here, to ask again for a lost answer, and would fill the log with
+/// a row that nobody can remove for each request.
+fn is_kept(refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::Denied(_))
 }
 
 fn unwritable(fault: &LogFault) -> CommandError {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::command::{CommandError, DENIED_BEFORE};
+use crate::command::CommandError;
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
 use crate::log::LogFault;
@@ -186,7 +186,6 @@ impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::RefusedBefore { code, .. } if code == DENIED_BEFORE => Self::unauthorized(),
             CommandError::RefusedBefore { code, detail } => {
                 let status = refusal_status(&code);
                 Self { code: code.into(), ..Self::new(status, "", detail) }
