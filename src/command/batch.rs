@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{CommandError, Done, KeptAnswer, Outcome, Reply, Submission};
 use crate::credential::root_key::DerivedKeys;
+use crate::domain::command::Command;
 use crate::domain::decide;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::CommandId;
@@ -67,7 +68,7 @@ impl Decided {
         let events = match decide(&self.draft, &wish.command, &wish.context) {
             Ok(events) => events,
             Err(refusal) => {
-                let keeps = wish.fingerprint.is_some() && is_kept(&refusal);
+                let keeps = wish.fingerprint.is_some() && is_kept(&wish.command, &refusal);
                 let kept = keeps.then(|| self.keep(submission, &refused(&refusal), keys));
                 return (Err(CommandError::Refused(refusal)), kept);
             }
@@ -171,10 +172,11 @@ fn refused(refusal: &Refusal) -> KeptAnswer {
 }
 
 /// Whether a repeat is to get this refusal whatever has changed since. Not where the author's own credential is no good:
-/// the holder of a key that was rotated away is let up to here, to ask again for a lost answer, and would fill the log with
-/// a row that nobody can remove for each request.
-fn is_kept(refusal: &Refusal) -> bool {
-    !matches!(refusal, Refusal::Denied(_))
+/// the holder of a key that was rotated away, or of an enrollment secret that has ended, is let up to here, to ask again for
+/// a lost answer, and would fill the log with a row that nobody can remove for each request. An enrollment that is refused
+/// is tried again besides, and under its nonce the worker may get in later.
+fn is_kept(command: &Command, refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::Denied(_)) && !matches!(command, Command::Enroll(_))
 }
 
 fn unwritable(fault: &LogFault) -> CommandError {
