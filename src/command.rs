@@ -16,6 +16,7 @@ use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::log::Tampered;
 
 mod batch;
 pub mod issued;
@@ -81,6 +82,9 @@ pub enum CommandError {
     QueueFull,
     #[error("the service is stopping")]
     Stopping,
+    /// What was kept of the first request with this id is not what we kept. It is no answer, and neither is another try.
+    #[error(transparent)]
+    Tampered(Tampered),
     /// Our failure. Nothing was appended.
     #[error("the command could not be written: {0}")]
     Fault(Arc<str>),
@@ -125,9 +129,6 @@ impl CommandQueue {
         self.sender.max_capacity() - self.sender.capacity()
     }
 }
-
-/// The code under which a refused credential is kept. Its reason is of the moment, and no part of the answer.
-pub const DENIED_BEFORE: &str = "denied";
 
 /// An outcome as it is kept in the log.
 #[derive(Debug, Serialize, Deserialize)]

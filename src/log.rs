@@ -4,7 +4,7 @@
 //! [`append`] adds a batch in one statement, [`read`] and [`search`] believe nothing that is not
 //! sealed.
 
-use crate::domain::ids::SigningKeyId;
+use crate::domain::ids::{CommandId, SigningKeyId};
 use crate::log::entry::EntryError;
 
 pub mod append;
@@ -64,6 +64,8 @@ pub enum Tampered {
     Time { position: u64 },
     #[error("the head, at position {position}, was not written by a node (its seals are wrong)")]
     HeadSeals { position: u64 },
+    #[error("the outcome that is kept of command {} was not written by a node (its mac is wrong)", uuid::Uuid::from_u128(.command.0))]
+    Outcome { command: CommandId },
     #[error("the log ends at position {found}, and this node has seen {known}: an older database was put in its place")]
     WentBack { known: u64, found: u64 },
 }

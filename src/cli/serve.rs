@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::command::issued::IssuedCounts;
 use crate::command::writer::{self, Running};
@@ -94,21 +94,21 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
+    let (stop_counting, told_to_stop) = watch::channel(());
     let counting = tokio::spawn({
-        let (attempts, queue) = (attempts.clone(), running.queue.clone());
-        async move { attempts.run(&queue).await }
+        let (queue, mut told_to_stop) = (running.queue.clone(), told_to_stop.clone());
+        async move { attempts.run(&queue, async { drop(told_to_stop.changed().await) }).await }
     });
-    let (stop_counting, told_to_stop) = oneshot::channel::<()>();
     let counting_tokens = tokio::spawn({
-        let (issued, queue) = (issued.clone(), running.queue.clone());
-        async move { issued.run(&queue, async { drop(told_to_stop.await) }).await }
+        let (queue, mut told_to_stop) = (running.queue.clone(), told_to_stop);
+        async move { issued.run(&queue, async { drop(told_to_stop.changed().await) }).await }
     });
     let listened = listen(settings, app, &metrics, token_file.as_deref()).await;
-    counting.abort();
-    attempts.flush(&running.queue).await;
     drop(stop_counting);
-    if let Err(error) = counting_tokens.await {
-        tracing::error!(%error, "the counting of tokens broke off");
+    for (counting, of) in [(counting, "failed attempts"), (counting_tokens, "tokens")] {
+        if let Err(error) = counting.await {
+            tracing::error!(%error, of, "the counting broke off");
+        }
     }
     stop(running).await;
     listened

@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{CommandError, DENIED_BEFORE, Done, KeptAnswer, Outcome, Reply, Submission};
+use super::{CommandError, Done, KeptAnswer, Outcome, Reply, Submission};
 use crate::credential::root_key::DerivedKeys;
+use crate::domain::command::Command;
 use crate::domain::decide;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::CommandId;
@@ -16,7 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::log::LogFault;
 use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
 use crate::log::head::Head;
-use crate::log::outcome::KeptOutcome;
+use crate::log::outcome::{self, KeptOutcome};
 
 /// A batch that was decided and not yet appended.
 pub(super) struct Decided {
@@ -43,8 +44,8 @@ pub(super) fn decide_all(
     for submission in submissions {
         let wish = &submission.wish;
         let reply = match (kept.get(&wish.id), in_batch.get(&wish.id)) {
-            (Some(kept), _) => repeat(submission, kept),
-            (None, Some(kept)) => repeat(submission, kept),
+            (Some(kept), _) => repeat(submission, kept, keys),
+            (None, Some(kept)) => repeat(submission, kept, keys),
             (None, None) => {
                 let (reply, kept) = decided.decide_one(submission, keys, now);
                 in_batch.extend(kept.map(|kept| (wish.id, kept)));
@@ -67,7 +68,8 @@ impl Decided {
         let events = match decide(&self.draft, &wish.command, &wish.context) {
             Ok(events) => events,
             Err(refusal) => {
-                let kept = wish.fingerprint.is_some().then(|| self.keep(submission, &refused(&refusal)));
+                let keeps = wish.fingerprint.is_some() && is_kept(&wish.command, &refusal);
+                let kept = keeps.then(|| self.keep(submission, &refused(&refusal), keys));
                 return (Err(CommandError::Refused(refusal)), kept);
             }
         };
@@ -93,19 +95,20 @@ impl Decided {
             Outcome { position, changed, body: body.clone(), repeated: false, sealed: None, secrets_gone: false };
         let kept = (changed || wish.fingerprint.is_some()).then(|| {
             let secrets = changed && wish.sealed.is_some();
-            self.keep(submission, &KeptAnswer::Done { changed, body, secrets })
+            self.keep(submission, &KeptAnswer::Done { changed, body, secrets }, keys)
         });
         (Ok(outcome), kept)
     }
 
     /// Puts the outcome into the batch, and gives back what a repeat would find.
-    fn keep(&mut self, submission: &Submission, answer: &KeptAnswer) -> KeptOutcome {
+    fn keep(&mut self, submission: &Submission, answer: &KeptAnswer, keys: &DerivedKeys) -> KeptOutcome {
         let wish = &submission.wish;
         let fingerprint = wish.fingerprint.map(Vec::from).unwrap_or_default();
         let outcome = serde_json::to_vec(answer).expect("an answer is JSON");
         let has_secrets = matches!(answer, KeptAnswer::Done { secrets: true, .. });
         let sealed = wish.sealed.as_ref().filter(|_| has_secrets);
         let position = self.draft.next_position().saturating_sub(1);
+        let protected = outcome::protect(keys, wish.id, &fingerprint, position, &outcome);
         let secret = sealed.map(|answer| SealedOutcome {
             command: wish.id,
             sealed: answer.sealed.clone(),
@@ -114,10 +117,10 @@ impl Decided {
         let kept = KeptOutcome {
             fingerprint: fingerprint.clone(),
             position,
-            outcome: outcome.clone(),
+            protected: protected.clone(),
             sealed: sealed.map(|answer| answer.sealed.clone()),
         };
-        self.batch.push_outcome(CommandOutcome { command: wish.id, fingerprint, position, outcome }, secret);
+        self.batch.push_outcome(CommandOutcome { command: wish.id, fingerprint, position, protected }, secret);
         kept
     }
 }
@@ -140,7 +143,8 @@ fn record(submission: &Submission, event: Event, batch: &Batch, now: Timestamp) 
     }
 }
 
-fn repeat(submission: &Submission, kept: &KeptOutcome) -> Reply {
+fn repeat(submission: &Submission, kept: &KeptOutcome, keys: &DerivedKeys) -> Reply {
+    let outcome = kept.verified(keys, submission.wish.id).map_err(CommandError::Tampered)?;
     // Without an Idempotency-Key the id was made for this one request: what is kept under it is our own append, whose
     // answer was lost on the way.
     let given = submission.wish.fingerprint;
@@ -148,7 +152,7 @@ fn repeat(submission: &Submission, kept: &KeptOutcome) -> Reply {
     if !same {
         return Err(CommandError::OtherContent);
     }
-    let answer: KeptAnswer = serde_json::from_slice(&kept.outcome)
+    let answer: KeptAnswer = serde_json::from_slice(outcome)
         .map_err(|_| CommandError::Fault("the outcome that was kept cannot be read".into()))?;
     match answer {
         KeptAnswer::Refused { code, detail } => Err(CommandError::RefusedBefore { code, detail }),
@@ -164,8 +168,15 @@ fn repeat(submission: &Submission, kept: &KeptOutcome) -> Reply {
 }
 
 fn refused(refusal: &Refusal) -> KeptAnswer {
-    let code = if matches!(refusal, Refusal::Denied(_)) { DENIED_BEFORE } else { refusal.code() };
-    KeptAnswer::Refused { code: code.to_owned(), detail: refusal.to_string() }
+    KeptAnswer::Refused { code: refusal.code().to_owned(), detail: refusal.to_string() }
+}
+
+/// Whether a repeat is to get this refusal whatever has changed since. Not where the author's own credential is no good:
+/// the holder of a key that was rotated away, or of an enrollment secret that has ended, is let up to here, to ask again for
+/// a lost answer, and would fill the log with a row that nobody can remove for each request. An enrollment that is refused
+/// is tried again besides, and under its nonce the worker may get in later.
+fn is_kept(command: &Command, refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::Denied(_)) && !matches!(command, Command::Enroll(_))
 }
 
 fn unwritable(fault: &LogFault) -> CommandError {

@@ -334,6 +334,7 @@ fn outcome_name(reply: &Reply) -> &'static str {
         Ok(outcome) if outcome.repeated => "repeated",
         Ok(outcome) if outcome.changed => "changed",
         Ok(_) => "unchanged",
+        Err(CommandError::Tampered(_)) => "failed",
         Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
         Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_)) => "failed",
     }

@@ -28,6 +28,14 @@ impl DerivedKeys {
         *keyed_parts(&self.fingerprint, parts).as_bytes()
     }
 
+    /// What shows that a kept outcome is the one that this service kept, of this command and at this position. A token is
+    /// signed from such an outcome when its request is repeated: who could forge one could mint a credential (promise 8).
+    #[must_use]
+    pub fn outcome_mac(&self, command: CommandId, fingerprint: &[u8], position: u64, outcome: &[u8]) -> blake3::Hash {
+        let (command, position) = (command.0.to_be_bytes(), position.to_be_bytes());
+        keyed_parts(&self.outcome_mac, &[&command, fingerprint, &position, outcome])
+    }
+
     /// The key that seals one command's outcome, from what only its caller knows: the idempotency key or, when a
     /// worker enrolls, its nonce and the enrollment secret.
     #[must_use]
@@ -89,6 +97,19 @@ mod tests {
         assert_eq!(keys.fingerprint(&[b"ab", b"c"]), keys.fingerprint(&[b"ab", b"c"]));
         assert_ne!(keys.fingerprint(&[b"ab", b"c"]), keys.fingerprint(&[b"a", b"bc"]));
         assert_ne!(keys.fingerprint(&[b"ab"]), keys.fingerprint(&[b"ab", b""]));
+    }
+
+    #[test]
+    fn an_outcome_mac_covers_all_of_the_row_and_takes_the_root_key() {
+        let keys = RootKey::from_bytes([1; 32]).derive();
+        let mac = keys.outcome_mac(CommandId(5), &[1; 32], 7, b"done");
+        assert_eq!(mac, keys.outcome_mac(CommandId(5), &[1; 32], 7, b"done"));
+        assert_ne!(mac, keys.outcome_mac(CommandId(6), &[1; 32], 7, b"done"));
+        assert_ne!(mac, keys.outcome_mac(CommandId(5), &[2; 32], 7, b"done"));
+        assert_ne!(mac, keys.outcome_mac(CommandId(5), &[1; 32], 8, b"done"));
+        assert_ne!(mac, keys.outcome_mac(CommandId(5), &[1; 32], 7, b"gone"));
+        let other = RootKey::from_bytes([2; 32]).derive();
+        assert_ne!(mac, other.outcome_mac(CommandId(5), &[1; 32], 7, b"done"));
     }
 
     #[test]

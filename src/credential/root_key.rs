@@ -24,6 +24,8 @@ const ENROLLMENT_SECRET_VERIFIER: &str = "portcullis 2026-11 enrollment secret v
 const COMMAND_ID: &str = "portcullis 2026-11 command id";
 /// Tells whether a repeated command has the content of the first.
 const FINGERPRINT: &str = "portcullis 2026-11 command fingerprint";
+/// Authenticates the outcome that is kept of a command.
+const OUTCOME_MAC: &str = "portcullis 2026-11 outcome mac";
 /// From it, with what only the caller knows, comes the key that seals one command's outcome.
 const OUTCOME_SEAL: &str = "portcullis 2026-11 outcome seal";
 /// Seals the private halves of signing keys.
@@ -95,6 +97,7 @@ impl RootKey {
             enrollment_secret_verifier: derived(ENROLLMENT_SECRET_VERIFIER),
             command_id: derived(COMMAND_ID),
             fingerprint: derived(FINGERPRINT),
+            outcome_mac: derived(OUTCOME_MAC),
             outcome_seal: derived(OUTCOME_SEAL),
             signing_key_seal: derived(SIGNING_KEY_SEAL),
             root_key_check: derived(ROOT_KEY_CHECK),
@@ -126,6 +129,7 @@ pub struct DerivedKeys {
     pub(super) enrollment_secret_verifier: [u8; 32],
     pub(super) command_id: [u8; 32],
     pub(super) fingerprint: [u8; 32],
+    pub(super) outcome_mac: [u8; 32],
     pub(super) outcome_seal: [u8; 32],
     pub(super) signing_key_seal: [u8; 32],
     root_key_check: [u8; 32],
@@ -223,6 +227,7 @@ mod tests {
             keys.enrollment_secret_verifier,
             keys.command_id,
             keys.fingerprint,
+            keys.outcome_mac,
             keys.outcome_seal,
             keys.signing_key_seal,
             keys.root_key_check,

@@ -14,6 +14,10 @@ pub const OVERLAP_MAX: Seconds = Seconds(90 * Seconds::DAY);
 pub const OVERLAP_DEFAULT: Seconds = Seconds(Seconds::DAY);
 /// How many workers one shared key may serve. Each is a copy of the worker's index in the key's record.
 pub const SHARERS_MAX: usize = 10_000;
+/// How many workers one static secret may serve, through however many keys. All keys of one value are gone through whenever
+/// it is shown or given to one more worker: without a bound, a fleet that shares one secret would pay for each check with
+/// its own size.
+pub const SECRET_SHARERS_MAX: usize = 1_000;
 
 /// What is kept of a secret: a keyed digest, of which nobody without the root key can make another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

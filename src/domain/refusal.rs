@@ -3,7 +3,7 @@
 use super::admit::Denial;
 use super::enrollment::PENDING_MAX;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
-use super::key::SHARERS_MAX;
+use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
 use super::worker::{Standing, WORKER_KEYS_MAX};
 
@@ -45,7 +45,7 @@ pub enum Refusal {
     KeyOfOperator(KeyId),
     #[error("a worker holds at most {WORKER_KEYS_MAX} live keys, an operator {OPERATOR_KEYS_MAX}; revoke one first")]
     TooManyKeys,
-    #[error("a shared key serves at most {SHARERS_MAX} workers")]
+    #[error("a shared key serves at most {SHARERS_MAX} workers, a static secret {SECRET_SHARERS_MAX}")]
     TooManySharers,
     #[error("pool `{0}` does not allow sharing; allow it, or give the worker a key of its own")]
     SharingOff(PoolId),

@@ -5,7 +5,7 @@
 //! Secrets have 256 bits, or the strength that the estimator asks for, so it is the noise that needs a limit, not the guess.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,7 @@ pub struct Attempt {
 }
 
 pub struct Attempts {
+    /// By what [`limited_as`] makes of an address.
     sources: DefaultKeyedRateLimiter<IpAddr>,
     credentials: DefaultKeyedRateLimiter<CredentialId>,
     clock: DefaultClock,
@@ -85,7 +86,7 @@ impl Attempts {
     /// Counts the failure. What the caller gets is the same whatever the reason (H31), until there are too many.
     pub fn refuse(&self, attempt: &Attempt) -> Problem {
         self.count(attempt);
-        let by_source = attempt.source.map(|source| self.sources.check_key(&source));
+        let by_source = attempt.source.map(|source| self.sources.check_key(&limited_as(source)));
         let by_credential = attempt.credential.map(|credential| self.credentials.check_key(&credential));
         let until = [by_source, by_credential].into_iter().flatten().filter_map(Result::err);
         let waits = until.map(|not_until| not_until.wait_time_from(self.clock.now()).as_secs() + 1);
@@ -97,12 +98,10 @@ impl Attempts {
         let reason = Denial::ALL.iter().position(|denial| *denial == attempt.denial);
         self.metrics.auth_failed(reason.unwrap_or(Denial::ALL.len()));
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = window.counts.len() < COUNTS_MAX || window.counts.contains_key(attempt);
-        let row = if room { *attempt } else { Attempt { source: None, credential: None, ..*attempt } };
-        *window.counts.entry(row).or_default() += 1;
+        window.add(*attempt, 1);
     }
 
-    /// Writes the window that has passed into the log, and starts another.
+    /// Writes the window that has passed into the log, and starts another. What cannot be written is counted on.
     pub async fn flush(&self, queue: &CommandQueue) {
         self.sources.retain_recent();
         self.credentials.retain_recent();
@@ -112,22 +111,56 @@ impl Attempts {
             let from = std::mem::replace(&mut window.from, to);
             (from, std::mem::take(&mut window.counts))
         };
-        let mut failures: Vec<FailureCount> = counts.iter().map(|(attempt, count)| failure(attempt, *count)).collect();
-        failures.sort_by(|a, b| (&a.reason, a.source, &a.credential).cmp(&(&b.reason, b.source, &b.credential)));
-        for chunk in failures.chunks(COUNTS_PER_EVENT) {
-            if let Err(error) = queue.submit(observed(from, to, chunk)).await {
-                tracing::warn!(%error, failures = chunk.len(), "counts of failed attempts could not be written");
+        let mut counts: Vec<(FailureCount, Attempt)> =
+            counts.into_iter().map(|(attempt, count)| (failure(&attempt, count), attempt)).collect();
+        counts
+            .sort_by(|(a, _), (b, _)| (&a.reason, a.source, &a.credential).cmp(&(&b.reason, b.source, &b.credential)));
+        let mut chunks = counts.chunks(COUNTS_PER_EVENT);
+        while let Some(chunk) = chunks.next() {
+            let failures = chunk.iter().map(|(failure, _)| failure.clone()).collect();
+            if let Err(error) = queue.submit(observed(from, to, failures)).await {
+                // The next chunk would fare no better, and each may take the writer's whole patience to fail.
+                self.count_on(std::iter::once(chunk).chain(chunks).flatten(), from);
+                tracing::warn!(%error, "counts of failed attempts could not be written yet");
+                return;
             }
         }
     }
 
-    /// Flushes every window, for as long as the service runs.
-    pub async fn run(&self, queue: &CommandQueue) {
+    /// Flushes every window until `stopped` ends, and then the last one. Dropping it would drop counts with it.
+    pub async fn run(&self, queue: &CommandQueue, stopped: impl Future<Output = ()>) {
         let mut windows = tokio::time::interval(WINDOW);
+        let mut stopped = std::pin::pin!(stopped);
         loop {
-            windows.tick().await;
-            self.flush(queue).await;
+            tokio::select! {
+                _ = windows.tick() => self.flush(queue).await,
+                () = &mut stopped => return self.flush(queue).await,
+            }
         }
+    }
+
+    fn count_on<'a>(&self, counts: impl Iterator<Item = &'a (FailureCount, Attempt)>, from: Timestamp) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.from = window.from.min(from);
+        for (failure, attempt) in counts {
+            window.add(*attempt, failure.count);
+        }
+    }
+}
+
+impl Window {
+    fn add(&mut self, attempt: Attempt, count: u64) {
+        let room = self.counts.len() < COUNTS_MAX || self.counts.contains_key(&attempt);
+        let row = if room { attempt } else { Attempt { source: None, credential: None, ..attempt } };
+        *self.counts.entry(row).or_default() += count;
+    }
+}
+
+/// Whoever has one IPv6 address has its whole /64, and could come from another one each time.
+fn limited_as(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -139,13 +172,106 @@ fn failure(attempt: &Attempt, count: u64) -> FailureCount {
     FailureCount { reason: attempt.denial.code().into(), source: attempt.source, credential, count }
 }
 
-fn observed(from: Timestamp, to: Timestamp, failures: &[FailureCount]) -> Wish {
+fn observed(from: Timestamp, to: Timestamp, failures: Vec<FailureCount>) -> Wish {
     Wish {
         id: CommandId::from_uuid(mint::id()),
         fingerprint: None,
-        command: Command::RecordAuthFailures { from, to, failures: failures.to_vec() },
+        command: Command::RecordAuthFailures { from, to, failures },
         context: Context { now: to, author: Author::system(), reason: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Outcome, Submission};
+    use crate::telemetry::metrics::Vocabulary;
+
+    fn attempts() -> Attempts {
+        let telemetry = crate::telemetry::Telemetry::without_exporters().unwrap();
+        let (codes, none) = (Denial::ALL.map(Denial::code), &[][..]);
+        let vocabulary = Vocabulary {
+            routes: &[],
+            validation_outcomes: none,
+            commands: none,
+            command_outcomes: none,
+            auth_failure_reasons: &codes,
+        };
+        Attempts::new(Arc::new(telemetry.metrics(&vocabulary).unwrap()))
+    }
+
+    fn attempt(source: &str) -> Attempt {
+        Attempt { denial: Denial::KeyUnknown, source: Some(source.parse().unwrap()), credential: None }
+    }
+
+    fn answer(submission: Submission) -> Vec<(String, u64)> {
+        let Command::RecordAuthFailures { from, to, failures } = &submission.wish.command else {
+            unreachable!("nothing else is written")
+        };
+        assert!(from <= to);
+        let outcome = Outcome {
+            position: 1,
+            changed: true,
+            body: serde_json::Value::Null,
+            repeated: false,
+            sealed: None,
+            secrets_gone: false,
+        };
+        let written = failures.iter().map(|row| (row.source.unwrap().to_string(), row.count)).collect();
+        drop(submission.reply.send(Ok(outcome)));
+        written
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_counted_on_and_written_at_the_end() {
+        let attempts = attempts();
+        let (broken, receiver) = CommandQueue::new(1);
+        drop(receiver);
+        attempts.count(&attempt("192.0.2.1"));
+        let from = attempts.window.lock().unwrap().from;
+        attempts.flush(&broken).await;
+        attempts.count(&attempt("192.0.2.1"));
+        attempts.count(&attempt("2001:db8::1"));
+        assert_eq!(attempts.window.lock().unwrap().from, from, "the window is as long as what it counts");
+
+        let (queue, mut receiver) = CommandQueue::new(1);
+        let writer = async { answer(receiver.recv().await.unwrap()) };
+        let ((), written) = tokio::join!(attempts.run(&queue, std::future::ready(())), writer);
+        assert_eq!(written, [("192.0.2.1".to_owned(), 2), ("2001:db8::1".to_owned(), 1)]);
+        assert!(attempts.window.lock().unwrap().counts.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_window_of_many_events_that_breaks_off_keeps_the_rest() {
+        let attempts = attempts();
+        let sources = 3 * COUNTS_PER_EVENT;
+        for number in 0..sources {
+            attempts.count(&attempt(&format!("2001:db8::{number:x}")));
+        }
+        let (queue, mut receiver) = CommandQueue::new(1);
+        let writer = async move {
+            let written = answer(receiver.recv().await.unwrap()).len();
+            drop(receiver);
+            written
+        };
+        let ((), written) = tokio::join!(attempts.flush(&queue), writer);
+        assert_eq!(written, COUNTS_PER_EVENT);
+        assert_eq!(attempts.window.lock().unwrap().counts.len(), sources - COUNTS_PER_EVENT);
+    }
+
+    #[test]
+    fn addresses_that_one_host_can_choose_from_wait_together() {
+        let attempts = attempts();
+        let waits = |source: &str| attempts.refuse(&attempt(source)).retry_after_seconds().is_some();
+        for number in 0..SOURCE_BURST.get() {
+            assert!(!waits(&format!("2001:db8:0:1::{number:x}")), "{number}");
+        }
+        assert!(waits("2001:db8:0:1:ffff::1"), "one more of the same /64");
+        assert!(!waits("2001:db8:0:2::1"));
+        for number in 0..SOURCE_BURST.get() {
+            assert!(!waits(&format!("192.0.2.{number}")), "each IPv4 address is somebody else's");
+        }
     }
 }

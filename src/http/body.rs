@@ -11,11 +11,8 @@ use super::App;
 use super::problem::Problem;
 use crate::domain::time::{Seconds, Timestamp};
 
-/// A JSON body. An empty one and `null` read as `{}`, so that a command without options needs no body.
-#[derive(Debug)]
-pub(super) struct Json<T>(pub T);
-
-/// A JSON body of a command, with what makes a repeat of it recognisable.
+/// A JSON body of a command, with what makes a repeat of it recognisable. An empty body and `null` read as `{}`, so that a
+/// command without options needs none.
 #[derive(Debug)]
 pub(super) struct CommandJson<T> {
     pub value: T,
@@ -39,16 +36,6 @@ pub(super) struct Params<T>(pub T);
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
 pub(super) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        check_content_type(request.headers())?;
-        let bytes = read(request, app).await?;
-        parse(&bytes).map(Self)
-    }
-}
 
 impl<T: DeserializeOwned> FromRequest<App> for CommandJson<T> {
     type Rejection = Problem;

@@ -2,36 +2,51 @@
 //!
 //! A key found in a public place must be dead within the minute, whoever finds it. The answer says nothing, and comes when
 //! it would have come anyway: this must not be the place where a stolen credential is tried out unseen (H31).
+//!
+//! A static secret can be the value of many keys. They end in a task of its own, all at once and past every error: neither
+//! a time limit nor a caller who hangs up may leave the last of them alive (H26).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as Reply;
 use axum::extract::{Extension, State};
+use futures_util::StreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::Instrument;
 use utoipa::ToSchema;
 
 use super::App;
 use super::attempts::Attempt;
-use super::body::{Asked, Json};
+use super::body::CommandJson;
 use super::meta::Meta;
-use super::openapi::Refusals;
+use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
-use super::wish::Sending;
-use crate::command::mint;
+use crate::command::{CommandError, Wish, mint};
 use crate::credential::key::looks_like_key;
 use crate::credential::token::looks_like_token;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::admit::Denial;
-use crate::domain::command::Command;
+use crate::domain::command::{Command, Context};
+use crate::domain::ids::CommandId;
 use crate::domain::key::{Digest, Holder, Key};
 use crate::domain::roll::Roll;
 use crate::validate::{self, Denied, Snapshot};
 
 /// Longer than a commit takes on any disk that is well.
 const ANSWERED_AFTER: Duration = Duration::from_millis(100);
+/// For how long it is tried to end a credential while the log cannot be written.
+const ENDED_WITHIN: Duration = Duration::from_mins(10);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Keys that wait for the writer at a time, of one report: enough for its batches, and a small part of the queue.
+const ENDED_AT_ONCE: usize = 64;
+/// Reports that are being carried out. They outlive their requests, and so need a bound of their own: while the log cannot
+/// be written, whoever has one credential could pile them up.
+static UNDER_WAY: Semaphore = Semaphore::const_new(256);
 const REASON: &str = "reported as compromised by whoever holds it";
 
 /// A credential that is in wrong hands.
@@ -64,22 +79,37 @@ struct End {
 ///
 /// Nobody needs more than the credential for it, and the answer tells nobody whether it was one.
 #[utoipa::path(
-    post, path = "/v1/compromised", tag = "anyone", request_body = Report, security(()),
+    post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(IdempotencyKey), security(()),
     responses((status = 200, body = Accepted), Refusals)
 )]
 pub(super) async fn compromised(
     State(app): State<App>,
     Extension(meta): Extension<Meta>,
-    Json(report): Json<Report>,
+    // An Idempotency-Key is taken and not needed: what has ended cannot end again.
+    CommandJson { value: report, .. }: CommandJson<Report>,
 ) -> Result<Reply<Accepted>, Problem> {
     let answer_at = Instant::now() + ANSWERED_AFTER;
+    // Before anything is known of the credential, so that a refusal tells nothing of it.
+    let under_way = UNDER_WAY.try_acquire().map_err(|_| CommandError::QueueFull)?;
     let ends = {
         let snapshot = app.node().current()?;
         ends(&app, &snapshot, &report)
     };
     match ends {
-        Ok(ends) => end_all(&app, &meta, ends).await?,
+        Ok(ends) => {
+            let (app, span) = (app.clone(), tracing::Span::current());
+            let patience = app.settings().request_timeout / 2;
+            let ending = async move {
+                end_all(&app, &meta, ends).await;
+                drop(under_way);
+            };
+            let ending = tokio::spawn(ending.instrument(span));
+            // As a rule all of it is in force before the answer. Where the log is not well the task goes on without us, and
+            // the answer is the same: a failure would be told to the holder of a genuine credential alone.
+            drop(tokio::time::timeout(patience, ending).await);
+        }
         Err(attempt) => {
+            drop(under_way);
             let attempt = Attempt { source: meta.source, ..attempt };
             let problem = app.attempts().refuse(&attempt);
             if problem.retry_after_seconds().is_some() {
@@ -91,19 +121,40 @@ pub(super) async fn compromised(
     Ok(Reply(Accepted { accepted: true }))
 }
 
-async fn end_all(app: &App, meta: &Meta, ends: Vec<End>) -> Result<(), Problem> {
-    for end in ends {
-        let author = Author {
-            actor: end.actor,
-            credential: end.credential,
-            source: meta.source,
-            request_id: Some(meta.request_id.clone()),
-        };
-        let asked = Asked { idempotency_key: None, fingerprint: [0; 32] };
-        let sending = Sending::new(app, author, asked).reason(Some(REASON.to_owned()))?;
-        sending.send(end.command, |_, _| Value::Null).await?;
+async fn end_all(app: &App, meta: &Meta, ends: Vec<End>) {
+    futures_util::stream::iter(ends).for_each_concurrent(ENDED_AT_ONCE, |it| end(app, meta, it)).await;
+}
+
+/// Tries until it is in the log or refused, for as long as makes sense. Nobody waits any more, so the log lines say it all.
+async fn end(app: &App, meta: &Meta, end: End) {
+    let give_up = Instant::now() + ENDED_WITHIN;
+    loop {
+        let Err(error) = app.queue().submit(wish(meta, &end)).await else { return };
+        let is_final = matches!(error, CommandError::Refused(_) | CommandError::Stopping);
+        if is_final || Instant::now() > give_up {
+            tracing::error!(%error, command = ?end.command, "a credential that was reported as compromised is still alive");
+            return;
+        }
+        tracing::warn!(%error, command = ?end.command, "a credential that was reported as compromised could not be ended yet");
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
-    Ok(())
+}
+
+fn wish(meta: &Meta, end: &End) -> Wish {
+    let author = Author {
+        actor: end.actor.clone(),
+        credential: end.credential,
+        source: meta.source,
+        request_id: Some(meta.request_id.clone()),
+    };
+    Wish {
+        id: CommandId::from_uuid(mint::id()),
+        fingerprint: None,
+        command: end.command.clone(),
+        context: Context { now: mint::now(), author, reason: Some(REASON.into()) },
+        answer: Arc::new(|_, _| Value::Null),
+        sealed: None,
+    }
 }
 
 /// What the credential is, whatever has become of it. A text can be an enrollment secret and a static secret at once,

@@ -113,7 +113,11 @@ pub(super) async fn enroll(
         verifier: fresh.verifier,
     });
     let author = attempt.author(secret_id);
-    attempt.look_ahead(&command, &author)?;
+    // Who has a nonce may have lost the answer of an enrollment that would be refused by now: the secret was disabled since,
+    // or has ended. Its worker has got in all the same, and is told so again (H13); the writer knows whether it did.
+    if asked.idempotency_key.is_none() {
+        attempt.look_ahead(&command, &author)?;
+    }
     let sending = Sending::new(&app, author, asked).secret("key", fresh.text.expose_secret()).known_to_caller(secret);
     let answered = sending.try_send(command, move |roll, _| enrolled(roll, &worker, key)).await;
     Ok(answered.map_err(|unanswered| attempt.problem(unanswered))?.created("/v1/worker".to_owned()))
@@ -185,8 +189,7 @@ impl Attempting<'_> {
         }
     }
 
-    /// Refuses at once what would be refused: it takes as long as an unknown secret does, and leaves nothing in the log
-    /// under the nonce, with which the worker may get in later.
+    /// Refuses at once what would be refused: it takes as long as an unknown secret does, and does not trouble the writer.
     fn look_ahead(&self, command: &Command, author: &Author) -> Result<(), Problem> {
         let snapshot = self.app.node().current()?;
         let context = Context { now: mint::now(), author: author.clone(), reason: None };
@@ -200,9 +203,6 @@ impl Attempting<'_> {
     fn problem(&self, unanswered: Unanswered) -> Problem {
         match &unanswered {
             Unanswered::Command(CommandError::Refused(refusal)) if is_closed(refusal) => self.refuse(refusal.code()),
-            Unanswered::Command(CommandError::RefusedBefore { code, .. }) if code.starts_with("enrollment_") => {
-                self.refuse("enrollment_refused_before")
-            }
             _ => unanswered.into(),
         }
     }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::command::{CommandError, DENIED_BEFORE};
+use crate::command::CommandError;
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
 use crate::log::LogFault;
@@ -186,7 +186,6 @@ impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::RefusedBefore { code, .. } if code == DENIED_BEFORE => Self::unauthorized(),
             CommandError::RefusedBefore { code, detail } => {
                 let status = refusal_status(&code);
                 Self { code: code.into(), ..Self::new(status, "", detail) }
@@ -199,6 +198,7 @@ impl From<CommandError> for Problem {
                 retry_after_seconds: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error.to_string())
             },
+            CommandError::Tampered(tampered) => Self::internal(tampered),
             CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
         }
     }

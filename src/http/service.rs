@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::App;
+use super::caller::{AnyOperator, Caller};
+use super::openapi::Refusals;
 use super::problem::Problem;
 
 /// Whether the process lives.
@@ -22,9 +24,11 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Probl
     app.node().check_current().map(|()| "ready\n").map_err(|_| Problem::stale())
 }
 
-/// Metrics in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "service", security(()), responses((status = 200, description = "Metrics", body = str)))]
-pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+/// Metrics in the Prometheus text format, for any operator.
+///
+/// Not for everyone: the counts by reason would tell who tries credentials out what was wrong with the last one (H31).
+#[utoipa::path(get, path = "/metrics", tag = "service", responses((status = 200, description = "Metrics", body = str), Refusals))]
+pub(super) async fn metrics(State(app): State<App>, _caller: Caller<AnyOperator>) -> Result<Response, Problem> {
     let text = app.telemetry().render().map_err(Problem::internal)?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

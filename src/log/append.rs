@@ -48,7 +48,8 @@ pub struct CommandOutcome {
     pub fingerprint: Vec<u8>,
     /// The head's position when it was decided.
     pub position: u64,
-    pub outcome: Vec<u8>,
+    /// As [`super::outcome::protect`] made it.
+    pub protected: Vec<u8>,
 }
 
 /// The secret part of an outcome, under a key that only the caller can derive.
@@ -189,7 +190,7 @@ impl Batch {
                     &column(outcomes, |outcome| Uuid::from_u128(outcome.command.0)),
                     &column(outcomes, |outcome| outcome.fingerprint.as_slice()),
                     &column(outcomes, |outcome| signed(outcome.position)),
-                    &column(outcomes, |outcome| outcome.outcome.as_slice()),
+                    &column(outcomes, |outcome| outcome.protected.as_slice()),
                     &column(secrets, |secret| Uuid::from_u128(secret.command.0)),
                     &column(secrets, |secret| secret.sealed.as_slice()),
                     &column(secrets, |secret| date_time(secret.expires_at)),

@@ -88,7 +88,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GET", "/.well-known/openid-configuration", Anyone),
     ("GET", "/healthz", Anyone),
     ("GET", "/readyz", Anyone),
-    ("GET", "/metrics", Anyone),
+    ("GET", "/metrics", Operator),
 ];
 
 /// Every operation of the document: its method, its path, and what is said about it.

@@ -1,13 +1,15 @@
 //! Promise 8: someone with full write access to Postgres, but without the root key, changes nothing unseen.
 
 use portcullis::command::writer::StartError;
+use portcullis::command::{CommandError, mint};
 use portcullis::credential::root_key::RootKey;
 use portcullis::domain::command::Command;
+use portcullis::domain::ids::CommandId;
 use portcullis::log::LogFault;
 use portcullis::node::NotCurrent;
 
 use crate::support::cluster::Scratch;
-use crate::support::node::{TestNode, create_worker, keys};
+use crate::support::node::{TestNode, create_worker, keys, wish};
 
 /// A log of a dozen events or so.
 async fn written() -> Scratch {
@@ -23,7 +25,7 @@ async fn written() -> Scratch {
 
 /// What a superuser does with the triggers out of the way.
 async fn tamper(scratch: &Scratch, statement: &str) {
-    let tables = ["log.event", "log.head"];
+    let tables = ["log.event", "log.head", "log.command"];
     let disable = tables.map(|table| format!("alter table {table} disable trigger all;")).concat();
     let script = format!("{disable} {statement}");
     scratch.superuser().await.batch_execute(&script).await.unwrap();
@@ -85,6 +87,46 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
         }
         found(what, started, position);
     }
+}
+
+/// What a repeat is answered from is what a token is signed from: a forged one would be a credential.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_outcome_that_was_changed_is_found_and_never_an_answer() {
+    let table = [
+        (
+            "an edited answer",
+            "outcome = overlay(outcome placing '9' from position('\"events\":1'::bytea in outcome) + 9)",
+        ),
+        (
+            "a forged answer",
+            "outcome = '{\"outcome\":\"done\",\"changed\":true,\"body\":{\"events\":9},\"secrets\":false}'",
+        ),
+        (
+            "another command's answer",
+            "outcome = (select outcome from log.command other where other.command_id <> log.command.command_id limit 1)",
+        ),
+        ("an answer for another request", "fingerprint = decode(repeat('02', 32), 'hex')"),
+        ("an answer of another time", "position = position - 1"),
+        ("an emptied answer", "outcome = ''"),
+    ];
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    for (number, (what, change)) in table.into_iter().enumerate() {
+        let id = CommandId::from_uuid(mint::id());
+        let create = || create_worker(&format!("w-{number}").parse().unwrap());
+        node.running.queue.submit(wish(id, Some([1; 32]), create())).await.unwrap();
+        let row = format!("command_id = '{}'", uuid::Uuid::from_u128(id.0));
+        tamper(&scratch, &format!("update log.command set {change} where {row}")).await;
+
+        for fingerprint in [[1; 32], [2; 32]] {
+            let again = node.running.queue.submit(wish(id, Some(fingerprint), create())).await;
+            let Err(CommandError::Tampered(tampered)) = again else { panic!("{what}: {again:?}") };
+            let text = tampered.to_string();
+            assert!(text.contains(&uuid::Uuid::from_u128(id.0).to_string()), "{what}: {text} should name the command");
+        }
+    }
+    node.running.node.check_current().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use crate::domain::actor::CredentialUsed;
 use crate::domain::command::{Context, CreateKey};
 use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::ids::{KeyId, PoolId, WorkerId};
-use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyStanding, KeyState, SHARERS_MAX};
+use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyStanding, KeyState, SECRET_SHARERS_MAX, SHARERS_MAX};
 use crate::domain::operator::OPERATOR_KEYS_MAX;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
@@ -31,11 +31,12 @@ pub(super) fn id_is_free(roll: &Roll, key: KeyId) -> Result<(), Refusal> {
 }
 
 /// A static secret is in use for ever: a value that was revoked, or rotated away because it leaked, must not come back as
-/// another worker's.
+/// another worker's. `joining`: how many workers are to have it.
 pub(super) fn static_secret_is_free(
     roll: &Roll,
     verifier: &Digest,
     pool: &PoolId,
+    joining: usize,
     now: Timestamp,
 ) -> Result<(), Refusal> {
     let same: Vec<&Key> = roll.static_secrets(verifier).collect();
@@ -48,7 +49,15 @@ pub(super) fn static_secret_is_free(
     let pools = same.iter().flat_map(|key| key.workers()).filter_map(|index| roll.worker_at(*index));
     let all_here = pools.into_iter().all(|worker| worker.pool == *pool);
     let sharing = roll.pool(pool.as_str()).is_some_and(|pool| pool.settings.sharing);
-    if sharing && all_here { Ok(()) } else { Err(Refusal::StaticSecretInUse) }
+    if !sharing || !all_here {
+        return Err(Refusal::StaticSecretInUse);
+    }
+    if sharers(same) + joining > SECRET_SHARERS_MAX { Err(Refusal::TooManySharers) } else { Ok(()) }
+}
+
+/// How many workers these keys serve, one that holds two of them counting twice.
+fn sharers<'r>(keys: impl IntoIterator<Item = &'r Key>) -> usize {
+    keys.into_iter().map(|key| key.workers().len()).sum()
 }
 
 fn count_live(roll: &Roll, keys: &[KeyId], now: Timestamp) -> usize {
@@ -67,7 +76,7 @@ pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decisio
                 if own.is_some_and(|key| key.is_good(now) && key.expires_at == create.expires_at) {
                     return Ok(vec![]);
                 }
-                static_secret_is_free(roll, &create.verifier, &worker.pool, now)?;
+                static_secret_is_free(roll, &create.verifier, &worker.pool, 1, now)?;
             }
             if count_live(roll, &worker.keys, now) >= WORKER_KEYS_MAX {
                 return Err(Refusal::TooManyKeys);
@@ -110,7 +119,11 @@ pub(super) fn share(roll: &Roll, key: KeyId, worker: &WorkerId, now: Timestamp) 
     if !roll.pool(target.pool.as_str()).is_some_and(|pool| pool.settings.sharing) {
         return Err(Refusal::SharingOff(target.pool.clone()));
     }
-    if found.workers().len() >= SHARERS_MAX {
+    let crowded = match found.kind {
+        KeyKind::Api => found.workers().len() >= SHARERS_MAX,
+        KeyKind::Static => sharers(roll.static_secrets(&found.verifier)) >= SECRET_SHARERS_MAX,
+    };
+    if crowded {
         return Err(Refusal::TooManySharers);
     }
     if count_live(roll, &target.keys, now) >= WORKER_KEYS_MAX {
@@ -141,7 +154,7 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
         && let Some(worker) = found.workers().first().and_then(|index| roll.worker_at(*index))
     {
         static_secret_is_new(found, successor)?;
-        static_secret_is_free(roll, &successor.verifier, &worker.pool, now)?;
+        static_secret_is_free(roll, &successor.verifier, &worker.pool, found.workers().len(), now)?;
     }
     holders_have_room(roll, found, overlap, now)?;
     let derived = is_presented(context, key);

@@ -52,7 +52,7 @@ pub(super) fn create(roll: &Roll, create: &CreateWorker, now: Timestamp) -> Deci
     })];
     if let Some((key, verifier)) = create.static_secret {
         keys::id_is_free(roll, key)?;
-        keys::static_secret_is_free(roll, &verifier, &create.pool, now)?;
+        keys::static_secret_is_free(roll, &verifier, &create.pool, 1, now)?;
         events.push(Event::KeyCreated(KeyCreated {
             key,
             holder: KeyHolder::Worker(create.worker.clone()),

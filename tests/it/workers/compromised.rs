@@ -4,10 +4,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Gate, seen, text};
-use crate::support::service::Answer;
+use crate::support::cluster::Scratch;
+use crate::support::service::{Answer, Launch};
 
 async fn report(gate: &Gate, body: Value) -> Answer {
     gate.send(gate.request(Method::POST, "/v1/compromised").json(&body)).await
+}
+
+/// A worker of the pool `twins`, which allows sharing.
+async fn twin(gate: &Gate, id: &str, secret: &str) {
+    gate.post("/v1/workers", json!({ "id": id, "pool": "twins", "static_secret": secret })).await.expect(201);
+}
+
+async fn passes(gate: &Gate, worker: &str, secret: &str) -> bool {
+    let basic = gate.request(Method::GET, "/v1/check").basic_auth(worker, Some(secret));
+    gate.send(basic).await.status.as_u16() == 204
 }
 
 #[tokio::test]
@@ -60,13 +71,9 @@ async fn operators_keys_and_chosen_secrets_end_too() {
     gate.pool(json!({ "name": "twins", "sharing": true })).await;
     let secret = "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzB";
     for worker in ["a", "b", "c"] {
-        let body = json!({ "id": worker, "pool": "twins", "static_secret": secret });
-        gate.post("/v1/workers", body).await.expect(201);
+        twin(&gate, worker, secret).await;
     }
-    let good = async |worker: &str| {
-        let basic = gate.request(Method::GET, "/v1/check").basic_auth(worker, Some(secret));
-        gate.send(basic).await.status.as_u16() == 204
-    };
+    let good = async |worker: &str| passes(&gate, worker, secret).await;
     assert!(good("a").await && good("b").await && good("c").await);
     report(&gate, json!({ "credential": secret, "worker": "a" })).await.expect(200);
     assert!(!good("a").await && good("b").await && good("c").await, "only the one that was named");
@@ -85,4 +92,32 @@ async fn the_answer_is_the_same_whatever_it_was() {
         assert_eq!(seen(&report(&gate, json!({ "credential": credential, "worker": "nobody" })).await), genuine);
     }
     assert_eq!(report(&gate, json!({})).await.problem(400), "malformed");
+}
+
+/// Whoever reports is told the same and may hang up; what was reported ends as soon as the log can be written, all of it.
+#[tokio::test]
+async fn a_report_outlives_its_request_and_a_log_that_stands_still() {
+    let scratch = Scratch::new().await;
+    let service = Launch::on(&scratch).argument("--request-timeout", "2s").start().await;
+    let gate = Gate { service, scratch };
+    gate.pool(json!({ "name": "twins", "sharing": true })).await;
+    let left = "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzB";
+    let told = "zB3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWnK";
+    for (worker, secret) in [("a", left), ("b", left), ("c", left), ("d", told), ("e", told)] {
+        twin(&gate, worker, secret).await;
+    }
+    let guessed = seen(&report(&gate, json!({ "credential": "guess" })).await);
+    let blocker = gate.scratch.superuser().await;
+    blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
+
+    let hasty = gate.request(Method::POST, "/v1/compromised").timeout(std::time::Duration::from_millis(300));
+    let hung_up = crate::support::service::answer(hasty.json(&json!({ "credential": left }))).await;
+    assert!(hung_up.unwrap_err().is_timeout());
+    assert_eq!(seen(&report(&gate, json!({ "credential": told })).await), guessed);
+
+    blocker.batch_execute("rollback").await.unwrap();
+    for (worker, secret) in [("a", left), ("b", left), ("c", left), ("d", told), ("e", told)] {
+        gate.until("every key with this value ends", || async { !passes(&gate, worker, secret).await }).await;
+    }
+    assert_eq!(gate.events("key.revoked").await.len(), 5);
 }

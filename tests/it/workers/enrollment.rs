@@ -34,6 +34,33 @@ async fn a_lost_answer_can_be_asked_for_again() {
     assert_eq!(gate.check(&text(&next["key"])).await, 401, "whoever waits is let in nowhere");
 }
 
+/// The worker got in before the secret ended, and only its answer was lost (H13).
+#[tokio::test]
+async fn a_lost_answer_can_be_asked_for_after_the_secret_has_ended() {
+    let gate = Gate::open().await;
+    let (id, secret) = gate.enrollment_secret(json!({ "pool": "default", "name_pattern": "web-[0-9]+" })).await;
+    let body = |name: &str, nonce: &str| json!({ "name": name, "nonce": nonce });
+    let (first_nonce, refused_nonce) = ("0123456789abcdef", "fedcba9876543210");
+
+    assert_eq!(enroll(&gate, &secret, body("db-1", refused_nonce)).await.problem(401), "unauthorized");
+    enroll(&gate, &secret, body("web-2", refused_nonce)).await.expect(201);
+    let first = enroll(&gate, &secret, body("web-1", first_nonce)).await.expect(201);
+    gate.post(&format!("/v1/enrollment-secrets/{id}/disable"), json!({})).await.expect(200);
+
+    let again = enroll(&gate, &secret, body("web-1", first_nonce)).await;
+    assert_eq!(again.json(), first, "the same worker and the same key");
+    gate.register(&text(&first["key"])).await;
+
+    let kept = "select count(*) from log.command where octet_length(fingerprint) > 0";
+    let client = gate.scratch.superuser().await;
+    let before: i64 = client.query_one(kept, &[]).await.unwrap().get(0);
+    for nonce in ["0000000000000000", "0000000000000001"] {
+        assert_eq!(enroll(&gate, &secret, body("web-3", nonce)).await.problem(401), "unauthorized");
+    }
+    let after: i64 = client.query_one(kept, &[]).await.unwrap().get(0);
+    assert_eq!(after, before, "a secret that has ended leaves nothing in the database");
+}
+
 #[tokio::test]
 async fn what_a_worker_may_not_say_is_refused_whatever_it_shows() {
     let gate = Gate::open().await;

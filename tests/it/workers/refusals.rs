@@ -86,6 +86,29 @@ async fn every_credential_that_is_not_accepted_gets_the_same_answer() {
     }
 }
 
+/// It may ask again for the answer to its own rotation, and for nothing else.
+#[tokio::test]
+async fn a_key_that_was_rotated_away_leaves_nothing_in_the_database() {
+    let gate = Gate::open().await;
+    let member = gate.member("a", json!({})).await;
+    let rotate = async |idempotency_key: &str| {
+        let request = gate.request(Method::POST, "/v1/worker/key/rotate").bearer_auth(&member.key);
+        gate.send(request.header("idempotency-key", idempotency_key).json(&json!({ "overlap": "0s" }))).await
+    };
+    let first = rotate("the-rotation").await.expect(201);
+    let client = gate.scratch.superuser().await;
+    // Of commands that can be repeated; what the service itself writes meanwhile is another matter.
+    let count = "select count(*) from log.command where octet_length(fingerprint) > 0";
+    let counted = async || client.query_one(count, &[]).await.unwrap().get::<_, i64>(0);
+
+    let before = counted().await;
+    for number in 0..5 {
+        assert_eq!(rotate(&format!("another-{number}")).await.problem(401), "unauthorized");
+    }
+    assert_eq!(counted().await, before, "not a row");
+    assert_eq!(rotate("the-rotation").await.json(), first, "what it lost it is told again");
+}
+
 #[tokio::test]
 async fn who_fails_again_and_again_has_to_wait_and_who_is_good_does_not() {
     let gate = Gate::open().await;

@@ -2,13 +2,15 @@
 //! allows sharing; ended it is refused everywhere.
 
 use super::wish::{
-    create_pool, create_static, create_worker, create_worker_in, create_worker_with, digest, plain_key, revoke, rotate,
-    rotate_static, share, sharing,
+    create_pool, create_static, create_worker, create_worker_in, create_worker_with, digest, plain_key, pool_id,
+    revoke, rotate, rotate_static, share, sharing, worker_id,
 };
 use super::{World, admin, outcome, seconds};
 use crate::domain::command::{Command, CreateKey};
+use crate::domain::event::{Event, KeyCreated, KeyHolder, WorkerCreated};
 use crate::domain::ids::KeyId;
-use crate::domain::key::KeyKind;
+use crate::domain::key::{KeyKind, SECRET_SHARERS_MAX};
+use crate::domain::worker::Labels;
 
 /// Value 100 is in use in `blue`, which allows sharing; 101 in `default`, which does not; 102 was revoked in `blue`.
 fn world() -> World {
@@ -93,4 +95,46 @@ fn a_value_that_ended_is_never_revived() {
     table(10, "no: static_secret_revoked");
     let world = world.at(10);
     assert_eq!(outcome(&world.decide(&admin(), &create_static("a", 40, 100))), "no: static_secret_revoked");
+}
+
+/// Through however many keys: each is looked at whenever the value is shown.
+#[test]
+fn a_value_serves_so_many_workers() {
+    let mut world = World::new().given([
+        create_pool("blue", sharing()),
+        create_worker_in("blue", "next"),
+        create_worker_in("blue", "other"),
+        create_static("other", 20, 101),
+    ]);
+    // Recorded without being decided: deciding them one by one would be most of this test.
+    for number in 1..SECRET_SHARERS_MAX {
+        let worker = worker_id(&format!("w{number}"));
+        let created = WorkerCreated {
+            worker: worker.clone(),
+            pool: pool_id("blue"),
+            name: None,
+            labels: Labels::new(),
+            expires_at: None,
+            pending: false,
+            enrolled_by: None,
+        };
+        world.record(&admin(), Event::WorkerCreated(created));
+        let (key, holder) = (KeyId(1_000 + number as u128), KeyHolder::Worker(worker));
+        let (kind, verifier) = (KeyKind::Static, digest(100));
+        world.record(&admin(), Event::KeyCreated(KeyCreated { key, holder, kind, verifier, expires_at: None }));
+    }
+    let lines = [(create_static("next", 30, 100), "key.created"), (share(1_001, "next"), "key.shared")];
+    world.table(&admin(), &lines);
+    for last in [create_static("next", 30, 100), share(1_001, "next")] {
+        world.clone().given([last]).table(
+            &admin(),
+            &[
+                (create_static("other", 31, 100), "no: too_many_sharers"),
+                (share(1_001, "other"), "no: too_many_sharers"),
+                (rotate_static(20, 31, 100, 0), "no: too_many_sharers"),
+                (create_static("w1", 31, 100), "nothing"),
+                (share(1_001, "w1"), "nothing"),
+            ],
+        );
+    }
 }
