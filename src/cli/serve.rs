@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::command::issued::IssuedCounts;
 use crate::command::writer::{self, Running};
@@ -66,7 +67,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         max_stale: MAX_STALE_DEFAULT,
         queue_length: settings.queue_length,
     };
-    let running = writer::start(start, keys.clone()).await?;
+    let mut running = writer::start(start, keys.clone()).await?;
     let node = running.node.clone();
     metrics.watch_roll(move || {
         let snapshot = node.snapshot();
@@ -102,7 +103,8 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         let (issued, queue) = (issued.clone(), running.queue.clone());
         async move { issued.run(&queue, async { drop(told_to_stop.await) }).await }
     });
-    let listened = listen(settings, app, &metrics, token_file.as_deref()).await;
+    let listening = listen(settings, app, &metrics, token_file.as_deref());
+    let listened = while_writing(&mut running.task, listening).await;
     counting.abort();
     attempts.flush(&running.queue).await;
     drop(stop_counting);
@@ -139,9 +141,27 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, token_file: Op
     Ok(())
 }
 
+/// Serves for as long as there is a writer. Without one nothing is followed and nothing is written: a service that went
+/// on would look alive and refuse everyone.
+async fn while_writing(
+    writer: &mut JoinHandle<()>,
+    serving: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        served = serving => served,
+        ended = writer => match ended {
+            Ok(()) => bail!("the writer has ended before the service; restart it"),
+            Err(error) => bail!("the writer broke off ({error}), and without it nothing can be served; restart the service"),
+        },
+    }
+}
+
 async fn stop(running: Running) {
     running.stop();
-    if let Err(error) = running.task.await {
+    // One that has ended has been asked already, and said so.
+    if !running.task.is_finished()
+        && let Err(error) = running.task.await
+    {
         tracing::error!(%error, "the writer broke off");
     }
     tracing::info!("stopped");
@@ -264,4 +284,18 @@ fn until_told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
         tracing::info!("told to stop; running requests are answered first");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_ends_with_its_writer_and_says_so() {
+        let mut writer = tokio::spawn(async { panic!("as a test does") });
+        let ended = while_writing(&mut writer, std::future::pending()).await.expect_err("nothing can be served");
+        assert!(ended.to_string().contains("the writer broke off"), "{ended}");
+        let mut writer = tokio::spawn(std::future::pending());
+        while_writing(&mut writer, async { Ok(()) }).await.expect("told to stop while the writer runs");
+    }
 }

@@ -71,6 +71,8 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
         ("an event under another author", 8, "update log.event set actor = 'operator:nobody' where position = 8"),
         ("an event in another pool", 4, "update log.event set pool = 'other' where position = 4"),
         ("an event at another time", 9, "update log.event set recorded_at = recorded_at + interval '1 microsecond' where position = 9"),
+        ("an event at no time", 6, "update log.event set recorded_at = 'infinity' where position = 6"),
+        ("an event without an author", 7, "alter table log.event alter actor drop not null; update log.event set actor = null where position = 7"),
         ("an event of another command", 6, "update log.event set command_id = gen_random_uuid() where position = 6"),
         ("an emptied log", 0, "delete from log.event"),
     ];
@@ -124,6 +126,23 @@ async fn a_running_node_does_not_follow_a_forged_event_and_stops_answering() {
     assert_eq!(node.running.node.snapshot().roll.next_position(), before, "nothing of it became state");
     let refused = node.submit(create_worker(&"late".parse().unwrap())).await;
     assert!(refused.is_err(), "and nothing is written after it");
+}
+
+/// Whoever can write to the head can write what no node would, and what no node can read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_cannot_be_read_stops_a_start_and_a_running_node() {
+    let scratch = written().await;
+    let node = TestNode::start(scratch.database().await).await;
+    tamper(&scratch, "update log.head set recorded_at = 'infinity'").await;
+    let why = loop {
+        match node.running.node.check_current() {
+            Err(NotCurrent::Stopped(why)) => break why,
+            Ok(()) | Err(NotCurrent::Stale) => tokio::task::yield_now().await,
+        }
+    };
+    assert!(why.contains("its time is not one that a node writes"), "{why}");
+    assert!(!node.running.task.is_finished());
+    assert!(matches!(start(&scratch).await, Err(StartError::Log(LogFault::Head(_)))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
