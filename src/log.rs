@@ -28,7 +28,7 @@ pub const CHANNEL: &str = "portcullis_log";
 pub enum LogFault {
     #[error("the database failed: {0}")]
     Database(#[from] tokio_postgres::Error),
-    #[error("the database stopped answering in the middle of the log")]
+    #[error("the database stopped answering")]
     Silent,
     #[error(
         "this root key is not the one that the log was begun with; nothing was changed. \

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
+use self::confirming::confirm;
 use self::following::hear;
-use self::link::{Link, no_link, unhurried};
+use self::link::{Link, no_link, patient, unhurried};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
@@ -26,6 +27,7 @@ use crate::node::{Node, NotCurrent};
 use crate::postgres::Database;
 use crate::telemetry::Metrics;
 
+mod confirming;
 mod following;
 mod link;
 
@@ -35,6 +37,10 @@ const BATCH_COMMANDS_MAX: usize = 512;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// After so long without an answer, a statement's connection is given up: a link that was cut silently never answers.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(10);
+/// After so long Postgres ends a statement of the writer's by itself: before it is given up here.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// And after so long one that waits for a lock. That is a clear no, where a longer wait would leave a fate unknown.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// For how long a command is tried again before its caller is told that the log cannot be written.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -69,6 +75,8 @@ struct Writer {
     link: Option<Link>,
     roll: Roll,
     head: Head,
+    /// Where the published Roll ends.
+    published: watch::Sender<Head>,
     /// Partitions cover all positions below.
     partitioned: u64,
 }
@@ -107,6 +115,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
+    let (published, heads) = watch::channel(head.clone());
+    let database = start.database.clone();
     let mut writer = Writer {
         database: start.database,
         keys,
@@ -116,12 +126,21 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         link: None,
         roll,
         head,
+        published,
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
     writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(writer.run(stopped));
+    let task = tokio::spawn({
+        let node = node.clone();
+        async move {
+            tokio::select! {
+                () = writer.run(stopped) => {}
+                () = confirm(&database, &node, heads) => {}
+            }
+        }
+    });
     Ok(Running { node, queue, task, stop })
 }
 
@@ -272,13 +291,13 @@ impl Writer {
     ) -> Result<(Decided, bool), Setback> {
         if locked {
             let asked = Instant::now();
-            let head = Head::lock(self.client()?).await?;
+            let head = patient(Head::lock(self.client()?)).await?;
             self.follow_to(&head, asked).await?;
         }
         let repeatable = submissions.iter().map(|submission| &submission.wish);
         let repeatable = repeatable.filter(|wish| wish.fingerprint.is_some() || effort.ever_unknown);
         let ids: Vec<CommandId> = repeatable.map(|wish| wish.id).collect();
-        let kept = outcome::find(self.client()?, &ids).await?;
+        let kept = patient(outcome::find(self.client()?, &ids)).await?;
         let decided = decide_all(submissions, &self.roll, &self.head, &kept, &self.keys, mint::now());
         // An append of ours that may still be on its way is stopped by moving the head, even with an empty batch: it
         // expects the version that the head has now.

@@ -36,6 +36,14 @@ impl TestNode {
     }
 
     pub(crate) async fn try_start(database: Database, keys: Arc<DerivedKeys>) -> Result<Self, StartError> {
+        Self::start_with(database, keys, Duration::from_secs(5)).await
+    }
+
+    pub(crate) async fn start_with(
+        database: Database,
+        keys: Arc<DerivedKeys>,
+        max_stale: Duration,
+    ) -> Result<Self, StartError> {
         let telemetry = portcullis::telemetry::Telemetry::without_exporters().unwrap();
         let metrics = telemetry
             .metrics(&Vocabulary {
@@ -46,12 +54,7 @@ impl TestNode {
                 auth_failure_reasons: &Denial::ALL.map(Denial::code),
             })
             .unwrap();
-        let start = writer::Start {
-            database,
-            metrics: Arc::new(metrics),
-            max_stale: Duration::from_secs(5),
-            queue_length: 1_024,
-        };
+        let start = writer::Start { database, metrics: Arc::new(metrics), max_stale, queue_length: 1_024 };
         Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
     }
 
