@@ -17,6 +17,7 @@ pub mod read;
 pub mod schema;
 pub mod seal;
 pub mod search;
+pub mod seen;
 mod text;
 pub(crate) mod time;
 
@@ -66,4 +67,6 @@ pub enum Tampered {
     HeadSeals { position: u64 },
     #[error("the log ends at position {found}, and this node has seen {known}: an older database was put in its place")]
     WentBack { known: u64, found: u64 },
+    #[error("the log up to position {position} is not the one that this node has seen: another was put in its place")]
+    OtherHistory { position: u64 },
 }

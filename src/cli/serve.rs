@@ -19,6 +19,7 @@ use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::log::head::check_root_key;
+use crate::log::seen::Seen;
 use crate::node::MAX_STALE_DEFAULT;
 use crate::postgres::embedded::{self, Cluster};
 use crate::postgres::{Database, Options};
@@ -26,6 +27,7 @@ use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 
 mod first_start;
+mod seen;
 
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -61,13 +63,16 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
+    let seen_file = seen::path(&settings.data_dir);
     let start = writer::Start {
         database: database.clone(),
         metrics: metrics.clone(),
         max_stale: MAX_STALE_DEFAULT,
         queue_length: settings.queue_length,
+        seen: Seen::load(&seen_file, &keys)?,
     };
-    let mut running = writer::start(start, keys.clone()).await?;
+    let mut running = writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file))?;
+    running.seen().save(&seen_file, &keys)?;
     let node = running.node.clone();
     metrics.watch_roll(move || {
         let snapshot = node.snapshot();
@@ -103,6 +108,9 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         let (issued, queue) = (issued.clone(), running.queue.clone());
         async move { issued.run(&queue, async { drop(told_to_stop.await) }).await }
     });
+    let (stop_seeing, told_to_stop) = oneshot::channel::<()>();
+    let stopped = async { drop(told_to_stop.await) };
+    let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
     let listening = listen(settings, app, &metrics, token_file.as_deref());
     let listened = while_writing(&mut running.task, listening).await;
     counting.abort();
@@ -112,6 +120,10 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         tracing::error!(%error, "the counting of tokens broke off");
     }
     stop(running).await;
+    drop(stop_seeing);
+    if let Err(error) = seeing.await {
+        tracing::error!(%error, "keeping what was seen of the log broke off");
+    }
     listened
 }
 

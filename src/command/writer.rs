@@ -17,10 +17,11 @@ use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::command::Command;
-use crate::domain::ids::CommandId;
+use crate::domain::ids::{CommandId, LogId};
 use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
+use crate::log::seen::Seen;
 use crate::log::{LogFault, outcome};
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
@@ -55,12 +56,17 @@ pub struct Start {
     pub metrics: Arc<Metrics>,
     pub max_stale: Duration,
     pub queue_length: usize,
+    /// What this node has seen of the log before: one that has less is refused.
+    pub seen: Option<Seen>,
 }
 
 /// The running writer.
 pub struct Running {
     pub node: Arc<Node>,
     pub queue: CommandQueue,
+    pub log: LogId,
+    /// Where the published Roll ends. Closed when the writer ends.
+    pub heads: watch::Receiver<Head>,
     /// Ends when the writer does: after `stop`, once every queued command is answered.
     pub task: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -109,9 +115,9 @@ enum Setback {
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
     unhurried(&session.client).await?;
-    let log = head::open(&session.client, &keys).await?;
+    let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
     let began = Instant::now();
-    let Folded { roll, head } = replay::fold(&session.client, &keys, log).await?;
+    let Folded { roll, head } = replay::fold(&session.client, &keys, log, start.seen.as_ref()).await?;
     tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
@@ -133,7 +139,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn({
-        let node = node.clone();
+        let (node, heads) = (node.clone(), heads.clone());
         async move {
             tokio::select! {
                 () = writer.run(stopped) => {}
@@ -141,7 +147,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
             }
         }
     });
-    Ok(Running { node, queue, task, stop })
+    Ok(Running { node, queue, log, heads, task, stop })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +161,11 @@ pub enum StartError {
 }
 
 impl Running {
+    /// What this node has seen of the log.
+    pub fn seen(&self) -> Seen {
+        Seen::of(self.log, &self.heads.borrow())
+    }
+
     /// Lets the writer answer what is queued and end. New commands are refused from now on.
     pub fn stop(&self) {
         self.stop.send_replace(true);

@@ -4,9 +4,10 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, GenericClient, Row};
 use uuid::Uuid;
 
-use super::LogFault;
 use super::seal::{Frontier, Seals, genesis_mac};
+use super::seen::Seen;
 use super::time::timestamp;
+use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::domain::time::Timestamp;
@@ -68,10 +69,13 @@ fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str, otherwise: &'static str)
 /// Finds out which log this is, and begins one where there is none.
 ///
 /// A root key that is not the log's is refused here, before anything is written: everything that it would seal or digest
-/// could never be checked again.
-pub async fn open(client: &Client, keys: &DerivedKeys) -> Result<LogId, LogFault> {
+/// could never be checked again. So is a database without a log where one was `seen`.
+pub async fn open(client: &Client, keys: &DerivedKeys, seen: Option<&Seen>) -> Result<LogId, LogFault> {
     if let Some(log) = find(client, keys).await? {
         return Ok(log);
+    }
+    if let Some(seen) = seen {
+        return Err(Tampered::WentBack { known: seen.next_position, found: 0 }.into());
     }
     let fresh = LogId::from_uuid(Uuid::now_v7());
     let empty = Head::genesis(keys, fresh);

@@ -267,7 +267,7 @@ async fn stopping_answers_everyone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_waits_makes_no_node_stale_and_ends_with_a_clear_no() {
     let scratch = Scratch::new().await;
-    let node = TestNode::start_with(scratch.database().await, keys(), Duration::from_secs(2)).await.unwrap();
+    let node = TestNode::start_with(scratch.database().await, keys(), Duration::from_secs(2), None).await.unwrap();
     node.bootstrap().await;
     let blocker = scratch.superuser().await;
     blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
