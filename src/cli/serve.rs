@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +29,9 @@ use crate::telemetry::{self, Metrics, Telemetry};
 
 mod first_start;
 mod seen;
+
+/// For how long the counts of the last window are tried to be written: where the database is gone, they are lost.
+const LAST_COUNTS: Duration = Duration::from_secs(5);
 
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -114,10 +118,15 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let listening = listen(settings, app, &metrics, token_file.as_deref());
     let listened = while_writing(&mut running.task, listening).await;
     counting.abort();
-    attempts.flush(&running.queue).await;
-    drop(stop_counting);
-    if let Err(error) = counting_tokens.await {
-        tracing::error!(%error, "the counting of tokens broke off");
+    let last_counts = async {
+        attempts.flush(&running.queue).await;
+        drop(stop_counting);
+        if let Err(error) = counting_tokens.await {
+            tracing::error!(%error, "the counting of tokens broke off");
+        }
+    };
+    if tokio::time::timeout(LAST_COUNTS, last_counts).await.is_err() {
+        tracing::warn!("the last counts of failed attempts and of tokens could not be written before the end");
     }
     stop(running).await;
     drop(stop_seeing);

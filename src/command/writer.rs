@@ -46,8 +46,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// For how long a writer that was told to stop tries to find out what became of its last commands. Without an end, a
+/// database that is gone would keep the service from stopping.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Races lost before the writer takes the head's row lock first. Under a lock it cannot lose.
 const RACES_LOST_MAX: u32 = 2;
+/// And before it pauses between attempts. Under a lock it is no race that was lost, but something that stays.
+const RACES_LOST_QUICKLY: u32 = 4;
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
@@ -67,7 +72,7 @@ pub struct Running {
     pub log: LogId,
     /// Where the published Roll ends. Closed when the writer ends.
     pub heads: watch::Receiver<Head>,
-    /// Ends when the writer does: after `stop`, once every queued command is answered.
+    /// Ends when the writer does: after `stop`, once every queued command is answered, or patience is over.
     pub task: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
@@ -95,6 +100,17 @@ struct Effort {
     fate_unknown: bool,
     /// One was unknown at some time: what we find in the log under the commands' ids may be our own.
     ever_unknown: bool,
+    /// No partition was there for the batch, and those that were missing have been made since.
+    partitions_made: bool,
+}
+
+/// Comes when a writer that was told to stop has had its time.
+async fn overdue(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        // Nobody is left to say it, and the writer goes on.
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(STOP_PATIENCE).await;
 }
 
 /// Why a batch was not appended this time.
@@ -142,8 +158,11 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         let (node, heads) = (node.clone(), heads.clone());
         async move {
             tokio::select! {
-                () = writer.run(stopped) => {}
+                () = writer.run(stopped.clone()) => {}
                 () = confirm(&database, &node, heads) => {}
+                () = overdue(stopped) => {
+                    tracing::error!("stopped with commands of which it is unknown whether they are in the log");
+                }
             }
         }
     });
@@ -241,25 +260,32 @@ impl Writer {
         loop {
             let fault =
                 |why: String| submissions.iter().map(|_| Err(CommandError::Fault(why.as_str().into()))).collect();
-            match self.try_write(submissions, &mut effort).await {
+            let why = match self.try_write(submissions, &mut effort).await {
                 Ok(replies) => return replies,
-                Err(Setback::Again) => effort.races_lost += 1,
                 Err(Setback::Stopped(why)) => return fault(why),
                 Err(Setback::Fault(cause)) => {
                     self.node.stop(&cause);
                     return fault(cause.to_string());
                 }
                 Err(Setback::Refused(why)) if !effort.fate_unknown => return fault(why),
-                Err(Setback::Refused(why) | Setback::Lost(why)) => {
-                    tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
-                    self.link = None;
-                    if Instant::now() > give_up && !effort.fate_unknown {
-                        return fault(why);
+                Err(Setback::Again) => {
+                    effort.races_lost += 1;
+                    if effort.races_lost <= RACES_LOST_QUICKLY {
+                        continue;
                     }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+                    "the head keeps moving, or the id of a command is taken".to_owned()
                 }
+                Err(Setback::Refused(why) | Setback::Lost(why)) => {
+                    self.link = None;
+                    why
+                }
+            };
+            tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
+            if Instant::now() > give_up && !effort.fate_unknown {
+                return fault(why);
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
         }
     }
 
@@ -341,8 +367,10 @@ impl Writer {
             }
             Ok(Appended::HeadMoved) => self.follow_unless(locked).await,
             Err(AppendError::Repeated) => self.follow_unless(locked).await,
+            // Only those after the newest are made: a gap is somebody's doing, and not ours to fill.
+            Err(error @ AppendError::NoPartition) if effort.partitions_made => Err(Setback::Refused(chain(&error))),
             Err(AppendError::NoPartition) => {
-                self.partitioned = 0;
+                (self.partitioned, effort.partitions_made) = (0, true);
                 Err(Setback::Again)
             }
             Err(AppendError::Unknown(why)) => Err(Setback::Lost(why)),

@@ -238,6 +238,46 @@ async fn a_full_queue_is_said_at_once() {
     }
 }
 
+/// A partition that somebody has dropped is not made again; no attempt to write may spin over that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_missing_gets_a_clear_no() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let superuser = scratch.superuser().await;
+    superuser.batch_execute("alter table log.event detach partition log.event_p0").await.unwrap();
+    let refused = node.submit(create_worker(&"nowhere".parse().unwrap())).await;
+    assert!(matches!(&refused, Err(CommandError::Fault(why)) if why.contains("partition")), "{refused:?}");
+    let attach = "alter table log.event attach partition log.event_p0 for values from (0) to (1 << 20)";
+    superuser.batch_execute(attach).await.unwrap();
+    node.submit(create_worker(&"somewhere".parse().unwrap())).await.unwrap();
+}
+
+/// Whose commands' fate cannot be found out because the database is gone, ends all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_is_told_to_stop_ends_though_its_database_is_gone() {
+    let mut cluster = PrivateCluster::start().await;
+    let database = Database::open(cluster.options()).await.unwrap();
+    database.migrate().await.unwrap();
+    let node = TestNode::start(database).await;
+    node.bootstrap().await;
+    let queue = node.running.queue.clone();
+    let blocker = crate::support::cluster::connect(&cluster.owner_url()).await.unwrap();
+    blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
+    let create = create_worker(&"lost".parse().unwrap());
+    let waiting = tokio::spawn(async move { queue.submit(wish(CommandId::from_uuid(mint::id()), None, create)).await });
+    let blocked = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')";
+    while !blocker.query_one(blocked, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::task::yield_now().await;
+    }
+    cluster.kill();
+    let began = Instant::now();
+    node.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let answer = waiting.await.unwrap();
+    assert!(answer.is_err(), "{answer:?}");
+}
+
 /// Once stopped, the writer answers what was queued, and refuses what comes after.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_answers_everyone() {
