@@ -104,6 +104,15 @@ struct Effort {
     partitions_made: bool,
 }
 
+impl Effort {
+    /// The end of a batch that did not get into the log; or of which that cannot be found out any more.
+    fn failed(&self, submissions: &[Submission], why: &str) -> Vec<Reply> {
+        let error = if self.fate_unknown { CommandError::Unknown } else { CommandError::Fault };
+        let why: Arc<str> = why.into();
+        submissions.iter().map(|_| Err(error(why.clone()))).collect()
+    }
+}
+
 /// Comes when a writer that was told to stop has had its time.
 async fn overdue(mut stopped: watch::Receiver<bool>) {
     if stopped.wait_for(|stopped| *stopped).await.is_err() {
@@ -258,16 +267,14 @@ impl Writer {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut effort = Effort::default();
         loop {
-            let fault =
-                |why: String| submissions.iter().map(|_| Err(CommandError::Fault(why.as_str().into()))).collect();
             let why = match self.try_write(submissions, &mut effort).await {
                 Ok(replies) => return replies,
-                Err(Setback::Stopped(why)) => return fault(why),
+                Err(Setback::Stopped(why)) => return effort.failed(submissions, &why),
                 Err(Setback::Fault(cause)) => {
                     self.node.stop(&cause);
-                    return fault(cause.to_string());
+                    return effort.failed(submissions, &cause.to_string());
                 }
-                Err(Setback::Refused(why)) if !effort.fate_unknown => return fault(why),
+                Err(Setback::Refused(why)) if !effort.fate_unknown => return effort.failed(submissions, &why),
                 Err(Setback::Again) => {
                     effort.races_lost += 1;
                     if effort.races_lost <= RACES_LOST_QUICKLY {
@@ -282,7 +289,7 @@ impl Writer {
             };
             tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
             if Instant::now() > give_up && !effort.fate_unknown {
-                return fault(why);
+                return effort.failed(submissions, &why);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
@@ -393,7 +400,9 @@ fn outcome_name(reply: &Reply) -> &'static str {
         Ok(outcome) if outcome.changed => "changed",
         Ok(_) => "unchanged",
         Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
-        Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_)) => "failed",
+        Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_) | CommandError::Unknown(_)) => {
+            "failed"
+        }
     }
 }
 

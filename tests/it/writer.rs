@@ -275,7 +275,7 @@ async fn a_writer_that_is_told_to_stop_ends_though_its_database_is_gone() {
     node.stop().await;
     assert!(began.elapsed() < Duration::from_secs(20));
     let answer = waiting.await.unwrap();
-    assert!(answer.is_err(), "{answer:?}");
+    assert!(matches!(answer, Err(CommandError::Unknown(_))), "{answer:?}");
 }
 
 /// Once stopped, the writer answers what was queued, and refuses what comes after.
