@@ -42,7 +42,7 @@ async fn measure() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(RootKey::from_bytes([7; 32]).derive());
     let began = Instant::now();
     let client = fill(&cluster, &mut fleet, events).await?;
-    let log = head::open(&client, &fleet.keys).await?;
+    let log = head::open(&client, &fleet.keys, None).await?;
     say(format_args!("filled a log of {events} events in {:.1?}", began.elapsed()));
 
     let (mut folded, mut read, mut ratio) = (Rounds::default(), Rounds::default(), Rounds::default());
@@ -90,7 +90,7 @@ async fn read_only(client: &Client) -> anyhow::Result<f64> {
 
 async fn fold(client: &Client, keys: &Arc<DerivedKeys>, log: LogId) -> anyhow::Result<f64> {
     let began = Instant::now();
-    let folded = replay::fold(client, keys, log).await?;
+    let folded = replay::fold(client, keys, log, None).await?;
     let rate = to_float(folded.roll.next_position()) / began.elapsed().as_secs_f64();
     drop(folded);
     Ok(rate)

@@ -88,6 +88,9 @@ pub enum CommandError {
     /// Our failure. Nothing was appended.
     #[error("the command could not be written: {0}")]
     Fault(Arc<str>),
+    /// Our failure, and it is not known whether the command was appended, or still will be.
+    #[error("whether the command was carried out is not known: {0}")]
+    Unknown(Arc<str>),
 }
 
 pub(crate) type Reply = Result<Outcome, CommandError>;
@@ -121,7 +124,8 @@ impl CommandQueue {
             mpsc::error::TrySendError::Full(_) => CommandError::QueueFull,
             mpsc::error::TrySendError::Closed(_) => CommandError::Stopping,
         })?;
-        answer.await.unwrap_or(Err(CommandError::Stopping))
+        // The writer ended with it under way.
+        answer.await.unwrap_or_else(|_| Err(CommandError::Unknown("the service stopped before it knew".into())))
     }
 
     /// How many commands wait.

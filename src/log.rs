@@ -17,6 +17,7 @@ pub mod read;
 pub mod schema;
 pub mod seal;
 pub mod search;
+pub mod seen;
 mod text;
 pub(crate) mod time;
 
@@ -28,7 +29,7 @@ pub const CHANNEL: &str = "portcullis_log";
 pub enum LogFault {
     #[error("the database failed: {0}")]
     Database(#[from] tokio_postgres::Error),
-    #[error("the database stopped answering in the middle of the log")]
+    #[error("the database stopped answering")]
     Silent,
     #[error(
         "this root key is not the one that the log was begun with; nothing was changed. \
@@ -68,4 +69,6 @@ pub enum Tampered {
     Outcome { command: CommandId },
     #[error("the log ends at position {found}, and this node has seen {known}: an older database was put in its place")]
     WentBack { known: u64, found: u64 },
+    #[error("the log up to position {position} is not the one that this node has seen: another was put in its place")]
+    OtherHistory { position: u64 },
 }

@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use prometheus::{Registry, TextEncoder};
-use tracing::{Span, Subscriber};
+use tracing::{Level, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
@@ -197,9 +197,10 @@ where
     };
     // Our own spans only: with `--log debug` the exporter's HTTP client makes some too, and to export those would make
     // more of them, for ever.
-    let ours = filter_fn(|metadata| metadata.target().starts_with(SERVICE));
+    // And whatever is written as lines: who wants to read less has not said that nothing shall be traced.
+    let ours = filter_fn(|metadata| metadata.target().starts_with(SERVICE) && *metadata.level() <= Level::INFO);
     let spans = tracer.map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours));
-    Ok(tracing_subscriber::registry().with(lines).with(spans).with(filter(&options.log_filter)?))
+    Ok(tracing_subscriber::registry().with(lines.with_filter(filter(&options.log_filter)?)).with(spans))
 }
 
 /// OpenTelemetry tells at `info` how it starts and ends, in words that only its authors know. Whoever wants them says

@@ -19,7 +19,7 @@ pub(crate) struct Filling {
 impl Filling {
     /// Begins the log, with what the first start writes.
     pub(crate) async fn begin(client: Client, fleet: &mut Fleet, events: usize) -> anyhow::Result<Self> {
-        head::open(&client, &fleet.keys).await?;
+        head::open(&client, &fleet.keys, None).await?;
         append::make_partitions(&client, events as u64).await?;
         let statement = append::prepare(&client).await?;
         let batch = Batch::after(&Head::read(&client).await?);

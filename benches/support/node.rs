@@ -19,7 +19,8 @@ pub(crate) async fn start(
     metrics: Arc<Metrics>,
     keys: Arc<DerivedKeys>,
 ) -> anyhow::Result<Running> {
-    let start = writer::Start { database, metrics, max_stale: MAX_STALE_DEFAULT, queue_length: QUEUE_LENGTH };
+    let start =
+        writer::Start { database, metrics, max_stale: MAX_STALE_DEFAULT, queue_length: QUEUE_LENGTH, seen: None };
     Ok(writer::start(start, keys).await?)
 }
 

@@ -31,6 +31,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "stale" => "the node has lost sight of the log and refuses until it sees it; look at its /readyz and its log",
         "queue_full" => "the service is at its limit; try again in a moment",
         "log_unavailable" => "the service cannot reach Postgres; look at its log",
+        "outcome_unknown" => "see whether it was done before you try again; with an `--idempotency-key` ask again",
         "invalid_client" => "check the worker's id and its key",
         _ => return None,
     })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::command::issued::IssuedCounts;
 use crate::command::writer::{self, Running};
@@ -18,13 +19,17 @@ use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::log::head::check_root_key;
+use crate::log::seen::Seen;
 use crate::node::MAX_STALE_DEFAULT;
 use crate::postgres::embedded::{self, Cluster};
 use crate::postgres::{Database, Options};
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
+use counting::Counting;
 
+mod counting;
 mod first_start;
+mod seen;
 
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -61,13 +66,16 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
+    let seen_file = seen::path(&settings.data_dir);
     let start = writer::Start {
         database: database.clone(),
         metrics: metrics.clone(),
         max_stale: MAX_STALE_DEFAULT,
         queue_length: settings.queue_length,
+        seen: Seen::load(&seen_file, &keys)?,
     };
-    let running = writer::start(start, keys.clone()).await?;
+    let mut running = writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file))?;
+    running.seen().save(&seen_file, &keys)?;
     let node = running.node.clone();
     metrics.watch_roll(move || {
         let snapshot = node.snapshot();
@@ -94,23 +102,18 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
-    let (stop_counting, told_to_stop) = watch::channel(());
-    let counting = tokio::spawn({
-        let (queue, mut told_to_stop) = (running.queue.clone(), told_to_stop.clone());
-        async move { attempts.run(&queue, async { drop(told_to_stop.changed().await) }).await }
-    });
-    let counting_tokens = tokio::spawn({
-        let (queue, mut told_to_stop) = (running.queue.clone(), told_to_stop);
-        async move { issued.run(&queue, async { drop(told_to_stop.changed().await) }).await }
-    });
-    let listened = listen(settings, app, &metrics, token_file.as_deref()).await;
-    drop(stop_counting);
-    for (counting, of) in [(counting, "failed attempts"), (counting_tokens, "tokens")] {
-        if let Err(error) = counting.await {
-            tracing::error!(%error, of, "the counting broke off");
-        }
-    }
+    let counting = Counting::start(attempts, issued, &running.queue);
+    let (stop_seeing, stop_seen) = oneshot::channel::<()>();
+    let stopped = async { drop(stop_seen.await) };
+    let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
+    let listening = listen(settings, app, &metrics, token_file.as_deref());
+    let listened = while_writing(&mut running.task, listening).await;
+    counting.end().await;
     stop(running).await;
+    drop(stop_seeing);
+    if let Err(error) = seeing.await {
+        tracing::error!(%error, "keeping what was seen of the log broke off");
+    }
     listened
 }
 
@@ -140,9 +143,27 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, token_file: Op
     Ok(())
 }
 
+/// Serves for as long as there is a writer. Without one nothing is followed and nothing is written: a service that went
+/// on would look alive and refuse everyone.
+async fn while_writing(
+    writer: &mut JoinHandle<()>,
+    serving: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        served = serving => served,
+        ended = writer => match ended {
+            Ok(()) => bail!("the writer has ended before the service; restart it"),
+            Err(error) => bail!("the writer broke off ({error}), and without it nothing can be served; restart the service"),
+        },
+    }
+}
+
 async fn stop(running: Running) {
     running.stop();
-    if let Err(error) = running.task.await {
+    // One that has ended has been asked already, and said so.
+    if !running.task.is_finished()
+        && let Err(error) = running.task.await
+    {
         tracing::error!(%error, "the writer broke off");
     }
     tracing::info!("stopped");
@@ -265,4 +286,18 @@ fn until_told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
         tracing::info!("told to stop; running requests are answered first");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_ends_with_its_writer_and_says_so() {
+        let mut writer = tokio::spawn(async { panic!("as a test does") });
+        let ended = while_writing(&mut writer, std::future::pending()).await.expect_err("nothing can be served");
+        assert!(ended.to_string().contains("the writer broke off"), "{ended}");
+        let mut writer = tokio::spawn(std::future::pending());
+        while_writing(&mut writer, async { Ok(()) }).await.expect("told to stop while the writer runs");
+    }
 }

@@ -10,22 +10,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
+use self::confirming::confirm;
 use self::following::hear;
-use self::link::{Link, no_link, unhurried};
+use self::link::{Link, no_link, patient, unhurried};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::command::Command;
-use crate::domain::ids::CommandId;
+use crate::domain::ids::{CommandId, LogId};
 use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
+use crate::log::seen::Seen;
 use crate::log::{LogFault, outcome};
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
 use crate::postgres::Database;
 use crate::telemetry::Metrics;
 
+mod confirming;
 mod following;
 mod link;
 
@@ -35,12 +38,21 @@ const BATCH_COMMANDS_MAX: usize = 512;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// After so long without an answer, a statement's connection is given up: a link that was cut silently never answers.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(10);
+/// After so long Postgres ends a statement of the writer's by itself: before it is given up here.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// And after so long one that waits for a lock. That is a clear no, where a longer wait would leave a fate unknown.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// For how long a command is tried again before its caller is told that the log cannot be written.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// For how long a writer that was told to stop tries to find out what became of its last commands. Without an end, a
+/// database that is gone would keep the service from stopping.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Races lost before the writer takes the head's row lock first. Under a lock it cannot lose.
 const RACES_LOST_MAX: u32 = 2;
+/// And before it pauses between attempts. Under a lock it is no race that was lost, but something that stays.
+const RACES_LOST_QUICKLY: u32 = 4;
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What a node starts its writer with.
@@ -49,13 +61,18 @@ pub struct Start {
     pub metrics: Arc<Metrics>,
     pub max_stale: Duration,
     pub queue_length: usize,
+    /// What this node has seen of the log before: one that has less is refused.
+    pub seen: Option<Seen>,
 }
 
 /// The running writer.
 pub struct Running {
     pub node: Arc<Node>,
     pub queue: CommandQueue,
-    /// Ends when the writer does: after `stop`, once every queued command is answered.
+    pub log: LogId,
+    /// Where the published Roll ends. Closed when the writer ends.
+    pub heads: watch::Receiver<Head>,
+    /// Ends when the writer does: after `stop`, once every queued command is answered, or patience is over.
     pub task: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
@@ -69,6 +86,8 @@ struct Writer {
     link: Option<Link>,
     roll: Roll,
     head: Head,
+    /// Where the published Roll ends.
+    published: watch::Sender<Head>,
     /// Partitions cover all positions below.
     partitioned: u64,
 }
@@ -81,6 +100,26 @@ struct Effort {
     fate_unknown: bool,
     /// One was unknown at some time: what we find in the log under the commands' ids may be our own.
     ever_unknown: bool,
+    /// No partition was there for the batch, and those that were missing have been made since.
+    partitions_made: bool,
+}
+
+impl Effort {
+    /// The end of a batch that did not get into the log; or of which that cannot be found out any more.
+    fn failed(&self, submissions: &[Submission], why: &str) -> Vec<Reply> {
+        let error = if self.fate_unknown { CommandError::Unknown } else { CommandError::Fault };
+        let why: Arc<str> = why.into();
+        submissions.iter().map(|_| Err(error(why.clone()))).collect()
+    }
+}
+
+/// Comes when a writer that was told to stop has had its time.
+async fn overdue(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        // Nobody is left to say it, and the writer goes on.
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(STOP_PATIENCE).await;
 }
 
 /// Why a batch was not appended this time.
@@ -101,12 +140,14 @@ enum Setback {
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
     unhurried(&session.client).await?;
-    let log = head::open(&session.client, &keys).await?;
+    let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
     let began = Instant::now();
-    let Folded { roll, head } = replay::fold(&session.client, &keys, log).await?;
+    let Folded { roll, head } = replay::fold(&session.client, &keys, log, start.seen.as_ref()).await?;
     tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
+    let (published, heads) = watch::channel(head.clone());
+    let database = start.database.clone();
     let mut writer = Writer {
         database: start.database,
         keys,
@@ -116,13 +157,25 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         link: None,
         roll,
         head,
+        published,
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
     writer.follow().await.map_err(Setback::into_start_error)?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(writer.run(stopped));
-    Ok(Running { node, queue, task, stop })
+    let task = tokio::spawn({
+        let (node, heads) = (node.clone(), heads.clone());
+        async move {
+            tokio::select! {
+                () = writer.run(stopped.clone()) => {}
+                () = confirm(&database, &node, heads) => {}
+                () = overdue(stopped) => {
+                    tracing::error!("stopped with commands of which it is unknown whether they are in the log");
+                }
+            }
+        }
+    });
+    Ok(Running { node, queue, log, heads, task, stop })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +189,11 @@ pub enum StartError {
 }
 
 impl Running {
+    /// What this node has seen of the log.
+    pub fn seen(&self) -> Seen {
+        Seen::of(self.log, &self.heads.borrow())
+    }
+
     /// Lets the writer answer what is queued and end. New commands are refused from now on.
     pub fn stop(&self) {
         self.stop.send_replace(true);
@@ -209,27 +267,32 @@ impl Writer {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut effort = Effort::default();
         loop {
-            let fault =
-                |why: String| submissions.iter().map(|_| Err(CommandError::Fault(why.as_str().into()))).collect();
-            match self.try_write(submissions, &mut effort).await {
+            let why = match self.try_write(submissions, &mut effort).await {
                 Ok(replies) => return replies,
-                Err(Setback::Again) => effort.races_lost += 1,
-                Err(Setback::Stopped(why)) => return fault(why),
+                Err(Setback::Stopped(why)) => return effort.failed(submissions, &why),
                 Err(Setback::Fault(cause)) => {
                     self.node.stop(&cause);
-                    return fault(cause.to_string());
+                    return effort.failed(submissions, &cause.to_string());
                 }
-                Err(Setback::Refused(why)) if !effort.fate_unknown => return fault(why),
-                Err(Setback::Refused(why) | Setback::Lost(why)) => {
-                    tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
-                    self.link = None;
-                    if Instant::now() > give_up && !effort.fate_unknown {
-                        return fault(why);
+                Err(Setback::Refused(why)) if !effort.fate_unknown => return effort.failed(submissions, &why),
+                Err(Setback::Again) => {
+                    effort.races_lost += 1;
+                    if effort.races_lost <= RACES_LOST_QUICKLY {
+                        continue;
                     }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+                    "the head keeps moving, or the id of a command is taken".to_owned()
                 }
+                Err(Setback::Refused(why) | Setback::Lost(why)) => {
+                    self.link = None;
+                    why
+                }
+            };
+            tracing::warn!(why, fate_unknown = effort.fate_unknown, "a batch could not be written yet");
+            if Instant::now() > give_up && !effort.fate_unknown {
+                return effort.failed(submissions, &why);
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
         }
     }
 
@@ -272,13 +335,13 @@ impl Writer {
     ) -> Result<(Decided, bool), Setback> {
         if locked {
             let asked = Instant::now();
-            let head = Head::lock(self.client()?).await?;
+            let head = patient(Head::lock(self.client()?)).await?;
             self.follow_to(&head, asked).await?;
         }
         let repeatable = submissions.iter().map(|submission| &submission.wish);
         let repeatable = repeatable.filter(|wish| wish.fingerprint.is_some() || effort.ever_unknown);
         let ids: Vec<CommandId> = repeatable.map(|wish| wish.id).collect();
-        let kept = outcome::find(self.client()?, &ids).await?;
+        let kept = patient(outcome::find(self.client()?, &ids)).await?;
         let decided = decide_all(submissions, &self.roll, &self.head, &kept, &self.keys, mint::now());
         // An append of ours that may still be on its way is stopped by moving the head, even with an empty batch: it
         // expects the version that the head has now.
@@ -311,8 +374,10 @@ impl Writer {
             }
             Ok(Appended::HeadMoved) => self.follow_unless(locked).await,
             Err(AppendError::Repeated) => self.follow_unless(locked).await,
+            // Only those after the newest are made: a gap is somebody's doing, and not ours to fill.
+            Err(error @ AppendError::NoPartition) if effort.partitions_made => Err(Setback::Refused(chain(&error))),
             Err(AppendError::NoPartition) => {
-                self.partitioned = 0;
+                (self.partitioned, effort.partitions_made) = (0, true);
                 Err(Setback::Again)
             }
             Err(AppendError::Unknown(why)) => Err(Setback::Lost(why)),
@@ -336,7 +401,9 @@ fn outcome_name(reply: &Reply) -> &'static str {
         Ok(_) => "unchanged",
         Err(CommandError::Tampered(_)) => "failed",
         Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
-        Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_)) => "failed",
+        Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_) | CommandError::Unknown(_)) => {
+            "failed"
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::secret::{SecretFileError, create_secret_file, read_secret_file};
 
 /// Authenticates each event and all that came before it.
 const LOG_CHAIN: &str = "portcullis 2026-11 log chain";
+/// Authenticates what a node keeps of the log's end, beside its root key.
+const LOG_SEEN: &str = "portcullis 2026-11 log seen";
 /// Makes the verifiers of API keys.
 const KEY_VERIFIER: &str = "portcullis 2026-11 api key verifier";
 /// Makes the verifiers of static secrets.
@@ -92,6 +94,7 @@ impl RootKey {
         let derived = |context| blake3::derive_key(context, &self.0);
         Arc::new(DerivedKeys {
             log_chain: derived(LOG_CHAIN),
+            log_seen: derived(LOG_SEEN),
             key_verifier: derived(KEY_VERIFIER),
             static_secret_verifier: derived(STATIC_SECRET_VERIFIER),
             enrollment_secret_verifier: derived(ENROLLMENT_SECRET_VERIFIER),
@@ -124,6 +127,7 @@ impl fmt::Debug for RootKey {
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct DerivedKeys {
     log_chain: [u8; 32],
+    log_seen: [u8; 32],
     pub(super) key_verifier: [u8; 32],
     pub(super) static_secret_verifier: [u8; 32],
     pub(super) enrollment_secret_verifier: [u8; 32],
@@ -140,6 +144,12 @@ impl DerivedKeys {
     #[must_use]
     pub fn log_chain(&self) -> &[u8; 32] {
         &self.log_chain
+    }
+
+    /// The key of the digest over [what a node has seen](crate::log::seen) of the log.
+    #[must_use]
+    pub fn log_seen(&self) -> &[u8; 32] {
+        &self.log_seen
     }
 
     /// A public value that the database keeps. It tells a wrong root key from the right one, and reveals nothing

@@ -110,6 +110,13 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
     }
 
+    /// The log cannot be read to find out whether the command is in it.
+    fn outcome_unknown(cause: String) -> Self {
+        let detail = "whether the command was carried out is not known, and it may still be; \
+                      ask again with its Idempotency-Key, or look";
+        Self { cause: Some(cause.into()), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail) }
+    }
+
     pub fn secret_gone() -> Self {
         let detail =
             "this command was carried out before, and its secret is kept for a day only; rotate to get another";
@@ -200,6 +207,7 @@ impl From<CommandError> for Problem {
             },
             CommandError::Tampered(tampered) => Self::internal(tampered),
             CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
+            CommandError::Unknown(cause) => Self::outcome_unknown(cause.to_string()),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
 use super::entry::pool;
@@ -32,18 +33,20 @@ pub(super) struct Copied<'a> {
 impl<'a> Copied<'a> {
     /// They stand in this order in every statement; `first` is the place of the first. By place, since finding a column by
     /// its name takes longer than comparing it.
-    pub(super) fn of(row: &'a Row, first: usize) -> Self {
-        Self {
-            recorded_at: timestamp(row.get::<_, DateTime<Utc>>(first)),
-            kind: row.get(first + 1),
-            schema: row.get(first + 2),
-            subject_kind: row.get(first + 3),
-            subject_id: row.get(first + 4),
-            pool: row.get(first + 5),
-            actor: row.get(first + 6),
-            incident: row.get(first + 7),
-            command_id: row.get(first + 8),
-        }
+    ///
+    /// The database can hold what no entry says, such as the time `infinity`: then the column that does is the error.
+    pub(super) fn of(row: &'a Row, first: usize) -> Result<Self, &'static str> {
+        Ok(Self {
+            recorded_at: timestamp(column::<DateTime<Utc>>(row, first, "recorded_at")?),
+            kind: column(row, first + 1, "kind")?,
+            schema: column(row, first + 2, "schema")?,
+            subject_kind: column(row, first + 3, "subject_kind")?,
+            subject_id: column(row, first + 4, "subject_id")?,
+            pool: column(row, first + 5, "pool")?,
+            actor: column(row, first + 6, "actor")?,
+            incident: column(row, first + 7, "incident")?,
+            command_id: column(row, first + 8, "command_id")?,
+        })
     }
 
     /// The first column that is not what the entry says.
@@ -63,6 +66,11 @@ impl<'a> Copied<'a> {
         ];
         agree.into_iter().find(|(_, agrees)| !agrees).map(|(column, _)| column)
     }
+}
+
+/// The value at `place`; where there is none that can be read, the column's name.
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize, name: &'static str) -> Result<T, &'static str> {
+    row.try_get(place).map_err(|_| name)
 }
 
 /// Ids have one spelling, so whatever reads as this one is written like it.

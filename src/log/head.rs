@@ -1,11 +1,13 @@
 //! Where the log ends: its row, and the genesis that says which log it is.
 
+use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, GenericClient, Row};
 use uuid::Uuid;
 
-use super::LogFault;
 use super::seal::{Frontier, Seals, genesis_mac};
+use super::seen::Seen;
 use super::time::timestamp;
+use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::domain::time::Timestamp;
@@ -39,30 +41,41 @@ impl Head {
     }
 
     fn from_row(row: &Row) -> Result<Self, LogFault> {
-        let next_position = row.get::<_, i64>("next_position");
-        let next_position = u64::try_from(next_position).map_err(|_| LogFault::Head("its position is negative"))?;
-        let mac = row.get::<_, &[u8]>("mac").try_into().map_err(|_| LogFault::Head("its mac has not 32 bytes"))?;
-        let frontier = Frontier::from_bytes(next_position, row.get("frontier"))
+        let position: i64 = column(row, "next_position", "its position cannot be read")?;
+        let next_position = u64::try_from(position).map_err(|_| LogFault::Head("its position is negative"))?;
+        let mac: &[u8] = column(row, "mac", "its mac cannot be read")?;
+        let mac = mac.try_into().map_err(|_| LogFault::Head("its mac has not 32 bytes"))?;
+        let frontier = Frontier::from_bytes(next_position, column(row, "frontier", "its frontier cannot be read")?)
             .map_err(|_| LogFault::Head("its frontier does not fit its position"))?;
-        if frontier.root()[..] != *row.get::<_, &[u8]>("merkle_root") {
+        let root: &[u8] = column(row, "merkle_root", "its Merkle root cannot be read")?;
+        if frontier.root()[..] != *root {
             return Err(LogFault::Head("its Merkle root is not that of its frontier"));
         }
+        let recorded_at: Option<_> = column(row, "recorded_at", "its time is not one that a node writes")?;
         Ok(Self {
-            version: row.get("version"),
+            version: column(row, "version", "its version cannot be read")?,
             next_position,
             seals: Seals { mac, frontier },
-            recorded_at: row.get::<_, Option<_>>("recorded_at").map(timestamp).unwrap_or_default(),
+            recorded_at: recorded_at.map(timestamp).unwrap_or_default(),
         })
     }
+}
+
+/// Whoever can write to the row can write what no node would, such as the time `infinity`.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str, otherwise: &'static str) -> Result<T, LogFault> {
+    row.try_get(name).map_err(|_| LogFault::Head(otherwise))
 }
 
 /// Finds out which log this is, and begins one where there is none.
 ///
 /// A root key that is not the log's is refused here, before anything is written: everything that it would seal or digest
-/// could never be checked again.
-pub async fn open(client: &Client, keys: &DerivedKeys) -> Result<LogId, LogFault> {
+/// could never be checked again. So is a database without a log where one was `seen`.
+pub async fn open(client: &Client, keys: &DerivedKeys, seen: Option<&Seen>) -> Result<LogId, LogFault> {
     if let Some(log) = find(client, keys).await? {
         return Ok(log);
+    }
+    if let Some(seen) = seen {
+        return Err(Tampered::WentBack { known: seen.next_position, found: 0 }.into());
     }
     let fresh = LogId::from_uuid(Uuid::now_v7());
     let empty = Head::genesis(keys, fresh);

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 
 use super::append::signed;
-use super::columns::Copied;
+use super::columns::{Copied, column};
 use super::entry;
 use super::head::Head;
 use super::seal::Sealed;
@@ -23,23 +23,23 @@ const ROW_PATIENCE: Duration = Duration::from_secs(30);
 pub struct RawEvent(Row);
 
 impl RawEvent {
-    fn position(&self) -> i64 {
-        self.0.get(0)
+    fn position(&self) -> Result<i64, &'static str> {
+        column(&self.0, 0, "position")
     }
 
-    fn entry(&self) -> &[u8] {
-        self.0.get(1)
+    fn entry(&self) -> Result<&[u8], &'static str> {
+        column(&self.0, 1, "entry")
     }
 
-    fn mac(&self) -> &[u8] {
-        self.0.get(2)
+    fn mac(&self) -> Result<&[u8], &'static str> {
+        column(&self.0, 2, "mac")
     }
 
-    fn leaf_hash(&self) -> &[u8] {
-        self.0.get(3)
+    fn leaf_hash(&self) -> Result<&[u8], &'static str> {
+        column(&self.0, 3, "leaf_hash")
     }
 
-    fn copied(&self) -> Copied<'_> {
+    fn copied(&self) -> Result<Copied<'_>, &'static str> {
         Copied::of(&self.0, 4)
     }
 }
@@ -75,17 +75,19 @@ where
 /// Moves `head` past it.
 pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
     let position = head.next_position;
-    if raw.position() != signed(position) {
+    let damaged = |column| Tampered::Column { position, column };
+    if raw.position().map_err(damaged)? != signed(position) {
         return Err(Tampered::Missing { position }.into());
     }
-    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), raw.entry());
-    if mac[..] != *raw.mac() {
+    let entry = raw.entry().map_err(damaged)?;
+    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), entry);
+    if mac[..] != *raw.mac().map_err(damaged)? {
         return Err(Tampered::Mac { position }.into());
     }
-    if leaf_hash[..] != *raw.leaf_hash() {
+    if leaf_hash[..] != *raw.leaf_hash().map_err(damaged)? {
         return Err(Tampered::LeafHash { position }.into());
     }
-    let recorded = entry::decode(raw.entry()).map_err(|cause| LogFault::Unreadable { position, cause })?;
+    let recorded = entry::decode(entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
     // The chain proves the order; these prove that the entry stands where it says it does.
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
@@ -93,8 +95,8 @@ pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Rec
     if recorded.recorded_at <= head.recorded_at && position > 0 {
         return Err(Tampered::Time { position }.into());
     }
-    if let Some(column) = raw.copied().differing(&recorded) {
-        return Err(Tampered::Column { position, column }.into());
+    if let Some(column) = raw.copied().map_err(damaged)?.differing(&recorded) {
+        return Err(damaged(column).into());
     }
     head.next_position += 1;
     head.recorded_at = recorded.recorded_at;

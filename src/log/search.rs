@@ -113,9 +113,10 @@ fn checked(row: &Row, keys: &DerivedKeys) -> Result<FoundEntry, LogFault> {
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    match Copied::of(row, FIRST_COPIED).differing(&recorded) {
+    let damaged = |column| Tampered::Column { position, column };
+    match Copied::of(row, FIRST_COPIED).map_err(damaged)?.differing(&recorded) {
         None => Ok(FoundEntry { position, entry }),
-        Some(column) => Err(Tampered::Column { position, column }.into()),
+        Some(column) => Err(damaged(column).into()),
     }
 }
 

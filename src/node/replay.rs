@@ -13,6 +13,7 @@ use crate::domain::ids::LogId;
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::log::read::{self, RawEvent};
+use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
@@ -26,15 +27,35 @@ pub struct Folded {
     pub head: Head,
 }
 
-/// Folds the whole log from nothing, and checks that it ends as the head says.
-pub async fn fold(client: &Client, keys: &Arc<DerivedKeys>, log: LogId) -> Result<Folded, LogFault> {
+/// Folds the whole log from nothing, and checks that it ends as the head says, and that all of it is there that was `seen`.
+pub async fn fold(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    log: LogId,
+    seen: Option<&Seen>,
+) -> Result<Folded, LogFault> {
+    if seen.is_some_and(|seen| seen.log != log) {
+        return Err(Tampered::OtherHistory { position: 0 }.into());
+    }
     let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
     let end = Head::read(client).await?;
-    catch_up(client, keys, start, &end).await
+    let folded = read_on(client, keys, start, &end, seen.cloned()).await?;
+    seen.map_or(Ok(()), |seen| seen.check_end(&folded.head))?;
+    Ok(folded)
 }
 
 /// Folds what lies between the state and `end`.
 pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, end: &Head) -> Result<Folded, LogFault> {
+    read_on(client, keys, from, end, None).await
+}
+
+async fn read_on(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    from: Folded,
+    end: &Head,
+    seen: Option<Seen>,
+) -> Result<Folded, LogFault> {
     let Folded { roll, mut head } = from;
     if end.next_position < head.next_position || end.version < head.version {
         let (known, found) = (head.next_position, end.next_position);
@@ -46,7 +67,7 @@ pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, en
     let first = head.next_position;
     let (checker_keys, version) = (keys.clone(), end.version);
     let check = tokio::task::spawn_blocking(move || {
-        let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys);
+        let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys, seen.as_ref());
         head.version = version;
         result.map(|()| head)
     });
@@ -73,9 +94,14 @@ fn check_chunks(
     sender: &mpsc::Sender<Vec<Recorded>>,
     head: &mut Head,
     keys: &DerivedKeys,
+    seen: Option<&Seen>,
 ) -> Result<(), LogFault> {
     while let Some(chunk) = chunks.blocking_recv() {
-        let checked = chunk.iter().map(|raw| read::unseal(raw, head, keys)).collect::<Result<Vec<_>, _>>()?;
+        let mut checked = Vec::with_capacity(chunk.len());
+        for raw in &chunk {
+            checked.push(read::unseal(raw, head, keys)?);
+            seen.map_or(Ok(()), |seen| seen.check_passing(head))?;
+        }
         if sender.blocking_send(checked).is_err() {
             break;
         }

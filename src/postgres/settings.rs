@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
@@ -62,6 +62,11 @@ impl Target {
         };
         if config.get_application_name().is_none() {
             config.application_name("portcullis");
+        }
+        // A standby answers every question, and lags: what was revoked on the primary would be good there. So the one that
+        // can be written to is looked for among the hosts, unless the URL asks for something else.
+        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(options.connect_timeout);

@@ -193,3 +193,18 @@ async fn a_start_that_fails_says_only_why() {
         assert!(!log.contains("MeterProvider"), "{log}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_log_takes_no_trace_away() {
+    let scratch = Scratch::new().await;
+    let collector = Collector::default();
+    let endpoint = collector.start().await;
+    let launch = Launch::on(&scratch).argument("--log", "error").variable("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+    let mut service = launch.start().await;
+    service.post("/v1/workers", json!({ "id": "quiet" })).await.expect(201);
+    assert!(service.stop());
+    assert!(!service.log().contains("INFO"), "{}", service.log());
+    for name in ["request", "append"] {
+        assert!(collector.span(|span| span.name == name).is_some(), "no span {name}: {:?}", collector.spans());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use portcullis::command::{CommandError, mint};
 use portcullis::domain::command::Command;
@@ -11,7 +12,7 @@ use portcullis::log::entry;
 use tokio_postgres::Client;
 
 use crate::support::cluster::{PrivateCluster, Scratch};
-use crate::support::node::{TestNode, create_worker, wish};
+use crate::support::node::{TestNode, create_worker, keys, wish};
 use portcullis::postgres::Database;
 
 /// The whole log, folded in this process: what every node's Roll must equal (promise 3).
@@ -178,7 +179,7 @@ async fn a_commit_whose_fate_is_unknown_is_found_out_and_never_guessed() {
         })
         .collect();
     for pause in [13, 41, 97] {
-        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
         cluster.kill();
         cluster.restart().await;
     }
@@ -237,6 +238,46 @@ async fn a_full_queue_is_said_at_once() {
     }
 }
 
+/// A partition that somebody has dropped is not made again; no attempt to write may spin over that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_missing_gets_a_clear_no() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let superuser = scratch.superuser().await;
+    superuser.batch_execute("alter table log.event detach partition log.event_p0").await.unwrap();
+    let refused = node.submit(create_worker(&"nowhere".parse().unwrap())).await;
+    assert!(matches!(&refused, Err(CommandError::Fault(why)) if why.contains("partition")), "{refused:?}");
+    let attach = "alter table log.event attach partition log.event_p0 for values from (0) to (1 << 20)";
+    superuser.batch_execute(attach).await.unwrap();
+    node.submit(create_worker(&"somewhere".parse().unwrap())).await.unwrap();
+}
+
+/// Whose commands' fate cannot be found out because the database is gone, ends all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_is_told_to_stop_ends_though_its_database_is_gone() {
+    let mut cluster = PrivateCluster::start().await;
+    let database = Database::open(cluster.options()).await.unwrap();
+    database.migrate().await.unwrap();
+    let node = TestNode::start(database).await;
+    node.bootstrap().await;
+    let queue = node.running.queue.clone();
+    let blocker = crate::support::cluster::connect(&cluster.owner_url()).await.unwrap();
+    blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
+    let create = create_worker(&"lost".parse().unwrap());
+    let waiting = tokio::spawn(async move { queue.submit(wish(CommandId::from_uuid(mint::id()), None, create)).await });
+    let blocked = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')";
+    while !blocker.query_one(blocked, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::task::yield_now().await;
+    }
+    cluster.kill();
+    let began = Instant::now();
+    node.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let answer = waiting.await.unwrap();
+    assert!(matches!(answer, Err(CommandError::Unknown(_))), "{answer:?}");
+}
+
 /// Once stopped, the writer answers what was queued, and refuses what comes after.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_answers_everyone() {
@@ -259,4 +300,32 @@ async fn stopping_answers_everyone() {
     let late =
         queue.submit(wish(CommandId::from_uuid(mint::id()), None, create_worker(&"late".parse().unwrap()))).await;
     assert_eq!(late, Err(CommandError::Stopping));
+}
+
+/// Behind a lock an append takes for ever. The node is as current as before, its command gets a clear no, and no backend
+/// stays behind that waits for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_waits_makes_no_node_stale_and_ends_with_a_clear_no() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start_with(scratch.database().await, keys(), Duration::from_secs(2), None).await.unwrap();
+    node.bootstrap().await;
+    let blocker = scratch.superuser().await;
+    blocker.batch_execute("begin; select * from log.head for update").await.unwrap();
+
+    let queue = node.running.queue.clone();
+    let create = create_worker(&"late".parse().unwrap());
+    let began = Instant::now();
+    let waiting = tokio::spawn(async move { queue.submit(wish(CommandId::from_uuid(mint::id()), None, create)).await });
+    while !waiting.is_finished() {
+        node.running.node.check_current().unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(2), "longer than the node may be stale");
+    assert!(matches!(waiting.await.unwrap(), Err(CommandError::Fault(_))), "known not to be in the log");
+    let behind =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    assert_eq!(blocker.query_one(behind, &[]).await.unwrap().get::<_, i64>(0), 0);
+
+    blocker.batch_execute("rollback").await.unwrap();
+    node.submit(create_worker(&"late".parse().unwrap())).await.unwrap();
 }

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use super::link::Link;
-use super::{STATEMENT_PATIENCE, Setback, Writer};
+use super::link::{Link, patient, unhurried};
+use super::{Setback, Writer};
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::node::NotCurrent;
 use crate::node::replay::{self, Folded};
+
+/// So many events are read over a connection of their own, which has the time: the writer's ends what takes long.
+const LONG_READ: u64 = 1 << 16;
 
 /// What the channel of appends says.
 pub(super) enum Heard {
@@ -50,11 +53,7 @@ impl Writer {
     /// Reads what is new. True if there was something.
     pub(super) async fn follow(&mut self) -> Result<bool, Setback> {
         let asked = Instant::now();
-        let client = self.client()?;
-        let head = match tokio::time::timeout(STATEMENT_PATIENCE, Head::read(client)).await {
-            Ok(head) => head?,
-            Err(_) => return Err(Setback::Lost("the database did not answer in time".to_owned())),
-        };
+        let head = patient(Head::read(self.client()?)).await?;
         self.follow_to(&head, asked).await
     }
 
@@ -64,7 +63,13 @@ impl Writer {
             return Ok(false);
         }
         let here = Folded { roll: self.roll.clone(), head: self.head.clone() };
-        let there = replay::catch_up(self.client()?, &self.keys, here, head).await?;
+        let there = if head.next_position.saturating_sub(here.head.next_position) < LONG_READ {
+            replay::catch_up(self.client()?, &self.keys, here, head).await?
+        } else {
+            let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
+            unhurried(&session.client).await?;
+            replay::catch_up(&session.client, &self.keys, here, head).await?
+        };
         self.move_to(there.roll, there.head, asked)?;
         Ok(true)
     }
@@ -73,6 +78,7 @@ impl Writer {
     pub(super) fn move_to(&mut self, roll: Roll, head: Head, asked: Instant) -> Result<(), Setback> {
         self.node.publish(roll.clone())?;
         self.metrics.set_log_position(head.next_position);
+        self.published.send_replace(head.clone());
         (self.roll, self.head) = (roll, head);
         self.node.confirm(asked);
         Ok(())

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Statement};
 
-use super::{STATEMENT_PATIENCE, Setback, Writer};
+use super::{LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
 use crate::log::append;
 use crate::log::{CHANNEL, LogFault, outcome};
 use crate::postgres::Session;
@@ -20,7 +20,7 @@ impl Writer {
     pub(super) async fn connect(&mut self) -> Result<(), Setback> {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
         let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
-        unhurried(&session.client).await?;
+        bounded(&session.client).await?;
         // Listening first: what is appended between this and the first look is heard.
         session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
         let append = append::prepare(&session.client).await.map_err(lost)?;
@@ -46,14 +46,14 @@ impl Writer {
             return Ok(());
         }
         let through = next_position + 2 * PARTITION_LEAD;
-        append::make_partitions(self.client()?, through).await?;
+        patient(append::make_partitions(self.client()?, through)).await?;
         self.partitioned = through;
         Ok(())
     }
 
     pub(super) async fn forget_outcomes(&self) {
         let Ok(client) = self.client() else { return };
-        match outcome::forget_sealed(client).await {
+        match patient(outcome::forget_sealed(client)).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "removed sealed outcomes whose day is over"),
             Err(error) => tracing::warn!(%error, "sealed outcomes whose day is over could not be removed"),
@@ -61,9 +61,22 @@ impl Writer {
     }
 }
 
-/// Reading a long log is one statement that takes as long as it takes; this module keeps its own patience.
+/// The answer, unless it takes longer than a link is trusted for: one that was cut silently never answers.
+pub(super) async fn patient<T>(answer: impl Future<Output = Result<T, LogFault>>) -> Result<T, LogFault> {
+    tokio::time::timeout(STATEMENT_PATIENCE, answer).await.unwrap_or(Err(LogFault::Silent))
+}
+
+/// Postgres ends what this side has given up, and sooner: a backend that waits for a lock does not notice that nobody
+/// listens to it any more, and each retry would leave another one behind.
+async fn bounded(client: &Client) -> Result<(), LogFault> {
+    let (lock, statement) = (LOCK_TIMEOUT.as_millis(), STATEMENT_TIMEOUT.as_millis());
+    let settings = format!("set lock_timeout = {lock}; set statement_timeout = {statement}");
+    patient(async { Ok(client.batch_execute(&settings).await?) }).await
+}
+
+/// Reading a long log is one statement that takes as long as it takes; who reads it keeps its own patience.
 pub(super) async fn unhurried(client: &Client) -> Result<(), LogFault> {
-    Ok(client.batch_execute("set statement_timeout = 0").await?)
+    patient(async { Ok(client.batch_execute("set statement_timeout = 0").await?) }).await
 }
 
 pub(super) fn no_link() -> Setback {

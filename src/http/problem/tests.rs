@@ -73,6 +73,7 @@ fn own() -> Vec<Problem> {
         Problem::log_unavailable("what only the log says"),
         CommandError::OtherContent.into(),
         CommandError::QueueFull.into(),
+        CommandError::Unknown("what only the log says".into()).into(),
     ]
 }
 

@@ -111,3 +111,20 @@ async fn the_pool_outlives_a_killed_server() {
     cluster.restart().await;
     database.client().await.unwrap().batch_execute("select from log.event").await.unwrap();
 }
+
+/// A standby says of every transaction that it is read-only, and so does this database.
+#[tokio::test]
+async fn a_database_that_cannot_be_written_to_is_not_followed() {
+    let scratch = Scratch::new().await;
+    let name: String = {
+        let superuser = scratch.superuser().await;
+        let name = superuser.query_one("select current_database()", &[]).await.unwrap().get(0);
+        superuser
+            .batch_execute(&format!("alter database {name} set default_transaction_read_only = on"))
+            .await
+            .unwrap();
+        name
+    };
+    let refused = Database::open(scratch.options()).await.err().unwrap().to_string();
+    assert!(refused.contains("does not allow writes"), "{name}: {refused}");
+}

@@ -16,6 +16,7 @@ use portcullis::domain::ids::{CommandId, KeyId, OperatorId, SigningKeyId, Worker
 use portcullis::domain::key::Digest;
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::worker::Labels;
+use portcullis::log::seen::Seen;
 use portcullis::postgres::Database;
 use portcullis::telemetry::metrics::Vocabulary;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,6 +37,15 @@ impl TestNode {
     }
 
     pub(crate) async fn try_start(database: Database, keys: Arc<DerivedKeys>) -> Result<Self, StartError> {
+        Self::start_with(database, keys, Duration::from_secs(5), None).await
+    }
+
+    pub(crate) async fn start_with(
+        database: Database,
+        keys: Arc<DerivedKeys>,
+        max_stale: Duration,
+        seen: Option<Seen>,
+    ) -> Result<Self, StartError> {
         let telemetry = portcullis::telemetry::Telemetry::without_exporters().unwrap();
         let metrics = telemetry
             .metrics(&Vocabulary {
@@ -46,12 +56,7 @@ impl TestNode {
                 auth_failure_reasons: &Denial::ALL.map(Denial::code),
             })
             .unwrap();
-        let start = writer::Start {
-            database,
-            metrics: Arc::new(metrics),
-            max_stale: Duration::from_secs(5),
-            queue_length: 1_024,
-        };
+        let start = writer::Start { database, metrics: Arc::new(metrics), max_stale, queue_length: 1_024, seen };
         Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
     }
 
