@@ -82,7 +82,11 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         let snapshot = node.snapshot();
         RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
     });
-    let token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    let mut token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    // The first start has made one that nobody has lost.
+    if settings.new_admin && token_file.is_none() {
+        token_file = Some(first_start::new_admin(&running, &keys, &settings.data_dir).await?);
+    }
     if let Some(secret) = &settings.auto_enrollment_key {
         first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
     }
@@ -286,7 +290,10 @@ fn announce(
         }
     }
     if let Some(file) = token_file {
-        anstream::println!("  admin token          {} (its first operator; keep it safe)", file.display());
+        anstream::println!(
+            "  admin token          {} (of the admin that this start has made; keep it safe)",
+            file.display()
+        );
     }
     tracing::info!(%address, scheme, "listening");
     // Without systemd there is nobody to tell, and that is no failure.

@@ -196,3 +196,28 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     service.until("the new certificate is shown", || accepts(&service, &second)).await;
     assert!(!accepts(&service, &first).await);
 }
+
+/// Who has lost every admin's token gets in again, and can lock the lost one out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_can_make_a_further_admin() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    let lost = service.get("/v1/whoami").await.expect(200);
+    let next = || Launch::on(&scratch).data_dir_of(&service);
+    let (again, plain) = (next().flag("--new-admin"), next());
+    assert!(service.stop());
+    let lost_token = service.token.clone();
+    let mut service = again.start().await;
+    assert_ne!(service.token, lost_token);
+    let found = service.get("/v1/whoami").await.expect(200);
+    assert_eq!(found["operator"]["role"], "admin", "{found}");
+    assert_ne!(found["operator"]["id"], lost["operator"]["id"]);
+    let path = format!("/v1/operators/{}", lost["operator"]["id"].as_str().unwrap());
+    let request = service.request(Method::DELETE, &path).bearer_auth(&service.token);
+    assert!(service.send(request).await.status.is_success());
+    assert_eq!(service.get_as(&lost_token, "/v1/whoami").await.status, 401);
+
+    let token = service.token.clone();
+    assert!(service.stop());
+    assert_eq!(plain.start().await.token, token, "the next start makes none");
+}
