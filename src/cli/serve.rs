@@ -1,5 +1,6 @@
 //! `portcullis serve`: puts the parts together, in the order in which each needs the one before, and takes them apart.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +55,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let (options, cluster) = database_options(settings).await?;
+    let (options, held) = database_options(settings).await?;
     let result = serve_on(settings, options, telemetry.clone()).await;
-    if let Some(cluster) = cluster {
-        cluster.stop().await?;
+    match held {
+        Held::Cluster(cluster) => cluster.stop().await?,
+        Held::Lock(lock) => drop(lock),
     }
     result
 }
@@ -192,8 +194,15 @@ async fn stop(running: Running) {
     tracing::info!("stopped");
 }
 
+/// What is given back at the end. Either way no other service is on the data directory: two that start there at once would
+/// overwrite each other's files.
+enum Held {
+    Cluster(Cluster),
+    Lock(File),
+}
+
 /// Where the database is; a private one is started.
-async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Option<Cluster>)> {
+async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Held)> {
     match &settings.database {
         DatabaseSource::Embedded { pool_size, connect_timeout, statement_timeout } => {
             let binaries = std::env::var_os("PORTCULLIS_PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -202,7 +211,7 @@ async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Optio
             options.pool_size = *pool_size;
             options.connect_timeout = *connect_timeout;
             options.statement_timeout = *statement_timeout;
-            Ok((options, Some(cluster)))
+            Ok((options, Held::Cluster(cluster)))
         }
         DatabaseSource::Own {
             url,
@@ -222,7 +231,7 @@ async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Optio
                 allow_unsafe_durability: *allow_unsafe_durability,
                 ..Options::new(url.clone())
             };
-            Ok((options, None))
+            Ok((options, Held::Lock(embedded::lock(&settings.data_dir)?)))
         }
     }
 }

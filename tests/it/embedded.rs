@@ -221,3 +221,13 @@ async fn a_start_can_make_a_further_admin() {
     assert!(service.stop());
     assert_eq!(plain.start().await.token, token, "the next start makes none");
 }
+
+/// With a database of one's own too: what lies in the data directory is one service's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_folder_is_refused_whatever_its_database() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let log = Launch::on(&scratch).data_dir_of(&service).try_start().await.err().unwrap();
+    assert!(log.contains("another portcullis") && log.contains(&service.pid().to_string()), "{log}");
+    service.get("/v1/pools").await.expect(200);
+}
