@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::support::cluster::{Scratch, connect, is_alive, postmaster};
+use crate::support::cluster::{PrivateCluster, Scratch, connect, is_alive, postmaster};
 use crate::support::service::{Launch, Service, answer};
 
 async fn database(service: &Service) -> Client {
@@ -230,4 +230,20 @@ async fn a_second_service_on_the_same_folder_is_refused_whatever_its_database() 
     let log = Launch::on(&scratch).data_dir_of(&service).try_start().await.err().unwrap();
     assert!(log.contains("another portcullis") && log.contains(&service.pid().to_string()), "{log}");
     service.get("/v1/pools").await.expect(200);
+}
+
+/// A load balancer takes away a node that has lost sight of the log, and gives it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_see_the_log_is_not_ready() {
+    let mut cluster = PrivateCluster::start().await;
+    let service = Launch::on_urls(&cluster.url(), &cluster.owner_url()).start().await;
+    let ready = async || service.send(service.request(Method::GET, "/readyz")).await;
+    ready().await;
+    cluster.kill();
+    service.until("it is not ready", async || ready().await.status == 503).await;
+    assert_eq!(ready().await.problem(503), "stale");
+    let health = service.send(service.request(Method::GET, "/healthz")).await;
+    assert_eq!(health.status, 200, "the process lives");
+    cluster.restart().await;
+    service.until("it is ready again", async || ready().await.status == 200).await;
 }
