@@ -50,6 +50,13 @@ pub struct ServeArgs {
     #[arg(long, env = "PORTCULLIS_AUTO_ENROLLMENT_KEY_FILE", value_name = "FILE")]
     pub auto_enrollment_key_file: Option<PathBuf>,
 
+    /// Makes a further admin, and writes its token to `admin.token` in the data directory: for when every admin's token is
+    /// lost. Once: leave it out of the next start.
+    ///
+    /// Example: `--new-admin`
+    #[arg(long)]
+    pub new_admin: bool,
+
     /// How many commands may wait for the writer before further ones are answered 503.
     ///
     /// Example: `--queue-length 65536`

@@ -1,5 +1,6 @@
 //! `portcullis serve`: puts the parts together, in the order in which each needs the one before, and takes them apart.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,10 +54,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let (options, cluster) = database_options(settings).await?;
+    let (options, held) = database_options(settings).await?;
     let result = serve_on(settings, options, telemetry.clone()).await;
-    if let Some(cluster) = cluster {
-        cluster.stop().await?;
+    match held {
+        Held::Cluster(cluster) => cluster.stop().await?,
+        Held::Lock(lock) => drop(lock),
     }
     result
 }
@@ -81,7 +83,11 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         let snapshot = node.snapshot();
         RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
     });
-    let token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    let mut token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    // The first start has made one that nobody has lost.
+    if settings.new_admin && token_file.is_none() {
+        token_file = Some(first_start::new_admin(&running, &keys, &settings.data_dir).await?);
+    }
     if let Some(secret) = &settings.auto_enrollment_key {
         first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
     }
@@ -169,8 +175,15 @@ async fn stop(running: Running) {
     tracing::info!("stopped");
 }
 
+/// What is given back at the end. Either way no other service is on the data directory: two that start there at once would
+/// overwrite each other's files.
+enum Held {
+    Cluster(Cluster),
+    Lock(File),
+}
+
 /// Where the database is; a private one is started.
-async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Option<Cluster>)> {
+async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Held)> {
     match &settings.database {
         DatabaseSource::Embedded { pool_size, connect_timeout, statement_timeout } => {
             let binaries = std::env::var_os("PORTCULLIS_PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -179,7 +192,7 @@ async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Optio
             options.pool_size = *pool_size;
             options.connect_timeout = *connect_timeout;
             options.statement_timeout = *statement_timeout;
-            Ok((options, Some(cluster)))
+            Ok((options, Held::Cluster(cluster)))
         }
         DatabaseSource::Own {
             url,
@@ -199,7 +212,7 @@ async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Optio
                 allow_unsafe_durability: *allow_unsafe_durability,
                 ..Options::new(url.clone())
             };
-            Ok((options, None))
+            Ok((options, Held::Lock(embedded::lock(&settings.data_dir)?)))
         }
     }
 }
@@ -267,7 +280,10 @@ fn announce(
         }
     }
     if let Some(file) = token_file {
-        anstream::println!("  admin token          {} (its first operator; keep it safe)", file.display());
+        anstream::println!(
+            "  admin token          {} (of the admin that this start has made; keep it safe)",
+            file.display()
+        );
     }
     tracing::info!(%address, scheme, "listening");
     // Without systemd there is nobody to tell, and that is no failure.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
+use self::clock::Clock;
 use self::confirming::confirm;
 use self::following::hear;
 use self::link::{Link, no_link, patient, unhurried};
@@ -28,6 +29,7 @@ use crate::node::{Node, NotCurrent};
 use crate::postgres::Database;
 use crate::telemetry::Metrics;
 
+mod clock;
 mod confirming;
 mod following;
 mod link;
@@ -88,6 +90,7 @@ struct Writer {
     head: Head,
     /// Where the published Roll ends.
     published: watch::Sender<Head>,
+    clock: Arc<Clock>,
     /// Partitions cover all positions below.
     partitioned: u64,
 }
@@ -147,7 +150,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
     let (published, heads) = watch::channel(head.clone());
-    let database = start.database.clone();
+    let (database, clock) = (start.database.clone(), Arc::new(Clock::default()));
     let mut writer = Writer {
         database: start.database,
         keys,
@@ -158,6 +161,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         roll,
         head,
         published,
+        clock: clock.clone(),
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
@@ -168,7 +172,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         async move {
             tokio::select! {
                 () = writer.run(stopped.clone()) => {}
-                () = confirm(&database, &node, heads) => {}
+                () = confirm(&database, &node, &clock, heads) => {}
                 () = overdue(stopped) => {
                     tracing::error!("stopped with commands of which it is unknown whether they are in the log");
                 }
@@ -304,6 +308,7 @@ impl Writer {
             self.connect().await?;
             self.follow().await?;
         }
+        self.clock.check()?;
         let asked = Instant::now();
         let (decided, appended) = if effort.races_lost >= RACES_LOST_MAX {
             self.execute("begin").await?;

@@ -27,6 +27,8 @@ pub struct Settings {
     pub public_url: String,
     pub root_key_file: PathBuf,
     pub auto_enrollment_key: Option<SecretString>,
+    /// Whether this start makes a further admin.
+    pub new_admin: bool,
     pub queue_length: usize,
     pub database: DatabaseSource,
     pub tls: TlsSource,
@@ -158,6 +160,7 @@ impl Settings {
             bind: args.bind,
             public_url,
             auto_enrollment_key: auto_enrollment_key(args.auto_enrollment_key_file.as_deref(), around)?,
+            new_admin: args.new_admin,
             queue_length: args.queue_length as usize,
             database: database_source(&args.database, around)?,
             tls,

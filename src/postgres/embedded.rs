@@ -123,6 +123,11 @@ pub async fn start(data_dir: &Path, settings: &Settings) -> Result<Cluster, Embe
     Ok(Cluster { server, socket_folder })
 }
 
+/// Keeps every other service out of the folder, for one whose cluster is not in it: [`start`] does so by itself.
+pub fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
+    Folder::open(data_dir)?.lock()
+}
+
 impl Cluster {
     /// How the service reaches this cluster.
     #[must_use]

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::support::cluster::{Scratch, connect, is_alive, postmaster};
+use crate::support::cluster::{PrivateCluster, Scratch, connect, is_alive, postmaster};
 use crate::support::service::{Launch, Service, answer};
 
 async fn database(service: &Service) -> Client {
@@ -195,4 +195,55 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     service.until("the new certificate is shown", || accepts(&service, &second)).await;
     assert!(!accepts(&service, &first).await);
+}
+
+/// Who has lost every admin's token gets in again, and can lock the lost one out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_can_make_a_further_admin() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    let lost = service.get("/v1/whoami").await.expect(200);
+    let next = || Launch::on(&scratch).data_dir_of(&service);
+    let (again, plain) = (next().flag("--new-admin"), next());
+    assert!(service.stop());
+    let lost_token = service.token.clone();
+    let mut service = again.start().await;
+    assert_ne!(service.token, lost_token);
+    let found = service.get("/v1/whoami").await.expect(200);
+    assert_eq!(found["operator"]["role"], "admin", "{found}");
+    assert_ne!(found["operator"]["id"], lost["operator"]["id"]);
+    let path = format!("/v1/operators/{}", lost["operator"]["id"].as_str().unwrap());
+    let request = service.request(Method::DELETE, &path).bearer_auth(&service.token);
+    assert!(service.send(request).await.status.is_success());
+    assert_eq!(service.get_as(&lost_token, "/v1/whoami").await.status, 401);
+
+    let token = service.token.clone();
+    assert!(service.stop());
+    assert_eq!(plain.start().await.token, token, "the next start makes none");
+}
+
+/// With a database of one's own too: what lies in the data directory is one service's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_folder_is_refused_whatever_its_database() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let log = Launch::on(&scratch).data_dir_of(&service).try_start().await.err().unwrap();
+    assert!(log.contains("another portcullis") && log.contains(&service.pid().to_string()), "{log}");
+    service.get("/v1/pools").await.expect(200);
+}
+
+/// A load balancer takes away a node that has lost sight of the log, and gives it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_see_the_log_is_not_ready() {
+    let mut cluster = PrivateCluster::start().await;
+    let service = Launch::on_urls(&cluster.url(), &cluster.owner_url()).start().await;
+    let ready = async || service.send(service.request(Method::GET, "/readyz")).await;
+    ready().await;
+    cluster.kill();
+    service.until("it is not ready", async || ready().await.status == 503).await;
+    assert_eq!(ready().await.problem(503), "stale");
+    let health = service.send(service.request(Method::GET, "/healthz")).await;
+    assert_eq!(health.status, 200, "the process lives");
+    cluster.restart().await;
+    service.until("it is ready again", async || ready().await.status == 200).await;
 }

@@ -12,7 +12,7 @@ use portcullis::log::entry;
 use tokio_postgres::Client;
 
 use crate::support::cluster::{PrivateCluster, Scratch};
-use crate::support::node::{TestNode, create_worker, keys, wish};
+use crate::support::node::{TestNode, bootstrap, create_worker, keys, wish};
 use portcullis::postgres::Database;
 
 /// The whole log, folded in this process: what every node's Roll must equal (promise 3).
@@ -328,4 +328,29 @@ async fn an_append_that_waits_makes_no_node_stale_and_ends_with_a_clear_no() {
 
     blocker.batch_execute("rollback").await.unwrap();
     node.submit(create_worker(&"late".parse().unwrap())).await.unwrap();
+}
+
+/// The database's clock goes back by a month: to the writer, its own is a month ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_recorded_from_a_clock_that_is_far_ahead() {
+    let scratch = Scratch::new().await;
+    let superuser = scratch.superuser().await;
+    superuser
+        .batch_execute(
+            "create schema fake; grant usage on schema fake to public;
+             create function fake.clock_timestamp() returns timestamptz language sql
+                 as $f$select pg_catalog.clock_timestamp() - interval '32 days'$f$;
+             do $$ begin execute format('alter database %I set search_path = fake, pg_catalog', current_database()); end $$",
+        )
+        .await
+        .unwrap();
+    let node = TestNode::start(scratch.database().await).await;
+    let refused = node.submit(bootstrap(&node.keys)).await;
+    assert!(matches!(&refused, Err(CommandError::Fault(why)) if why.contains("clock")), "{refused:?}");
+    assert!(positions(&superuser).await.is_empty());
+
+    superuser.batch_execute("drop function fake.clock_timestamp()").await.unwrap();
+    while node.submit(bootstrap(&node.keys)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

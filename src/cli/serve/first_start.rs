@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::command::mint::FreshKey;
 use crate::command::writer::Running;
 use crate::command::{Wish, mint};
 use crate::credential::key::{self, KeyKind};
@@ -18,6 +19,7 @@ use crate::domain::decide;
 use crate::domain::event::Event;
 use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId};
 use crate::domain::key::Digest;
+use crate::domain::operator::Role;
 use crate::domain::pool::DEFAULT_POOL;
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::secret::write_secret_file;
@@ -25,6 +27,8 @@ use crate::secret::write_secret_file;
 /// The file with the first admin's token, in the data directory.
 const TOKEN_FILE: &str = "admin.token";
 const NAME: &str = "bootstrap";
+/// What an admin is called that `--new-admin` has made, until somebody renames it.
+const NEW_ADMIN: &str = "new-admin";
 
 /// Makes what is missing. Returns the file with a new admin's token, if one was made.
 ///
@@ -63,6 +67,27 @@ pub(super) async fn bootstrap(
         std::fs::remove_file(&file).context("cannot remove the token that came too late")?;
     }
     Ok((makes_admin && made).then_some(file))
+}
+
+/// `--new-admin`: an admin beside those that there are, whose tokens are lost. Whoever can restart the service and read its
+/// data directory needs no other proof. As at the first start, the file is written before the command.
+pub(super) async fn new_admin(running: &Running, keys: &DerivedKeys, data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let FreshKey { id, text, verifier } = mint::api_key(keys, KeyKind::Operator);
+    let file = data_dir.join(TOKEN_FILE);
+    write_secret_file(&file, &text)?;
+    let operator = OperatorId::from_uuid(mint::id());
+    let command = Command::CreateOperator {
+        operator,
+        name: NEW_ADMIN.into(),
+        role: Role::Admin,
+        key: id,
+        verifier,
+        expires_at: None,
+    };
+    let context = Context { now: mint::now(), author: Author::system(), reason: Some("--new-admin".into()) };
+    submit(running, command, context).await?;
+    tracing::warn!(%operator, "--new-admin has made an admin; leave the option out of the next start");
+    Ok(file)
 }
 
 /// `PORTCULLIS_AUTO_ENROLLMENT_KEY`: an enrollment secret for the pool `default`. A value that is known already, even a

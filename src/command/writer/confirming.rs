@@ -4,12 +4,12 @@
 //! state that it has published is the newest all the same, for as long as the head stands where it stands: so the head is
 //! looked at over a connection of its own, and a slow append makes no node stale.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::POLL_INTERVAL;
+use super::clock::Clock;
 use crate::log::head::Head;
 use crate::node::Node;
 use crate::postgres::{Database, Session};
@@ -18,14 +18,14 @@ use crate::postgres::{Database, Session};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks at the head again and again; ends with the writer, beside which it runs.
-pub(super) async fn confirm(database: &Database, node: &Arc<Node>, published: watch::Receiver<Head>) {
+pub(super) async fn confirm(database: &Database, node: &Node, clock: &Clock, published: watch::Receiver<Head>) {
     let mut polls = tokio::time::interval(POLL_INTERVAL);
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut session = None;
     loop {
         polls.tick().await;
         // What is wrong with the database the writer finds out too, and says.
-        session = tokio::time::timeout(PATIENCE, look(database, session, node, &published)).await.ok().flatten();
+        session = tokio::time::timeout(PATIENCE, look(database, session, node, clock, &published)).await.ok().flatten();
     }
 }
 
@@ -34,6 +34,7 @@ async fn look(
     database: &Database,
     session: Option<Session>,
     node: &Node,
+    clock: &Clock,
     published: &watch::Receiver<Head>,
 ) -> Option<Session> {
     let session = match session {
@@ -46,5 +47,6 @@ async fn look(
     if *published.borrow() == found {
         node.confirm(asked);
     }
+    clock.compare(&session.client).await.ok()?;
     Some(session)
 }

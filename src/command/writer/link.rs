@@ -21,6 +21,7 @@ impl Writer {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
         let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
         bounded(&session.client).await?;
+        patient(self.clock.compare(&session.client)).await?;
         // Listening first: what is appended between this and the first look is heard.
         session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
         let append = append::prepare(&session.client).await.map_err(lost)?;
