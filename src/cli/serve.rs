@@ -68,21 +68,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
-    let seen_file = seen::path(&settings.data_dir);
-    let start = writer::Start {
-        database: database.clone(),
-        metrics: metrics.clone(),
-        max_stale: MAX_STALE_DEFAULT,
-        queue_length: settings.queue_length,
-        seen: Seen::load(&seen_file, &keys)?,
-    };
-    let mut running = writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file))?;
-    running.seen().save(&seen_file, &keys)?;
-    let node = running.node.clone();
-    metrics.watch_roll(move || {
-        let snapshot = node.snapshot();
-        RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
-    });
+    let mut running = start_writer(settings, &database, &keys, &metrics).await?;
     let mut token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
     if settings.new_admin && token_file.is_none() {
@@ -111,6 +97,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let counting = Counting::start(attempts, issued, &running.queue);
     let (stop_seeing, stop_seen) = oneshot::channel::<()>();
     let stopped = async { drop(stop_seen.await) };
+    let seen_file = seen::path(&settings.data_dir);
     let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
     let listening = listen(settings, app, &metrics, token_file.as_deref());
     let listened = while_writing(&mut running.task, listening).await;
@@ -121,6 +108,31 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         tracing::error!(%error, "keeping what was seen of the log broke off");
     }
     listened
+}
+
+/// Opens the log, unless it is an older one than this node has seen, and starts its writer.
+async fn start_writer(
+    settings: &Settings,
+    database: &Database,
+    keys: &Arc<DerivedKeys>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Running> {
+    let seen_file = seen::path(&settings.data_dir);
+    let start = writer::Start {
+        database: database.clone(),
+        metrics: metrics.clone(),
+        max_stale: MAX_STALE_DEFAULT,
+        queue_length: settings.queue_length,
+        seen: Seen::load(&seen_file, keys)?,
+    };
+    let running = writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file))?;
+    running.seen().save(&seen_file, keys)?;
+    let node = running.node.clone();
+    metrics.watch_roll(move || {
+        let snapshot = node.snapshot();
+        RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
+    });
+    Ok(running)
 }
 
 /// Answers requests until a signal comes, and then those that are running.

@@ -139,6 +139,7 @@ impl Attempts {
         }
     }
 
+    /// Also where nobody knows whether they were written: an attempt that is counted twice misleads less than one that is not.
     fn count_on<'a>(&self, counts: impl Iterator<Item = &'a (FailureCount, Attempt)>, from: Timestamp) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window.from = window.from.min(from);

@@ -6,6 +6,7 @@ mod cli;
 mod coverage;
 mod crash;
 mod curl;
+mod disk;
 mod embedded;
 mod log;
 mod nginx;

@@ -49,6 +49,13 @@ const SETTINGS: &[&str] = &[
     "logging_collector=off",
 ];
 
+/// What a cluster with a small disk has of it, for a tablespace.
+const SMALL_DISK: &str = "small";
+const SMALL_DISK_BYTES: usize = 4 << 20;
+
+/// Mounts that disk, and runs what follows. In namespaces of its own: nobody else sees it, and it goes with its processes.
+const MOUNT: &str = r#"mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@""#;
+
 /// A database of one test, migrated and empty. It is dropped with this value.
 pub(crate) struct Scratch {
     name: String,
@@ -62,6 +69,7 @@ pub(crate) struct PrivateCluster {
     account: Account,
     binaries: Binaries,
     settings: Vec<String>,
+    has_small_disk: bool,
     /// Locked, to keep the watchdog from stopping the server.
     _users: File,
     watchdog: Child,
@@ -143,6 +151,19 @@ impl PrivateCluster {
 
     /// With further settings, which `prepare` makes for the cluster's folder and the account that has to read it.
     pub(crate) async fn start_with(prepare: impl FnOnce(&Path, &Account) -> Vec<String>) -> Self {
+        Self::start_on(prepare, false).await
+    }
+
+    /// With a disk of a few MiB at [`PrivateCluster::small_disk`], which only the server sees.
+    pub(crate) async fn start_with_small_disk() -> Self {
+        Self::start_on(|_, _| Vec::new(), true).await
+    }
+
+    pub(crate) fn small_disk(&self) -> PathBuf {
+        self.folder.join(SMALL_DISK)
+    }
+
+    async fn start_on(prepare: impl FnOnce(&Path, &Account) -> Vec<String>, has_small_disk: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = place().join(format!("portcullis-private-{}-{count}", std::process::id()));
@@ -155,8 +176,8 @@ impl PrivateCluster {
         let mut settings: Vec<String> = SETTINGS.iter().map(ToString::to_string).collect();
         settings.push(format!("port={port}"));
         settings.extend(prepare(&folder, &account));
-        let watchdog = launch(&folder, &account, &binaries, &settings);
-        let cluster = Self { folder, port, account, binaries, settings, _users: users, watchdog };
+        let watchdog = launch(&folder, &account, &binaries, &settings, has_small_disk);
+        let cluster = Self { folder, port, account, binaries, settings, has_small_disk, _users: users, watchdog };
         let client = wait_ready(&cluster.folder, port).await;
         create_roles(&client).await;
         client.batch_execute("create database portcullis").await.unwrap();
@@ -193,7 +214,7 @@ impl PrivateCluster {
     pub(crate) async fn restart(&mut self) {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
-            self.watchdog = launch(&self.folder, &self.account, &self.binaries, &self.settings);
+            self.watchdog = launch(&self.folder, &self.account, &self.binaries, &self.settings, self.has_small_disk);
             // The first attempts may find processes of the old server that have not yet noticed.
             while Instant::now() < deadline && postmaster(&self.folder.join("data")).is_some() {
                 if connect(&self.owner_url()).await.is_ok() {
@@ -259,7 +280,7 @@ fn set_up_shared(folder: &Path) {
     let (account, binaries) = create(folder);
     let settings: Vec<String> = SETTINGS.iter().map(ToString::to_string).collect();
     // Not waited for: it outlives this process, and whoever inherits it reaps it.
-    drop(launch(folder, &account, &binaries, &settings));
+    drop(launch(folder, &account, &binaries, &settings, false));
     let owned = folder.to_owned();
     block_on(async move {
         let client = wait_ready(&owned, PORT).await;
@@ -311,7 +332,7 @@ fn create(folder: &Path) -> (Account, Binaries) {
 }
 
 /// Starts the server under its watchdog.
-fn launch(folder: &Path, account: &Account, binaries: &Binaries, settings: &[String]) -> Child {
+fn launch(folder: &Path, account: &Account, binaries: &Binaries, settings: &[String], has_small_disk: bool) -> Child {
     let mut server = account.command(binaries.program("postgres"));
     server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder.join("run"));
     server.arg("-p").arg(PORT.to_string()).args(["-c", "listen_addresses="]);
@@ -319,13 +340,27 @@ fn launch(folder: &Path, account: &Account, binaries: &Binaries, settings: &[Str
         server.arg("-c").arg(setting);
     }
     let log = OpenOptions::new().append(true).create(true).open(folder.join("log")).unwrap();
-    let mut watchdog = Command::new("sh");
+    let mut watchdog =
+        if has_small_disk { on_small_disk(&folder.join(SMALL_DISK), account) } else { Command::new("sh") };
     watchdog.arg("-c").arg(include_str!("cluster.sh")).arg("cluster").arg(folder.join("users")).arg(folder);
     watchdog.arg(server.get_program()).args(server.get_args());
     watchdog.env_clear().envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // In a group of its own, so that it outlives a test that is killed for taking too long.
     std::os::unix::process::CommandExt::process_group(&mut watchdog, 0);
     watchdog.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+/// A shell to which a small disk is mounted at `place`.
+fn on_small_disk(place: &Path, account: &Account) -> Command {
+    DirBuilder::new().recursive(true).mode(0o711).create(place).unwrap();
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--map-current-user", "--keep-caps"]);
+    }
+    let options = format!("size={SMALL_DISK_BYTES},mode=0700,uid={}", account.uid());
+    command.args(["sh", "-c", MOUNT, "mount"]).arg(options).arg(place).arg("sh");
+    command
 }
 
 async fn wait_ready(folder: &Path, port: u16) -> Client {
