@@ -24,6 +24,7 @@ use crate::domain::command::Command;
 use crate::domain::event::Event;
 use crate::domain::ids::KeyId;
 use crate::domain::key::{Digest, KeyKind, OVERLAP_DEFAULT};
+use crate::domain::roll::Roll;
 
 /// A worker, as it sees itself.
 #[derive(Serialize, ToSchema)]
@@ -161,7 +162,7 @@ pub(super) async fn rotate(
     if let Some(text) = &successor.text {
         sending = sending.secret("key", text.expose_secret());
     }
-    let answered = sending.try_send(command, |_, done| rotated(done)).await;
+    let answered = sending.try_send(command, rotated).await;
     Ok(answered.map_err(|unanswered| caller.problem(&app, unanswered))?.created("/v1/worker".to_owned()))
 }
 
@@ -190,10 +191,14 @@ impl Successor {
     }
 }
 
-fn rotated(done: &Done<'_>) -> Value {
+/// The end of the overlap is the one that holds: a key that was overlapping already does not live longer by another
+/// rotation, whatever it asks for.
+fn rotated(roll: &Roll, done: &Done<'_>) -> Value {
     let rotated = done.events.iter().find_map(|recorded| match &recorded.event {
         Event::KeyRotated { successor, overlap_until, .. } => {
-            Some(json!({ "id": successor.to_string(), "overlap_until": view::time(*overlap_until) }))
+            let holds = roll.key(*successor).and_then(|successor| view::overlap_until(roll, successor));
+            let until = holds.unwrap_or(*overlap_until);
+            Some(json!({ "id": successor.to_string(), "overlap_until": view::time(until) }))
         }
         _ => None,
     });

@@ -95,11 +95,15 @@ impl KeyView {
 impl KeyMade {
     /// Without the key itself: that is no part of what the log keeps of an answer.
     pub(in crate::http) fn of(roll: &Roll, key: &Key, now: Timestamp) -> Self {
-        let until = match key.parent.and_then(|parent| roll.key(parent)).map(|parent| parent.state) {
-            Some(KeyState::Superseded { until }) => Some(until),
-            Some(KeyState::Live | KeyState::Revoked) | None => None,
-        };
-        Self { view: KeyView::of(roll, key, now), key: None, overlap_until: until.map(time) }
+        Self { view: KeyView::of(roll, key, now), key: None, overlap_until: overlap_until(roll, key).map(time) }
+    }
+}
+
+/// Until when the key before this one still works.
+pub(in crate::http) fn overlap_until(roll: &Roll, key: &Key) -> Option<Timestamp> {
+    match roll.key(key.parent?)?.state {
+        KeyState::Superseded { until } => Some(until),
+        KeyState::Live | KeyState::Revoked => None,
     }
 }
 

@@ -186,3 +186,20 @@ async fn bad_input_names_the_field() {
     assert_eq!(wrong_field(&service.get("/v1/keys?shared=perhaps").await), "shared");
     assert_eq!(service.get("/v1/keys?worker=nobody").await.problem(404), "not_found");
 }
+
+#[tokio::test]
+async fn a_worker_is_told_the_end_of_the_overlap_that_holds() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    service.post("/v1/workers", json!({ "id": "w" })).await.expect(201);
+    let made = service.post("/v1/workers/w/keys", json!({})).await.expect(201);
+    let rotate = async |overlap: &str| {
+        service.post_as(text(&made, "key"), "/v1/worker/key/rotate", json!({ "overlap": overlap })).await
+    };
+    let first = rotate("1h").await.expect(201);
+    let second = rotate("48h").await.expect(201);
+    assert_ne!(second["id"], first["id"]);
+    let old = service.get(&format!("/v1/keys/{}", text(&made, "id"))).await.expect(200);
+    assert_eq!(old["ends_at"], first["overlap_until"], "another rotation makes it live no longer");
+    assert_eq!(second["overlap_until"], first["overlap_until"]);
+}
