@@ -2,12 +2,13 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, header, request::Parts};
 use chrono::Datelike;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::App;
+use super::caller::is_repeated;
 use super::problem::Problem;
 use crate::domain::time::{Seconds, Timestamp};
 
@@ -33,6 +34,8 @@ pub(super) struct Asked {
 /// A query string, strict.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub T);
+
+const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
 pub(super) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -122,7 +125,11 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(None) };
+    // Which of two makes the repeat would be a guess, and a wrong one does the command twice.
+    if is_repeated(headers, &IDEMPOTENCY_KEY_HEADER) {
+        return Err(Problem::invalid("Idempotency-Key", "given more than once; send one"));
+    }
     let text = value.to_str().unwrap_or_default();
     let fits =
         (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, header, request::Parts};
 
 use super::App;
 use super::attempts::Attempt;
@@ -87,8 +87,17 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
 
 /// The credential of `Authorization: Bearer …` (RFC 6750); the scheme's case does not matter.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if is_repeated(headers, &header::AUTHORIZATION) {
+        return None;
+    }
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = value.split_once(' ')?;
     let credential = credential.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
+}
+
+/// Whether the header stands there more than once. Of two credentials neither counts: a proxy in front may have looked
+/// at the other one than we would, and then each has let somebody else pass.
+pub(super) fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
 }

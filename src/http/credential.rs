@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::App;
 use super::attempts::Attempt;
-use super::caller::bearer;
+use super::caller::{bearer, is_repeated};
 use super::meta::Meta;
 use super::problem::Problem;
 use super::wish::Unanswered;
@@ -26,6 +26,9 @@ use crate::domain::time::Timestamp;
 use crate::domain::worker::Worker;
 use crate::node::NotCurrent;
 use crate::validate::{self, Bearer, CredentialId, Denied, Presented, Snapshot, Token};
+
+const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+const WORKER_HEADER: HeaderName = HeaderName::from_static("x-worker-id");
 
 /// What a request shows. No `Debug`: it would print the secret.
 pub(super) struct Shown<'a> {
@@ -63,9 +66,12 @@ pub(super) enum AnyCaller {
 impl<'a> Shown<'a> {
     /// What the headers show; nothing if they show two: which of them counts would be a guess (RFC 6750, section 2).
     pub(super) fn in_headers(headers: &'a HeaderMap) -> Option<Self> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
-        let worker = text("x-worker-id").map(Cow::Borrowed);
-        match (headers.contains_key(header::AUTHORIZATION), text("x-api-key")) {
+        if says_twice(headers) {
+            return None;
+        }
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+        let worker = text(WORKER_HEADER).map(Cow::Borrowed);
+        match (headers.contains_key(header::AUTHORIZATION), text(KEY_HEADER)) {
             (true, None) => match bearer(headers) {
                 Some(credential) => Some(Self { credential: credential.into(), worker }),
                 None => basic(headers),
@@ -81,6 +87,10 @@ impl<'a> Shown<'a> {
         worker: Option<&'a str>,
         secret: Option<&'a str>,
     ) -> Result<Self, Problem> {
+        // Nor does a credential in the body settle which of two was meant.
+        if says_twice(headers) {
+            return Err(Problem::unauthorized());
+        }
         let mut shown = match (Self::in_headers(headers), secret) {
             (Some(_), Some(_)) => {
                 let detail = "the headers show a credential already; send one of the two";
@@ -103,6 +113,11 @@ impl<'a> Shown<'a> {
     pub(super) fn presented(&self) -> Presented<'_> {
         Presented { credential: &self.credential, worker: self.worker.as_deref() }
     }
+}
+
+/// Whether a header that says who asks stands there more than once.
+fn says_twice(headers: &HeaderMap) -> bool {
+    [header::AUTHORIZATION, KEY_HEADER, WORKER_HEADER].iter().any(|name| is_repeated(headers, name))
 }
 
 /// RFC 7617, with both parts form-encoded as RFC 6749 asks for (section 2.3.1). Ids and secrets of workers hold nothing
@@ -277,7 +292,7 @@ mod tests {
     fn a_credential_is_read_from_each_place_and_from_one_only() {
         let of = |credential: &str, worker: Option<&str>| Some((credential.to_owned(), worker.map(str::to_owned)));
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
-        let table: [(&[(&'static str, &str)], _); 12] = [
+        let table: [(&[(&'static str, &str)], _); 16] = [
             (&[], None),
             (&[("authorization", "Bearer k")], of("k", None)),
             (&[("authorization", "bearer k"), ("x-worker-id", "w")], of("k", Some("w"))),
@@ -290,6 +305,10 @@ mod tests {
             (&[("x-api-key", "k")], of("k", None)),
             (&[("x-api-key", "k"), ("x-worker-id", "w")], of("k", Some("w"))),
             (&[("authorization", "Bearer k"), ("x-api-key", "k")], None),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], None),
+            (&[("authorization", &basic("w:k")), ("authorization", "Bearer k")], None),
+            (&[("x-api-key", "k"), ("x-api-key", "l")], None),
+            (&[("x-api-key", "k"), ("x-worker-id", "v"), ("x-worker-id", "w")], None),
         ];
         for (pairs, expected) in table {
             assert_eq!(found(pairs), expected, "{pairs:?}");
@@ -305,6 +324,8 @@ mod tests {
         assert_eq!(worker(Shown::of(&bearer, Some("w"), None)).as_deref(), Some("w"));
         assert!(Shown::of(&bearer, Some("other"), None).is_err(), "two workers");
         assert!(Shown::of(&bearer, None, Some("s")).is_err(), "two credentials");
+        let twice = headers(&[("authorization", "Bearer k"), ("authorization", "Bearer l")]);
+        assert_eq!(Shown::of(&twice, None, Some("s")).err().map(|problem| problem.status().as_u16()), Some(401));
         assert_eq!(Shown::of(&none, Some("w"), None).err().map(|problem| problem.status().as_u16()), Some(401));
     }
 }

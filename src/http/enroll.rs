@@ -1,7 +1,7 @@
 //! `POST /v1/enroll`: a worker that nobody has announced gets in by the enrollment secret, and gets a key of its own.
 
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::attempts::Attempt;
 use super::body::{Asked, CommandJson};
-use super::caller::bearer;
+use super::caller::{bearer, is_repeated};
 use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
@@ -90,6 +90,9 @@ pub(super) async fn enroll(
     }
     let labels = value.labels.unwrap_or_default();
     let asked = idempotency(&app, asked, value.nonce, value.name.as_deref(), &labels)?;
+    if is_repeated(&headers, &header::AUTHORIZATION) {
+        return Err(Problem::unauthorized());
+    }
     let secret = match (bearer(&headers), value.secret.as_ref().map(ExposeSecret::expose_secret)) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(

@@ -128,3 +128,30 @@ async fn who_fails_again_and_again_has_to_wait_and_who_is_good_does_not() {
     let from_the_same_address = gate.post_as(&member.key, "/v1/register", json!({})).await.expect(200);
     assert_eq!(text(&from_the_same_address["worker"]), "a");
 }
+
+/// Whoever stands in front may have looked at the other one.
+#[tokio::test]
+async fn two_credentials_or_two_idempotency_keys_are_refused() {
+    let gate = Gate::open().await;
+    let member = gate.member("a", json!({})).await;
+    let (_, enrollment) = gate.enrollment_secret(json!({ "pool": "default" })).await;
+    let routes = [
+        (Method::GET, "/v1/check", &member.key),
+        (Method::GET, "/v1/worker", &member.key),
+        (Method::POST, "/v1/register", &member.key),
+        (Method::POST, "/v1/enroll", &enrollment),
+        (Method::GET, "/v1/whoami", &gate.token),
+        (Method::GET, "/v1/pools", &gate.token),
+        (Method::POST, "/v1/validate", &gate.token),
+    ];
+    for (method, path, credential) in routes {
+        for other in [credential.as_str(), "guess"] {
+            let request = gate.request(method.clone(), path).bearer_auth(credential).bearer_auth(other);
+            assert_eq!(gate.send(request).await.status, 401, "{path} {other}");
+        }
+    }
+    let request = gate.request(Method::POST, "/v1/pools").bearer_auth(&gate.token).json(&json!({ "name": "p" }));
+    let request = request.header("idempotency-key", "one").header("idempotency-key", "two");
+    let refused = gate.send(request).await.expect(400);
+    assert!(refused["detail"].as_str().unwrap().contains("more than once"), "{refused}");
+}
