@@ -50,6 +50,7 @@ mod service;
 mod signing_keys;
 pub mod tls;
 mod tokens;
+mod unread;
 pub mod validate;
 mod view;
 mod whoami;

@@ -17,7 +17,7 @@ use utoipa::openapi::OpenApi;
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
-use super::{App, POSITION_HEADER};
+use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Asked so often that a span for each is only made for a collector that wants them.
@@ -50,14 +50,21 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     // Before the handler looks at the state: what it answers is of this position or a later one.
     let position = app.node().snapshot().roll.next_position().saturating_sub(1);
     request.extensions_mut().insert(meta);
+    let (request, unread) = unread::watch(request);
 
     let mut response = match declared {
         Ok(()) => {
             let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
             answer.unwrap_or_else(|_| Problem::timeout().into_response())
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            drop(request);
+            problem.into_response()
+        }
     };
+    if let Some(unread) = unread {
+        unread.drain(app.body_bytes_max()).await;
+    }
 
     let headers = response.headers_mut();
     headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));

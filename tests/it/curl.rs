@@ -110,6 +110,43 @@ async fn curl_alone_gets_in_renews_rotates_and_is_turned_away() {
     }
 }
 
+/// Debian 12's curl drops an answer that comes over HTTP/2 before its body was taken, unless the stream ends well.
+#[tokio::test]
+async fn curl_is_told_of_every_refusal_over_http_2_however_long_its_body() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let gateway = json!({ "name": "gateway", "role": "gateway" });
+    let gateway = text(&service.post("/v1/operators", gateway).await.expect(201), "key");
+    let folder = tempfile::TempDir::new().unwrap();
+    let body = |name: &str, length: usize| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{{\"reason\":\"{}\"}}", "x".repeat(length))).unwrap();
+        format!("@{}", path.display())
+    };
+    let (long, too_long) = (body("long", 200_000), body("too-long", 1_500_000));
+    let table = [
+        (401, "POST", "/v1/pools", "", &long),
+        (401, "POST", "/v1/pools", "guess", &long),
+        (403, "POST", "/v1/pools", &gateway, &long),
+        (404, "POST", "/v1/nothing", &gateway, &long),
+        (405, "PUT", "/v1/pools", &gateway, &long),
+        (400, "POST", "/v1/pools?unknown=1", &gateway, &long),
+        (413, "POST", "/v1/pools", &service.token, &too_long),
+    ];
+    for (expected, method, path, credential, body) in table {
+        for _ in 0..5 {
+            let mut command = Command::new("curl");
+            command.args(["--http2", "--silent", "--show-error", "--max-time", "30", "--request", method]);
+            command.arg("--cacert").arg(service.file("tls/ca.pem")).args(["--config", "-", "--data-binary", body]);
+            command.args(["--write-out", "\n%{http_version} %{http_code}"]).arg(format!("{}{path}", service.url));
+            let config = format!("header = \"Authorization: Bearer {credential}\"\n");
+            let ran = run(command, if credential.is_empty() { "" } else { &config }, Duration::from_secs(60));
+            assert!(ran.success, "{expected} {path}: {}", ran.stderr);
+            assert!(ran.stdout.ends_with(&format!("\n2 {expected}")), "{expected} {path}: {}", ran.stdout);
+        }
+    }
+}
+
 /// Who has no CA file does not get to send anything.
 #[tokio::test]
 async fn curl_without_the_ca_file_refuses_to_speak() {
