@@ -1,6 +1,5 @@
 //! `portcullis serve`: puts the parts together, in the order in which each needs the one before, and takes them apart.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::log::head::check_root_key;
 use crate::log::seen::Seen;
 use crate::node::MAX_STALE_DEFAULT;
-use crate::postgres::embedded::{self, Cluster};
+use crate::postgres::embedded::{self, Cluster, Lock};
 use crate::postgres::{Database, Options};
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
@@ -191,7 +190,7 @@ async fn stop(running: Running) {
 /// overwrite each other's files.
 enum Held {
     Cluster(Cluster),
-    Lock(File),
+    Lock(Lock),
 }
 
 /// Where the database is; a private one is started.

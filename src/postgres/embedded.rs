@@ -22,6 +22,7 @@ use tokio_postgres::{Client, NoTls};
 
 pub use self::account::Account;
 pub use self::binaries::Binaries;
+pub use self::folder::Lock;
 use self::folder::{Folder, PORT};
 use self::server::{Launch, Server};
 use super::{Options, SERVICE_ROLE, chain};
@@ -124,7 +125,7 @@ pub async fn start(data_dir: &Path, settings: &Settings) -> Result<Cluster, Embe
 }
 
 /// Keeps every other service out of the folder, for one whose cluster is not in it: [`start`] does so by itself.
-pub fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
+pub fn lock(data_dir: &Path) -> Result<Lock, EmbeddedError> {
     Folder::open(data_dir)?.lock()
 }
 
@@ -182,7 +183,7 @@ fn prepare(
     account: Account,
     binaries: &Binaries,
     existing: Option<u32>,
-    lock: File,
+    lock: Lock,
 ) -> Result<(Launch, Arc<Folder>), EmbeddedError> {
     let io = |source| EmbeddedError::Folder { folder: folder.root.clone(), source };
     if existing.is_none() {

@@ -1,7 +1,7 @@
 //! What lies where in the data folder, who may enter it, and the lock that keeps a second service out.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,15 @@ pub(super) struct Folder {
     pub(super) log: PathBuf,
 }
 
+/// What keeps a second service out of a data folder. The file says who is there; the folder itself is locked as well, since
+/// a file that somebody tidied away would be made anew, and locked by a second service beside the first: it would take
+/// the live Postgres for a leftover and stop it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    _folder: Option<File>,
+}
+
 impl Folder {
     /// Makes the data folder if it is missing; nobody else may look into a new one.
     pub(super) fn open(root: &Path) -> Result<Self, EmbeddedError> {
@@ -35,30 +44,37 @@ impl Folder {
         Ok(Self { cluster: root.join("postgres"), log: root.join("postgres.log"), root })
     }
 
-    /// Held for as long as the file is open, and given back by the kernel however we end.
-    pub(super) fn lock(&self) -> Result<File, EmbeddedError> {
+    /// Held for as long as the files are open, and given back by the kernel however we end.
+    pub(super) fn lock(&self) -> Result<Lock, EmbeddedError> {
         let io = |source| EmbeddedError::Folder { folder: self.root.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.root.join("lock"))
-            .map_err(io)?;
+        let folder = File::open(&self.root).map_err(io)?;
+        let folder = match folder.try_lock() {
+            Ok(()) => Some(folder),
+            Err(TryLockError::WouldBlock) => return Err(self.in_use()),
+            // Network file systems may lock files only.
+            Err(TryLockError::Error(_)) => None,
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(self.lock_file()).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Unreadable or half written: the error says what it can.
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(EmbeddedError::InUse { data_dir: self.root.clone(), pid });
-            }
+            Err(TryLockError::WouldBlock) => return Err(self.in_use()),
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(file)
+        Ok(Lock { _file: file, _folder: folder })
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    fn in_use(&self) -> EmbeddedError {
+        // Missing, unreadable or half written: the error says what it can.
+        let pid = std::fs::read_to_string(self.lock_file()).ok().and_then(|text| text.trim().parse().ok());
+        EmbeddedError::InUse { data_dir: self.root.clone(), pid }
     }
 
     /// The major version of the cluster here, if there is one.

@@ -1,6 +1,5 @@
 //! The Postgres process: started, watched and started again by one thread, and stopped.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 
 use super::EmbeddedError;
 use super::account::Account;
-use super::folder::{Folder, PORT};
+use super::folder::{Folder, Lock, PORT, private_folder};
 
 /// Between two starts: long enough not to fill the log of a Postgres that cannot start, short enough not to be noticed
 /// by one that was killed.
@@ -48,7 +47,7 @@ pub(super) struct Launch {
     pub(super) folder: Arc<Folder>,
     pub(super) socket_folder: PathBuf,
     /// Of the data folder. Here, so that it is given back only when Postgres has ended.
-    pub(super) lock: File,
+    pub(super) lock: Lock,
 }
 
 /// A Postgres that is kept running.
@@ -154,7 +153,8 @@ fn supervise(launch: &Launch, shared: &Shared, exits: &watch::Sender<u32>) {
         exits.send_modify(|count| *count += 1);
         match ended {
             Ok(status) => {
-                tracing::error!(%status, log = %launch.folder.log.display(), "Postgres ended; starting it again");
+                let (log, tail) = (launch.folder.log.display(), launch.folder.log_tail());
+                tracing::error!(%status, %log, tail, "Postgres ended; starting it again");
             }
             Err(error) => tracing::error!(%error, "Postgres cannot be started; trying again"),
         }
@@ -169,6 +169,8 @@ fn supervise(launch: &Launch, shared: &Shared, exits: &watch::Sender<u32>) {
 }
 
 fn spawn(launch: &Launch) -> io::Result<Child> {
+    // What cleans up temporary folders may have taken it away, and Postgres does not start without it.
+    private_folder(&launch.socket_folder, &launch.account)?;
     let log = launch.folder.open_log()?;
     let mut command = launch.account.command(&launch.program);
     command.arg("-D").arg(&launch.folder.cluster).arg("-p").arg(PORT.to_string());

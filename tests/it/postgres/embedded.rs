@@ -68,6 +68,11 @@ async fn it_is_made_stopped_and_started_again() {
         "{error}"
     );
     assert_eq!(rows(&database).await, 1);
+    // Not even where somebody has tidied the lock away: its Postgres would be taken for a leftover, and stopped.
+    std::fs::remove_file(data.path().join("lock")).unwrap();
+    let error = start(data.path()).await.err().unwrap();
+    assert!(matches!(&error, EmbeddedError::InUse { pid: None, .. }), "{error}");
+    assert!(is_alive(pid));
 
     drop((database, owner));
     cluster.stop().await.unwrap();
@@ -81,8 +86,11 @@ async fn it_is_made_stopped_and_started_again() {
 async fn killed_postgres_is_started_again() {
     let data = TempDir::new().unwrap();
     let (cluster, database) = start_with_a_row(data.path()).await;
-    for _ in 0..2 {
+    for socket_folder_too in [false, true] {
         let killed = running(data.path());
+        if socket_folder_too {
+            std::fs::remove_dir_all(data.path().join("run")).unwrap();
+        }
         kill_process(killed, Signal::KILL).unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
