@@ -69,6 +69,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let metrics = Arc::new(make_metrics(&telemetry)?);
     let mut running = start_writer(settings, &database, &keys, &metrics).await?;
     let mut token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
+    let is_first_start = token_file.is_some();
     // The first start has made one that nobody has lost.
     if settings.new_admin && token_file.is_none() {
         token_file = Some(first_start::new_admin(&running, &keys, &settings.data_dir).await?);
@@ -98,7 +99,10 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let stopped = async { drop(stop_seen.await) };
     let seen_file = seen::path(&settings.data_dir);
     let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
-    let listening = listen(settings, app, &metrics, token_file.as_deref());
+    let listening = async {
+        let tls = tls(settings, is_first_start)?;
+        listen(settings, app, &metrics, tls, token_file.as_deref()).await
+    };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;
     stop(running).await;
@@ -135,8 +139,13 @@ async fn start_writer(
 }
 
 /// Answers requests until a signal comes, and then those that are running.
-async fn listen(settings: &Settings, app: App, metrics: &Metrics, token_file: Option<&Path>) -> anyhow::Result<()> {
-    let tls = tls(settings)?;
+async fn listen(
+    settings: &Settings,
+    app: App,
+    metrics: &Metrics,
+    tls: Option<Tls>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<()> {
     let watching = tls.clone().map(|tls| {
         tokio::spawn(async move {
             if let Err(error) = tls.watch().await {
@@ -262,11 +271,19 @@ fn make_metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
     })?)
 }
 
-fn tls(settings: &Settings) -> anyhow::Result<Option<Tls>> {
+fn tls(settings: &Settings, is_first_start: bool) -> anyhow::Result<Option<Tls>> {
     let now = chrono::Utc::now();
     Ok(match &settings.tls {
         TlsSource::OwnAuthority => {
-            Some(Tls::own_authority(settings.data_dir.join("tls"), settings.certificate_names(), now)?)
+            let folder = settings.data_dir.join("tls");
+            let is_new = !Tls::has_authority(&folder);
+            let tls = Tls::own_authority(folder, settings.certificate_names(), now)?;
+            // Of a service that was there before, clients have a file by which they will not know this one.
+            if is_new && !is_first_start {
+                let ca_file = tls.ca_file().unwrap_or_default();
+                tracing::warn!(ca_file = %ca_file.display(), "made a new certificate authority; clients need the new ca.pem");
+            }
+            Some(tls)
         }
         TlsSource::Files { cert, key } => Some(Tls::from_files(cert.clone(), key.clone(), now)?),
         TlsSource::Plaintext => None,

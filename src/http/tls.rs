@@ -84,6 +84,11 @@ impl Tls {
         Self::open(Source::Authority(Authority::new(dir, names)), now)
     }
 
+    /// Whether there is an authority of our own under `dir` already.
+    pub fn has_authority(dir: &Path) -> bool {
+        authority::file(dir).exists()
+    }
+
     fn open(source: Source, now: DateTime<Utc>) -> Result<Self, TlsError> {
         let Identity { digest, fingerprint, config } = source.load(now)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce { digest, fingerprint }));

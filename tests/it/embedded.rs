@@ -197,6 +197,20 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     assert!(!accepts(&service, &first).await);
 }
 
+/// Whoever has moved the authority away reads of it here, and not from clients that refuse the service.
+#[tokio::test]
+async fn a_new_authority_for_a_service_that_was_there_is_told() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    let told = |service: &Service| service.log().contains("made a new certificate authority");
+    assert!(service.stop() && !told(&service), "{}", service.log());
+    let mut same = Launch::on(&scratch).data_dir_of(&service).start().await;
+    assert!(same.stop() && !told(&same), "{}", same.log());
+    std::fs::remove_dir_all(service.file("tls")).unwrap();
+    let mut anew = Launch::on(&scratch).data_dir_of(&service).start().await;
+    assert!(anew.stop() && told(&anew), "{}", anew.log());
+}
+
 /// Who has lost every admin's token gets in again, and can lock the lost one out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_can_make_a_further_admin() {

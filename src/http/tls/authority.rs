@@ -78,7 +78,7 @@ impl Authority {
     }
 
     fn ensure_authority(&self, now: DateTime<Utc>) -> Result<Pair, TlsError> {
-        let path = self.dir.join("authority.pem");
+        let path = file(&self.dir);
         let pair = match Pair::read(&path)? {
             // What it signs must not outlive it.
             Some(pair) if ends_after(&pair.certificate, now + TimeDelta::days(SERVER_DAYS)) => pair,
@@ -110,6 +110,11 @@ impl Authority {
         let certificate = params.signed_by(&key, &issuer)?;
         Ok(Zeroizing::new(format!("{}{}", *Zeroizing::new(key.serialize_pem()), certificate.pem())))
     }
+}
+
+/// The authority's key and certificate.
+pub(super) fn file(dir: &Path) -> PathBuf {
+    dir.join("authority.pem")
 }
 
 impl Pair {
