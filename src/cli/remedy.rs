@@ -29,6 +29,11 @@ fn by_code(code: &str) -> Option<&'static str> {
         "secret_gone" => "the answer was kept for a day and is gone; revoke that key and create a new one",
         "too_many_attempts" => "wait a little, and check the credential before the next attempt",
         "stale" => "the node has lost sight of the log and refuses until it sees it; look at its /readyz and its log",
+        "stopped" => "ask another node; what its /readyz and its log name has to be mended before it is started again",
+        "log_tampered" => {
+            "keep what the log says, look at who could write to the database, and restore what was changed"
+        }
+        "outcome_lost" => "look at what it did: `portcullis events`; then go on with another `--idempotency-key`",
         "queue_full" => "the service is at its limit; try again in a moment",
         "log_unavailable" => "the service cannot reach Postgres; look at its log",
         "outcome_unknown" => "see whether it was done before you try again; with an `--idempotency-key` ask again",

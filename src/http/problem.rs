@@ -105,6 +105,24 @@ impl Problem {
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "stale", detail) }
     }
 
+    /// The node was stopped, and does not come back by itself. Why is told at `/readyz` and in the log.
+    pub fn stopped() -> Self {
+        let detail = "this node has stopped and refuses everything; its /readyz and its log say why. Ask another";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail)
+    }
+
+    /// The same for those who watch the node.
+    pub fn stopped_because(why: &str) -> Self {
+        Self { detail: format!("this node has stopped and refuses everything: {why}").into(), ..Self::stopped() }
+    }
+
+    /// What somebody without the root key has done to the log is told to those who read it.
+    fn log_tampered(damage: impl Error + Send + Sync + 'static) -> Self {
+        let detail = damage.to_string();
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_tampered", detail);
+        Self { cause: Some(damage.into()), ..problem }
+    }
+
     pub fn timeout() -> Self {
         let detail = "the answer took too long; a command may still be carried out: ask again with its Idempotency-Key";
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
@@ -170,6 +188,8 @@ impl From<LogFault> for Problem {
     fn from(fault: LogFault) -> Self {
         match fault {
             LogFault::Database(error) => Self::log_unavailable(error),
+            LogFault::Tampered(tampered) => Self::log_tampered(tampered),
+            damage @ (LogFault::Unreadable { .. } | LogFault::Head(_)) => Self::log_tampered(damage),
             damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
         }
     }
@@ -205,7 +225,10 @@ impl From<CommandError> for Problem {
                 retry_after_seconds: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error.to_string())
             },
-            CommandError::Tampered(tampered) => Self::internal(tampered),
+            CommandError::Tampered(tampered) => Self::log_tampered(tampered),
+            error @ CommandError::OutcomeLost { .. } => {
+                Self::new(StatusCode::CONFLICT, "outcome_lost", error.to_string())
+            }
             CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
             CommandError::Unknown(cause) => Self::outcome_unknown(cause.to_string()),
         }

@@ -15,6 +15,7 @@ mod otlp;
 mod postgres;
 mod python;
 mod readme;
+mod rights;
 mod schemathesis;
 mod support;
 mod workers;

@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
+use crate::log::Tampered;
 
 /// One of each kind of refusal.
 fn refusals() -> Vec<Refusal> {
@@ -67,12 +68,15 @@ fn own() -> Vec<Problem> {
         Problem::unsupported_media_type("application/json"),
         Problem::too_many_attempts(7),
         Problem::stale(),
+        Problem::stopped(),
         Problem::timeout(),
         Problem::secret_gone(),
         Problem::internal("what only the log says"),
         Problem::log_unavailable("what only the log says"),
         CommandError::OtherContent.into(),
         CommandError::QueueFull.into(),
+        CommandError::OutcomeLost { position: 7 }.into(),
+        LogFault::from(Tampered::Mac { position: 7 }).into(),
         CommandError::Unknown("what only the log says".into()).into(),
     ]
 }
