@@ -11,6 +11,7 @@ pub mod append;
 mod canonical;
 mod columns;
 pub mod entry;
+pub mod guard;
 pub mod head;
 pub mod outcome;
 pub mod read;
@@ -40,6 +41,11 @@ pub enum LogFault {
     Head(&'static str),
     #[error("the log was tampered with: {0}")]
     Tampered(#[from] Tampered),
+    #[error(
+        "the log is not kept append-only: {what}. A service does not start on such a log; find out who has changed that, and \
+         have a superuser say `{remedy}`"
+    )]
+    Unguarded { what: String, remedy: String },
     #[error("the event at position {position} cannot be read: {cause}")]
     Unreadable { position: u64, cause: EntryError },
     #[error("signing key `{key}` cannot be used: {why}")]

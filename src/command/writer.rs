@@ -23,7 +23,7 @@ use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
 use crate::log::seen::Seen;
-use crate::log::{LogFault, outcome, read};
+use crate::log::{LogFault, guard, outcome, read};
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
 use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
@@ -147,6 +147,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     let began = Instant::now();
     let Folded { roll, head } = replay::fold(&session.client, &keys, log, start.seen.as_ref()).await?;
     read::check_nothing_past_end(&session.client).await?;
+    guard::check(&session.client).await?;
     tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
