@@ -34,6 +34,7 @@ mod enrollment_secrets;
 mod events;
 mod keys;
 mod layer;
+mod links;
 pub mod listen;
 mod meta;
 mod oauth;
@@ -191,7 +192,13 @@ fn for_operators() -> OpenApiRouter<App> {
 
 /// The OpenAPI document.
 fn document() -> OpenApiDocument {
-    routes().into_openapi()
+    completed(routes().into_openapi())
+}
+
+fn completed(mut document: OpenApiDocument) -> OpenApiDocument {
+    openapi::name_operations(&mut document);
+    links::add(&mut document);
+    document
 }
 
 /// The paths of all routes, for the labels of metrics.
@@ -202,6 +209,7 @@ pub fn route_paths() -> Vec<String> {
 /// The whole service.
 pub fn router(app: App) -> Router {
     let (router, document) = routes().split_for_parts();
+    let document = completed(document);
     router
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)

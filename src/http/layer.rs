@@ -63,7 +63,8 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
         }
     };
     if let Some(unread) = unread {
-        unread.drain(app.body_bytes_max()).await;
+        // Twice what is allowed: whoever sends a little too much is told so, even by a client that drops an early answer.
+        unread.drain(2 * app.body_bytes_max()).await;
     }
 
     let headers = response.headers_mut();

@@ -138,9 +138,7 @@ async fn schemathesis_finds_no_failure() {
     command.current_dir(folder.path()).arg("--config-file").arg("schemathesis.toml").arg("run");
     command.arg(format!("{}/openapi.json", service.url));
     command.arg("--tls-verify").arg(service.file("tls/ca.pem"));
-    // Not `stateful`: the links that it takes from our `Location` headers end at the wrong operations, and it refuses them
-    // then (4.32.5: "Parameter `pool` is not defined in API operation `GET /v1/workers/{id}`").
-    command.args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES]);
+    command.args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", EXAMPLES]);
     command.args(["--generation-deterministic"]);
     // One worker: two are two threads, and CPython 3.11 counts the depth of `ast.parse` for all threads together, so that
     // a switch between them in the middle of one fails it (`AST constructor recursion depth mismatch`).
