@@ -25,7 +25,8 @@ pub struct ServeArgs {
     /// The address and port to listen on.
     ///
     /// Example: `--bind 0.0.0.0:443`
-    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000",
+          value_parser = address)]
     pub bind: SocketAddr,
 
     /// The URL that clients reach the service by; it is the issuer of access tokens.
@@ -254,6 +255,10 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
     if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as `127.0.0.1:3000` or `[::]:443`".to_owned())
 }
 
 /// Reads a network, or one address as the network that holds only it.
