@@ -182,7 +182,7 @@ pub struct LimitArgs {
     #[arg(long, env = "PORTCULLIS_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// How long one request may take, from its headers to the end of its answer.
+    /// How long one request may take, from its headers to the end of its answer. Half of it is for its body to arrive.
     ///
     /// Example: `--request-timeout 10s`
     #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s",

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderName;
 use axum::routing::any;
 use ipnet::IpNet;
@@ -214,7 +213,6 @@ pub fn router(app: App) -> Router {
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
-        .layer(DefaultBodyLimit::max(app.body_bytes_max()))
         .layer(CatchPanicLayer::custom(layer::panicked))
         .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
         .with_state(app)

@@ -4,12 +4,14 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{HeaderMap, HeaderName, header, request::Parts};
 use chrono::Datelike;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::caller::is_repeated;
 use super::problem::Problem;
+use super::unread;
 use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body of a command, with what makes a repeat of it recognisable. An empty body and `null` read as `{}`, so that a
@@ -146,19 +148,20 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// The whole body. It may take half of the request's time, so that the handler has as much left, and so that a body that
 /// does not come is told from an answer that does not.
 pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
-    let too_large = || Problem::payload_too_large(app.body_bytes_max());
-    if says_more_than(app.body_bytes_max(), request.headers()) {
-        return Err(too_large());
+    let bytes_max = app.body_bytes_max();
+    if says_more_than(bytes_max, request.headers()) {
+        return Err(Problem::payload_too_large(bytes_max));
     }
     let patience = app.settings().request_timeout / 2;
-    let arrived = tokio::time::timeout(patience, Bytes::from_request(request, app)).await;
-    arrived.map_err(|_| Problem::body_timeout(patience))?.map_err(|rejection| {
-        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-            too_large()
-        } else {
-            Problem::malformed("the body did not arrive whole; send it again")
-        }
-    })
+    let mut body = unread::claim(request);
+    let problem = match tokio::time::timeout(patience, Limited::new(&mut body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Problem::payload_too_large(bytes_max),
+        Ok(Err(_)) => Problem::malformed("the body did not arrive whole; send it again"),
+        Err(_) => Problem::body_timeout(patience),
+    };
+    unread::give_back(body);
+    Err(problem)
 }
 
 /// Whether the body will be larger than that, as its sender says: then none of it need be waited for.
