@@ -156,7 +156,7 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, tls: Option<Tl
     // would end the process where it stands.
     let told_to_stop = until_told_to_stop()?;
     announce(settings, &listener, tls.as_ref())?;
-    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await?;
+    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await;
     if let Some(watching) = watching {
         watching.abort();
     }

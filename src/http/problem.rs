@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -89,13 +90,22 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
     }
 
-    pub fn unsupported_media_type(expected: &'static str) -> Self {
-        let detail = format!("send `Content-Type: {expected}`");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    /// The body stopped on its way: nothing was done.
+    pub fn body_timeout(patience: Duration) -> Self {
+        let detail = format!("the body did not arrive whole within {patience:?}; nothing was done, send it again");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    }
+
+    pub fn unsupported_media_type(remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", remedy)
     }
 
     pub fn too_many_attempts(retry_after_seconds: u64) -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "too many failed attempts; wait");
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many failed attempts; wait for as long as Retry-After says",
+        );
         Self { retry_after_seconds: Some(retry_after_seconds), ..problem }
     }
 
@@ -160,6 +170,11 @@ impl Problem {
 
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The field that is wrong, where one is.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     pub fn code(&self) -> &str {
