@@ -14,6 +14,7 @@ mod failure;
 mod handover;
 mod key;
 mod manual;
+mod node;
 mod operator;
 mod output;
 mod pool;
@@ -25,6 +26,7 @@ mod signing_key;
 mod time;
 mod token;
 mod validate;
+mod waiting;
 mod worker;
 
 use std::process::ExitCode;
@@ -97,6 +99,9 @@ enum Ask {
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
+    /// Nodes: the services that share one log, and how far each has followed it.
+    #[command(subcommand, after_help = "Example:\n  portcullis node list")]
+    Node(node::Verb),
     /// Operators: people and services that administer.
     #[command(
         subcommand,
@@ -159,6 +164,7 @@ impl Ask {
             Ask::Key(verb) => key::run(verb, &session).await,
             Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
+            Ask::Node(verb) => node::run(verb, &session).await,
             Ask::Operator(verb) => operator::run(verb, &session).await,
             Ask::Token(verb) => token::run(verb, &session).await,
             Ask::Validate(args) => validate::run(args, &session).await,

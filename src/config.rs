@@ -10,7 +10,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::settings::{DatabaseSource, Limits, Settings, SettingsError, Surroundings, TlsSource};
+use crate::domain::worker::NAME_CHARS_MAX;
 use crate::telemetry::LogFormat;
+
+const MAX_STALE_MIN: Duration = Duration::from_secs(1);
+const MAX_STALE_MAX: Duration = Duration::from_mins(5);
 
 /// The options of `portcullis serve`, as typed.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,6 +69,8 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_length: u32,
 
+    #[command(flatten)]
+    pub node: NodeArgs,
     #[command(flatten)]
     pub database: DatabaseArgs,
     #[command(flatten)]
@@ -171,6 +177,24 @@ pub struct TlsArgs {
     pub allow_plaintext: bool,
 }
 
+/// This node among those that share one database.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+pub struct NodeArgs {
+    /// The name of this node, for people. Default: the name of the machine.
+    ///
+    /// Example: `--node-name gate-1`
+    #[arg(long, env = "PORTCULLIS_NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+
+    /// For how long this node answers without having heard of the log; then it refuses everything until it has. A change
+    /// waits as long for a node that is gone.
+    ///
+    /// Example: `--max-stale 3s`
+    #[arg(long, env = "PORTCULLIS_MAX_STALE", value_name = "DURATION", default_value = "5s", value_parser = max_stale)]
+    pub max_stale: Duration,
+}
+
 /// What one client, or all of them, may take.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
@@ -232,6 +256,23 @@ pub struct TelemetryArgs {
     /// Example: `--log info,portcullis::http=debug`
     #[arg(long, env = "PORTCULLIS_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+}
+
+/// As host names are bounded (RFC 1035), and nothing that would be an attack in a terminal.
+fn node_name(text: &str) -> Result<String, String> {
+    if (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a name has 1 to {NAME_CHARS_MAX} characters, none of them control characters"))
+}
+
+/// Three renewals have to fit, over a connection that may have to be made; and nobody waits an hour for a node that is gone.
+fn max_stale(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if (MAX_STALE_MIN..=MAX_STALE_MAX).contains(&span) {
+        return Ok(span);
+    }
+    Err(format!("between {} s and {} s", MAX_STALE_MIN.as_secs(), MAX_STALE_MAX.as_secs()))
 }
 
 /// Reads `15m` or `1h 30s`. Zero is refused: as a limit it would refuse everything, and "no limit" is not on offer.

@@ -14,10 +14,12 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
 use crate::node::Node;
+use crate::node::barrier::Barriers;
 use crate::postgres::Database;
 use crate::telemetry::{Metrics, Telemetry};
 
@@ -36,6 +38,7 @@ mod layer;
 mod links;
 pub mod listen;
 mod meta;
+mod nodes;
 mod oauth;
 mod openapi;
 mod operators;
@@ -53,6 +56,7 @@ mod tokens;
 mod unread;
 pub mod validate;
 mod view;
+mod waiting;
 mod whoami;
 mod wish;
 mod workers;
@@ -77,11 +81,15 @@ pub struct Parts {
     pub attempts: Arc<Attempts>,
     /// Tokens of pools that count them.
     pub issued: Arc<IssuedCounts>,
+    /// Waiting for the other nodes.
+    pub barriers: Barriers,
     pub settings: HttpSettings,
 }
 
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
+    /// The id of this node.
+    pub node: Uuid,
     /// The URL that clients use: the issuer of tokens.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
@@ -120,6 +128,10 @@ impl App {
 
     fn issued(&self) -> &IssuedCounts {
         &self.0.issued
+    }
+
+    fn barriers(&self) -> &Barriers {
+        &self.0.barriers
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -186,6 +198,8 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(operators::read, operators::update, operators::remove))
         .routes(routes!(operators::list_keys, operators::create_key))
         .routes(routes!(events::list))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::in_force))
         .routes(routes!(whoami::whoami))
 }
 
@@ -196,6 +210,7 @@ fn document() -> OpenApiDocument {
 
 fn completed(mut document: OpenApiDocument) -> OpenApiDocument {
     openapi::name_operations(&mut document);
+    openapi::with_at_least(&mut document);
     links::add(&mut document);
     document
 }

@@ -192,6 +192,7 @@ fn service_events() -> Vec<Event> {
         Event::OperatorUpdated { operator: operator(), name: "Ana".into(), role: Role::Auditor },
         Event::OperatorRemoved { operator: operator() },
         Event::AuthFailuresObserved { from: NOW, to: later(60), failures },
+        Event::BarrierPassed { through: 7, confirmed: vec!["gate-1".into()], waited_out: vec!["gate-2".into()] },
     ]
 }
 

@@ -65,6 +65,14 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true, value_name = "TEXT")]
     reason: Option<String>,
 
+    /// After a change, wait until it is in force on every node, and show the nodes as they confirm.
+    #[arg(long, global = true)]
+    wait: bool,
+
+    /// How long `--wait` waits. The change stands, however it ends.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    wait_timeout: Duration,
+
     /// How data is written to standard output.
     #[arg(long, short, global = true, env = "PORTCULLIS_OUTPUT", value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -84,6 +92,11 @@ pub(crate) struct Connection {
 }
 
 impl ClientArgs {
+    /// For how long to wait for all nodes after a change; `None` where nobody asked.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait.then_some(self.wait_timeout)
+    }
+
     pub(crate) fn screen(&self) -> Screen {
         Screen::new(self.output, self.quiet)
     }

@@ -9,6 +9,7 @@ use super::client::{Answer, Call, Client};
 use super::connection::{ClientArgs, Connection};
 use super::failure::Failure;
 use super::output::{Column, Format, Pieces, Screen, closed};
+use super::waiting;
 
 /// The largest page that the service gives.
 pub(crate) const PAGE_MAX: u64 = 1000;
@@ -62,7 +63,19 @@ impl Session {
 
     /// Changes something, as the operator.
     pub(crate) async fn change(&self, call: Call) -> Result<Answer, Failure> {
-        self.operator()?.send(&self.command(call)).await
+        let answer = self.operator()?.send(&self.command(call)).await?;
+        if let Some(position) = answer.position {
+            self.wait_for(position).await?;
+        }
+        Ok(answer)
+    }
+
+    /// With `--wait`: until all up to the position is in force on every node.
+    pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Failure> {
+        match self.args.wait() {
+            Some(patience) => waiting::everywhere(self.screen, &self.operator()?, position, patience).await,
+            None => Ok(()),
+        }
     }
 
     /// Changes something, as whoever the call says.

@@ -139,6 +139,12 @@ pub enum Command {
         operator: OperatorId,
     },
 
+    /// Holds already where a later position is known to be in force.
+    RecordBarrier {
+        through: u64,
+        confirmed: Vec<Arc<str>>,
+        waited_out: Vec<Arc<str>>,
+    },
     RecordAuthFailures {
         from: Timestamp,
         to: Timestamp,
@@ -204,7 +210,7 @@ pub struct IssueToken {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 28] = [
+    pub const NAMES: [&'static str; 29] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -232,6 +238,7 @@ impl Command {
         "create_operator",
         "update_operator",
         "remove_operator",
+        "record_barrier",
         "record_auth_failures",
     ];
 
@@ -266,6 +273,7 @@ impl Command {
             Command::CreateOperator { .. } => "create_operator",
             Command::UpdateOperator { .. } => "update_operator",
             Command::RemoveOperator { .. } => "remove_operator",
+            Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }
     }

@@ -148,6 +148,15 @@ pub enum Event {
     },
 
     /// Failed attempts of a window, counted.
+    /// Every node has applied all up to and with `through`, or can answer for nothing any more.
+    BarrierPassed {
+        through: u64,
+        /// The names of the nodes that had applied it.
+        confirmed: Vec<Arc<str>>,
+        /// Of those that were given up, since their leases had ended.
+        waited_out: Vec<Arc<str>>,
+    },
+
     AuthFailuresObserved {
         from: Timestamp,
         to: Timestamp,
@@ -242,7 +251,43 @@ impl Event {
             Event::OperatorCreated { operator, .. }
             | Event::OperatorUpdated { operator, .. }
             | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
+            Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
+        }
+    }
+
+    /// Whether somebody may be refused from this event on who was accepted before: what can be waited for until it is in
+    /// force on every node.
+    #[must_use]
+    pub fn reduces_access(&self) -> bool {
+        match self {
+            Event::PoolRemoved { .. }
+            | Event::WorkerRejected { .. }
+            | Event::WorkerIsolated { .. }
+            | Event::WorkerRemoved { .. }
+            | Event::KeyRotated { .. }
+            | Event::KeyRevoked { .. }
+            | Event::EnrollmentSecretRotated { .. }
+            | Event::EnrollmentSecretDisabled { .. }
+            | Event::TokenRevoked { .. }
+            | Event::SigningKeysRotated { .. }
+            | Event::OperatorUpdated { .. }
+            | Event::OperatorRemoved { .. } => true,
+            Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
+            Event::PoolCreated { .. }
+            | Event::PoolUpdated { .. }
+            | Event::WorkerCreated(_)
+            | Event::WorkerApproved { .. }
+            | Event::WorkerReleased { .. }
+            | Event::KeyCreated(_)
+            | Event::KeyShared { .. }
+            | Event::EnrollmentSecretCreated { .. }
+            | Event::TokenIssued(_)
+            | Event::TokensIssued { .. }
+            | Event::SigningKeysInstalled { .. }
+            | Event::OperatorCreated { .. }
+            | Event::BarrierPassed { .. }
+            | Event::AuthFailuresObserved { .. } => false,
         }
     }
 }

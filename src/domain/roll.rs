@@ -35,6 +35,10 @@ pub struct Roll {
     next_position: u64,
     /// When the last of them was recorded.
     recorded_at: Timestamp,
+    /// The position of the last event that took access away; 0, which is none, before there was one.
+    reduced: u64,
+    /// All up to and with this position is in force on every node.
+    in_force: u64,
     pools: OrdMap<PoolId, Arc<Pool>>,
     workers: Rows<Worker>,
     worker_ids: OrdMap<WorkerId, WorkerIndex>,
@@ -90,6 +94,18 @@ impl Roll {
     #[must_use]
     pub fn recorded_at(&self) -> Timestamp {
         self.recorded_at
+    }
+
+    /// The position of the last event that took access away; 0 before there was one.
+    #[must_use]
+    pub fn reduced(&self) -> u64 {
+        self.reduced
+    }
+
+    /// Up to and with which position all is known to be in force on every node.
+    #[must_use]
+    pub fn in_force(&self) -> u64 {
+        self.in_force
     }
 
     #[must_use]

@@ -12,6 +12,7 @@ use super::App;
 use super::caller::is_repeated;
 use super::problem::Problem;
 use super::unread;
+use super::waiting::Wait;
 use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body of a command, with what makes a repeat of it recognisable. An empty body and `null` read as `{}`, so that a
@@ -31,6 +32,7 @@ pub(super) struct JsonBytes(pub Bytes);
 pub(super) struct Asked {
     pub idempotency_key: Option<String>,
     pub fingerprint: [u8; 32],
+    pub wait: Wait,
 }
 
 /// A query string, strict.
@@ -79,7 +81,8 @@ impl Asked {
     pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         let fingerprint = app.node().keys().fingerprint(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
-        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint })
+        let wait = Wait::of(&parts.uri)?;
+        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait })
     }
 }
 

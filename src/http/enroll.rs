@@ -14,6 +14,7 @@ use super::caller::{bearer, is_repeated};
 use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
+use super::waiting::Wait;
 use super::wish::{Answered, Sending, Unanswered};
 use super::{App, schema};
 use crate::command::{CommandError, mint};
@@ -151,7 +152,11 @@ fn idempotency(
     let labels = serde_json::to_vec(labels).map_err(Problem::internal)?;
     let name = name.map_or(&b"unnamed"[..], |_| b"named").iter().chain(name.unwrap_or_default().as_bytes());
     let name: Vec<u8> = name.copied().collect();
-    Ok(Asked { idempotency_key, fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]) })
+    Ok(Asked {
+        idempotency_key,
+        wait: Wait::Local,
+        fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]),
+    })
 }
 
 fn enrolled(roll: &Roll, worker: &WorkerId, key: KeyId) -> Value {

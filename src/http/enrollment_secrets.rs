@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{CommandJson, count, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::page::{PagingQuery, page};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
@@ -142,7 +142,7 @@ pub(super) async fn read(
 /// Puts a new secret in a secret's place, with the same limits; the old one works for the overlap.
 #[utoipa::path(
     post, path = "/v1/enrollment-secrets/{id}/rotate", tag = "enrollment secrets",
-    request_body = Option<EnrollmentSecretRotation>, params(MadePath, IdempotencyKey),
+    request_body = Option<EnrollmentSecretRotation>, params(MadePath, IdempotencyKey, WaitQuery),
     responses((status = 201, body = EnrollmentSecretMade), Refusals)
 )]
 pub(super) async fn rotate(
@@ -161,7 +161,7 @@ pub(super) async fn rotate(
 /// Ends an enrollment secret, for ever. The workers that it let in stay.
 #[utoipa::path(
     post, path = "/v1/enrollment-secrets/{id}/disable", tag = "enrollment secrets", request_body = Option<Why>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = Changed<EnrollmentSecretView>), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<EnrollmentSecretView>), Refusals)
 )]
 pub(super) async fn disable(
     State(app): State<App>,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{CommandJson, duration, moment_if};
 use super::caller::{AnyOperator, Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::path::{Id, MadePath, WorkerPath, no_such};
 use super::problem::Problem;
 use super::view::{Changed, KeyMade, KeyView};
@@ -136,7 +136,7 @@ pub(super) async fn read(
 /// Puts a new key in a key's place; the old one works for the overlap. Any operator may rotate a key of their own.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/rotate", tag = "keys", request_body = Option<KeyRotation>,
-    params(MadePath, IdempotencyKey), responses((status = 201, body = KeyMade), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 201, body = KeyMade), Refusals)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,
@@ -164,7 +164,7 @@ pub(super) async fn rotate(
 /// Ends a key, for ever. Any operator may revoke the key that they present.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/revoke", tag = "keys", request_body = Option<KeyRevocation>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = KeyRevoked), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = KeyRevoked), Refusals)
 )]
 pub(super) async fn revoke(
     State(app): State<App>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::{Instrument, Span};
@@ -17,6 +17,7 @@ use utoipa::openapi::OpenApi;
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
+use super::waiting::{AT_LEAST_PATIENCE, at_least};
 use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,11 +47,14 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("", MatchedPath::as_str);
     let span = span(app, &request, &meta, route);
-    let declared = state.declared.check(route, request.method(), request.uri());
+    let ready = match state.declared.check(route, request.method(), request.uri()) {
+        Ok(()) => reached(app, request.uri()).await,
+        Err(problem) => Err(problem),
+    };
     // Before the handler looks at the state: what it answers is of this position or a later one.
     let position = app.node().snapshot().roll.next_position().saturating_sub(1);
     request.extensions_mut().insert(meta);
-    let serve = async |request: Request| match declared {
+    let serve = async |request: Request| match ready {
         Ok(()) => {
             let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
             answer.unwrap_or_else(|_| Problem::timeout().into_response())
@@ -66,6 +70,14 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let route = path.and_then(|path| state.routes.get(path.as_str()).copied());
     app.metrics().answered(route, response.status().as_u16(), began.elapsed());
     response
+}
+
+/// Waits for the position that a read asks for, if it does.
+async fn reached(app: &App, uri: &Uri) -> Result<(), Problem> {
+    let Some(position) = at_least(uri)? else { return Ok(()) };
+    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
+    let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
+    reached.map_err(|_| Problem::position_not_reached(position, newest()))
 }
 
 fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {

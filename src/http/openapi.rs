@@ -61,6 +61,37 @@ pub(super) struct Reason {
     reason: Option<String>,
 }
 
+/// Until when to wait with the answer.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `waiting::Wait`; here it is documented")]
+pub(super) struct WaitQuery {
+    /// `everywhere`: answer when the change is in force on every node, and name them in `in_force`. A node that cannot
+    /// confirm is waited out: then it refuses by itself.
+    #[param(schema_with = schema::wait, required = false)]
+    wait: Option<String>,
+    /// With `wait=everywhere`: for how long, 10s unless given. After it the answer is 504, and the change stands.
+    #[param(schema_with = schema::wait_timeout, required = false)]
+    timeout: Option<String>,
+}
+
+/// Every read of our own API can be asked for a state that is new enough.
+pub(super) fn with_at_least(document: &mut Spec) {
+    use utoipa::openapi::Required;
+    use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+    let paths = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/"));
+    for operation in paths.filter_map(|(_, item)| item.get.as_mut()) {
+        let at_least = ParameterBuilder::new()
+            .name("at_least")
+            .parameter_in(ParameterIn::Query)
+            .required(Required::False)
+            .description(Some("Wait until the node holds this position; 504 where it does not in time."))
+            .schema(Some(schema::position()))
+            .build();
+        operation.parameters.get_or_insert_default().push(at_least.into());
+    }
+}
+
 /// What any operation may answer beside its own.
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "documentation")]

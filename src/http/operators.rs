@@ -13,7 +13,7 @@ use super::App;
 use super::body::{Asked, CommandJson, moment_if};
 use super::caller::{Caller, MayManageOperators, MayReadFleet};
 use super::keys::list::{KeyPage, one_page};
-use super::openapi::{IdempotencyKey, Reason, Refusals};
+use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
 use super::page::{PagingQuery, page};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
@@ -141,7 +141,7 @@ pub(super) async fn read(
 /// Changes an operator's name or role.
 #[utoipa::path(
     patch, path = "/v1/operators/{id}", tag = "operators", request_body = Option<OperatorChange>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = Changed<OperatorView>), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<OperatorView>), Refusals)
 )]
 pub(super) async fn update(
     State(app): State<App>,
@@ -157,7 +157,7 @@ pub(super) async fn update(
 
 /// Removes an operator, for ever: none of its keys works any more.
 #[utoipa::path(
-    delete, path = "/v1/operators/{id}", tag = "operators", params(MadePath, Reason, IdempotencyKey),
+    delete, path = "/v1/operators/{id}", tag = "operators", params(MadePath, Reason, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<OperatorView>), Refusals)
 )]
 pub(super) async fn remove(

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::body::{Asked, CommandJson, duration};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Reason, Refusals};
+use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
 use super::page::page;
 use super::path::{Id, PoolPath, no_such};
 use super::problem::Problem;
@@ -169,7 +169,7 @@ pub(super) async fn update(
 
 /// Removes an empty pool. Its name is not used again.
 #[utoipa::path(
-    delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath, Reason, IdempotencyKey),
+    delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath, Reason, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<PoolView>), Refusals)
 )]
 pub(super) async fn remove(

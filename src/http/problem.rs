@@ -138,6 +138,21 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
     }
 
+    /// It is done, and may not yet be in force on other nodes.
+    pub fn not_everywhere(position: u64, why: &str) -> Self {
+        let detail = format!(
+            "done at position {position}, but not known to be in force on every node: {why}; \
+             ask `GET /v1/in-force/{position}?timeout=10s`, or again with the same Idempotency-Key"
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "not_in_force_everywhere", detail)
+    }
+
+    /// The node does not hold the position that a read asks for.
+    pub fn position_not_reached(asked: u64, newest: u64) -> Self {
+        let detail = format!("this node holds the log up to position {newest}, and not yet {asked}; ask again");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "position_not_reached", detail)
+    }
+
     /// The log cannot be read to find out whether the command is in it.
     fn outcome_unknown(cause: String) -> Self {
         let detail = "whether the command was carried out is not known, and it may still be; \

@@ -102,6 +102,17 @@ pub(super) fn duration_or_null() -> Object {
     duration
 }
 
+/// Where a command is waited for.
+pub(super) fn wait() -> Object {
+    one_of(["local", "everywhere"])
+}
+
+pub(super) fn wait_timeout() -> Object {
+    let mut timeout = matching("^([0-9]|1[0-9]|2[0-5])s$");
+    timeout.examples = vec![json!("10s")];
+    timeout
+}
+
 /// How long a rotated credential stays good beside the new one.
 pub(super) fn overlap_or_null() -> Object {
     let mut overlap = or_null(matching(OVERLAP));

@@ -53,6 +53,8 @@ pub enum Unanswered {
     Command(CommandError),
     /// It was carried out before, and the secrets of its answer cannot be shown again.
     Secrets(Problem),
+    /// It was carried out, and is not known to be in force on every node.
+    Elsewhere(Problem),
 }
 
 impl<'a> Sending<'a> {
@@ -122,8 +124,10 @@ impl<'a> Sending<'a> {
             // A wish that held already has made nothing: what was minted for it is no credential.
             (_, _) => outcome.changed.then_some(self.secrets),
         };
-        if let (Value::Object(body), Some(secrets)) = (&mut body, secrets) {
-            body.extend(secrets);
+        let in_force = self.asked.wait.wait(self.app, outcome.position).await.map_err(Unanswered::Elsewhere)?;
+        if let Value::Object(body) = &mut body {
+            body.extend(secrets.unwrap_or_default());
+            body.extend(in_force.map(|nodes| ("in_force".to_owned(), nodes)));
         }
         Ok(Answered {
             body,
@@ -168,7 +172,7 @@ impl From<Unanswered> for Problem {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Command(error) => error.into(),
-            Unanswered::Secrets(problem) => problem,
+            Unanswered::Secrets(problem) | Unanswered::Elsewhere(problem) => problem,
         }
     }
 }

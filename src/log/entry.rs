@@ -225,6 +225,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
         | Event::OperatorRemoved { .. }
+        | Event::BarrierPassed { .. }
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

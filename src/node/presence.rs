@@ -4,13 +4,20 @@
 //! know that a revocation is in force everywhere reads the rows of all. The statements say what makes that safe; in short:
 //! a lease is given only to a node that has applied the head, and is ended by others only after its renewals have stood
 //! still for longer than one lasts.
+//!
+//! Only the giving of a lease must survive a crash of the database. A renewal, an acknowledgement or an end that is lost
+//! makes somebody wait once more, so none of them waits for the disk.
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use chrono::{DateTime, Utc};
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::log::LogFault;
+
+/// On which it is said that somebody waits for a position.
+const CHANNEL: &str = "portcullis_wait";
 
 /// Who a node is, for the eyes of people and of other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +32,14 @@ pub struct Identity {
     pub address: String,
 }
 
+impl Identity {
+    /// Of a node that starts now.
+    #[must_use]
+    pub fn new(name: String, address: String) -> Self {
+        Self { id: Uuid::now_v7(), name, version: env!("CARGO_PKG_VERSION").to_owned(), address }
+    }
+}
+
 /// A node whose lease may still be good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -36,6 +51,29 @@ pub struct Holder {
     pub lease: Duration,
 }
 
+/// A node as the list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub identity: Identity,
+    /// Every position below is in its state: as of its last renewal, or later.
+    pub applied: u64,
+    /// Where the log ends.
+    pub next_position: u64,
+    /// False once it was waited out.
+    pub leased: bool,
+    /// Whether its lease would have had to be renewed by now, as far as the clock of the database tells.
+    pub silent: bool,
+    pub lease: Duration,
+    pub started_at: DateTime<Utc>,
+    /// By the database's clock.
+    pub renewed_at: DateTime<Utc>,
+}
+
+/// Prepares a connection for what follows.
+pub async fn listen(client: &Client) -> Result<(), LogFault> {
+    Ok(client.batch_execute(&format!("set synchronous_commit = off; listen {CHANNEL}")).await?)
+}
+
 /// Renews the lease of a node that has applied all below `applied`. `false` where it holds none: then [`grant`] helps.
 pub async fn renew(client: &Client, node: Uuid, applied: u64) -> Result<bool, LogFault> {
     let row = client.query_opt(include_str!("presence/renew.sql"), &[&node, &signed(applied)]).await?;
@@ -45,13 +83,16 @@ pub async fn renew(client: &Client, node: Uuid, applied: u64) -> Result<bool, Lo
 /// Gives a lease to a node that holds none. `false` where it has not applied the head.
 pub async fn grant(client: &Client, node: &Identity, applied: u64, lease: Duration) -> Result<bool, LogFault> {
     let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    client.batch_execute("begin; set local synchronous_commit to default").await?;
     let row = client
         .query_opt(
             include_str!("presence/grant.sql"),
             &[&node.id, &node.name, &node.version, &node.address, &signed(applied), &lease_ms],
         )
-        .await?;
-    Ok(row.is_some())
+        .await;
+    // Whatever came of it: the lock on the head must not stay.
+    client.batch_execute("commit").await?;
+    Ok(row?.is_some())
 }
 
 /// Tells what the node has applied, between two renewals.
@@ -66,20 +107,29 @@ pub async fn leave(client: &Client, node: Uuid) -> Result<(), LogFault> {
     Ok(())
 }
 
+/// Removes the rows of nodes that ended long ago without leaving.
+pub async fn forget(client: &Client) -> Result<u64, LogFault> {
+    Ok(client.execute(include_str!("presence/forget.sql"), &[]).await?)
+}
+
+/// Asks every node to tell when it has applied the position.
+pub async fn ask(client: &Client, position: u64) -> Result<(), LogFault> {
+    client.execute("select pg_notify($1, $2)", &[&CHANNEL, &position.to_string()]).await?;
+    Ok(())
+}
+
 /// The nodes whose lease may still be good.
 pub async fn holders(client: &Client) -> Result<Vec<Holder>, LogFault> {
-    let rows = client.query(include_str!("presence/holders.sql"), &[]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Holder {
-                id: row.try_get(0)?,
-                name: row.try_get(1)?,
-                applied: u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default(),
-                renewals: row.try_get(3)?,
-                lease: Duration::from_millis(u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or_default()),
-            })
+    let holder = |row: &Row| {
+        Ok(Holder {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            applied: unsigned(row.try_get(2)?),
+            renewals: row.try_get(3)?,
+            lease: Duration::from_millis(unsigned(row.try_get(4)?)),
         })
-        .collect()
+    };
+    client.query(include_str!("presence/holders.sql"), &[]).await?.iter().map(holder).collect()
 }
 
 /// Ends the lease of a node whose renewals have stood still at `renewals` for longer than a lease lasts. `false` where it
@@ -89,6 +139,29 @@ pub async fn retire(client: &Client, node: Uuid, renewals: i64) -> Result<bool, 
     Ok(row.is_some())
 }
 
+/// All nodes that are or were there lately.
+pub async fn list(client: &Client) -> Result<Vec<Listed>, LogFault> {
+    let listed = |row: &Row| {
+        let (name, version, address) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        Ok(Listed {
+            identity: Identity { id: row.try_get(0)?, name, version, address },
+            applied: unsigned(row.try_get(4)?),
+            leased: row.try_get(5)?,
+            lease: Duration::from_millis(unsigned(row.try_get(6)?)),
+            started_at: row.try_get(7)?,
+            renewed_at: row.try_get(8)?,
+            next_position: unsigned(row.try_get(9)?),
+            silent: row.try_get(10)?,
+        })
+    };
+    client.query(include_str!("presence/list.sql"), &[]).await?.iter().map(listed).collect()
+}
+
 fn signed(position: u64) -> i64 {
     i64::try_from(position).expect("a log holds fewer than 2^63 events")
+}
+
+/// The table's own checks keep these from being negative; to whoever got round them a node has applied nothing.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
 }

@@ -70,6 +70,8 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/operators/{id}/keys", READ),
     ("POST", "/v1/operators/{id}/keys", OPERATORS),
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
+    ("GET", "/v1/nodes", READ),
+    ("GET", "/v1/in-force/{position}", READ),
     ("GET", "/v1/whoami", Operator),
     ("POST", "/v1/validate", Right(Permission::Validate)),
     ("POST", "/v1/enroll", EnrollmentSecret),
@@ -108,7 +110,7 @@ async fn document(service: &Service) -> Vec<(String, String, Value)> {
 /// A call of an operation on things that do not exist.
 fn call(service: &Service, method: &str, path: &str) -> RequestBuilder {
     let id = if path.starts_with("/v1/workers") { "no-such" } else { "0000000000000000000001" };
-    let path = path.replace("{pool}", "no-such").replace("{id}", id);
+    let path = path.replace("{pool}", "no-such").replace("{id}", id).replace("{position}", "0");
     let request = service.request(method.parse().unwrap(), &path);
     match method {
         "POST" | "PATCH" if path.starts_with("/oauth2") => {

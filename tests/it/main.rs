@@ -11,6 +11,7 @@ mod disk;
 mod embedded;
 mod log;
 mod nginx;
+mod nodes;
 mod operators;
 mod otlp;
 mod postgres;

@@ -137,6 +137,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
 }

@@ -221,6 +221,7 @@ fn kind(event: &Event) -> &'static str {
         Event::OperatorCreated { .. } => "operator.created",
         Event::OperatorUpdated { .. } => "operator.updated",
         Event::OperatorRemoved { .. } => "operator.removed",
+        Event::BarrierPassed { .. } => "barrier.passed",
         Event::AuthFailuresObserved { .. } => "auth.failures_observed",
     }
 }

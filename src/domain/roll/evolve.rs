@@ -23,6 +23,9 @@ impl Roll {
         self.next_position = recorded.position + 1;
         self.recorded_at = recorded.recorded_at;
         self.forget_ended_cuts(recorded.recorded_at);
+        if recorded.event.reduces_access() {
+            self.reduced = recorded.position;
+        }
         self.evolve(recorded.position, recorded.recorded_at, &recorded.event);
     }
 
@@ -92,6 +95,7 @@ impl Roll {
             }),
             Event::OperatorRemoved { operator } => self.with_operator(*operator, |operator| operator.removed = true),
 
+            Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
             Event::AuthFailuresObserved { .. } => {}
         }
     }

@@ -105,6 +105,7 @@ fn events_about_nothing() -> Vec<Event> {
         Event::TokensIssued { worker: nobody(), count: 1, from: at, to: at },
         Event::OperatorUpdated { operator: OperatorId(1), name: "ada".into(), role: Role::Admin },
         Event::OperatorRemoved { operator: OperatorId(1) },
+        Event::BarrierPassed { through: 0, confirmed: vec![], waited_out: vec![] },
         Event::AuthFailuresObserved { from: at, to: at, failures: vec![] },
     ]
 }

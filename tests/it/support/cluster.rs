@@ -123,6 +123,11 @@ impl Scratch {
         Database::open(self.options()).await.unwrap()
     }
 
+    /// The same, by way of a proxy.
+    pub(crate) async fn database_on(&self, port: u16) -> Database {
+        Database::open(options(&self.url_on(port), &self.owner_url())).await.unwrap()
+    }
+
     /// A connection that nothing is forbidden to, but by the triggers.
     pub(crate) async fn superuser(&self) -> Client {
         connect(&self.owner_url()).await.unwrap()

@@ -45,6 +45,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::CreateOperator { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
 }
@@ -78,6 +79,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::SigningKeysRotated { .. }
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
+        | Event::BarrierPassed { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -53,6 +53,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
 }
@@ -113,6 +114,7 @@ fn examples() -> Examples {
         create_operator(12, Role::Gateway),
         update_operator(9, Some("gate"), None),
         remove_operator(9),
+        Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];
     Examples { world, token, wishes }

@@ -304,6 +304,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RecordTokensIssued { .. }
         | Command::RotateSigningKeys { .. }
         | Command::CreateOperator { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
 }

@@ -154,12 +154,15 @@ fn service_event() -> impl Strategy<Value = Event> {
         to,
         failures,
     });
+    let passed = (count(), vec(text(), 0..4), vec(text(), 0..4))
+        .prop_map(|(through, confirmed, waited_out)| Event::BarrierPassed { through, confirmed, waited_out });
     prop_oneof![
         (signing_key(), signing_key()).prop_map(|(active, next)| Event::SigningKeysInstalled { active, next }),
         rotated,
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorCreated { operator, name, role }),
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorUpdated { operator, name, role }),
         operator().prop_map(|operator| Event::OperatorRemoved { operator }),
+        passed,
         observed,
     ]
 }
