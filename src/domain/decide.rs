@@ -10,6 +10,7 @@ use super::roll::Roll;
 
 mod author;
 mod enrollment;
+mod fences;
 mod keys;
 mod limits;
 mod operators;
@@ -80,6 +81,8 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
             operators::update(roll, *operator, name.as_ref(), *role, context.now)
         }
         Command::RemoveOperator { operator } => operators::remove(roll, *operator, context.now),
+
+        Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
 
         Command::RecordAuthFailures { from, to, failures } => {
             Ok(vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }])

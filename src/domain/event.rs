@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::actor::Author;
 use super::enrollment::Limits;
+use super::fence::FenceScope;
 use super::ids::{
     CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
 };
@@ -147,6 +148,12 @@ pub enum Event {
         operator: OperatorId,
     },
 
+    /// All that was issued to this scope at `up_to` or before it is refused from now on.
+    FenceRaised {
+        scope: FenceScope,
+        up_to: u64,
+    },
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -242,6 +249,12 @@ impl Event {
             Event::OperatorCreated { operator, .. }
             | Event::OperatorUpdated { operator, .. }
             | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
+            Event::FenceRaised { scope, .. } => match scope {
+                FenceScope::Everything => ("log", SubjectId::Chosen("everything")),
+                FenceScope::Pool(pool) => ("pool", SubjectId::Chosen(pool.as_str())),
+                FenceScope::Lineage(secret) => ("enrollment_secret", SubjectId::Made(secret.0)),
+                FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
+            },
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }

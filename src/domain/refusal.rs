@@ -37,6 +37,8 @@ pub enum Refusal {
     KeyRevoked(KeyId),
     #[error("key `{0}` has expired; create a new one")]
     KeyExpired(KeyId),
+    #[error("key `{0}` was issued before a fence that refuses it; create a new one")]
+    KeyFenced(KeyId),
     #[error("a key with the id `{0}` exists")]
     KeyExists(KeyId),
     #[error("key `{0}` is of another kind; rotate a static secret with a new value, and an API key without one")]
@@ -62,6 +64,8 @@ pub enum Refusal {
     EnrollmentSecretInUse,
     #[error("enrollment secret `{0}` is disabled or has ended; create a new one")]
     EnrollmentEnded(EnrollmentSecretId),
+    #[error("enrollment secret `{0}` was issued before a fence that refuses it; create a new one")]
+    EnrollmentFenced(EnrollmentSecretId),
     #[error("the source address is outside of the CIDRs of enrollment secret `{0}`")]
     EnrollmentSource(EnrollmentSecretId),
     #[error("the name does not match the pattern of enrollment secret `{0}`")]
@@ -109,6 +113,7 @@ impl Refusal {
             Refusal::KeyUnknown(_) => "key_unknown",
             Refusal::KeyRevoked(_) => "key_revoked",
             Refusal::KeyExpired(_) => "key_expired",
+            Refusal::KeyFenced(_) => "key_fenced",
             Refusal::KeyExists(_) => "key_exists",
             Refusal::KeyKind(_) => "key_kind",
             Refusal::KeyOfOperator(_) => "key_of_operator",
@@ -121,6 +126,7 @@ impl Refusal {
             Refusal::EnrollmentUnknown(_) => "enrollment_secret_unknown",
             Refusal::EnrollmentSecretInUse => "enrollment_secret_in_use",
             Refusal::EnrollmentEnded(_) => "enrollment_secret_ended",
+            Refusal::EnrollmentFenced(_) => "enrollment_secret_fenced",
             Refusal::EnrollmentSource(_) => "enrollment_source",
             Refusal::EnrollmentName(_) => "enrollment_name",
             Refusal::EnrollmentCrowded(_) => "enrollment_crowded",

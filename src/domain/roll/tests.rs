@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Roll;
 use crate::domain::actor::Author;
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::fence::FenceScope;
 use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
@@ -105,6 +106,9 @@ fn events_about_nothing() -> Vec<Event> {
         Event::TokensIssued { worker: nobody(), count: 1, from: at, to: at },
         Event::OperatorUpdated { operator: OperatorId(1), name: "ada".into(), role: Role::Admin },
         Event::OperatorRemoved { operator: OperatorId(1) },
+        Event::FenceRaised { scope: FenceScope::Pool(pool()), up_to: 3 },
+        Event::FenceRaised { scope: FenceScope::Lineage(EnrollmentSecretId(1)), up_to: 3 },
+        Event::FenceRaised { scope: FenceScope::Worker(nobody()), up_to: 3 },
         Event::AuthFailuresObserved { from: at, to: at, failures: vec![] },
     ]
 }
