@@ -150,6 +150,7 @@ async fn fleet(trial: &mut Trial<'_>) {
         trial.admin("POST", decision, worker, json!({})).await;
     }
     trial.admin("DELETE", "/v1/workers/{id}", "w-2", json!({})).await;
+    trial.admin("POST", "/v1/fences", "", json!({ "scope": "everything" })).await;
 }
 
 async fn credentials(trial: &mut Trial<'_>) {
