@@ -2,7 +2,7 @@
 //!
 //! A copy shares everything, and a change copies the one leaf that it is in, with the pointers on the way to it. A row is
 //! found by division alone, through two levels that stay in the cache, and lies beside its neighbours without a pointer of
-//! its own: of a million rows, one is a single miss away.
+//! its own: of a million rows, one is a single miss away. A leaf that is full needs no length, which would be a second.
 
 use std::sync::Arc;
 
@@ -13,12 +13,15 @@ const LEAF_ROWS: usize = 32;
 /// Two KiB of pointers.
 const BRANCH_LEAVES: usize = 256;
 
-type Leaf<T> = ArrayVec<T, LEAF_ROWS>;
-type Branch<T> = ArrayVec<Arc<Leaf<T>>, BRANCH_LEAVES>;
+type Leaf<T> = Arc<[T; LEAF_ROWS]>;
+type Branch<T> = ArrayVec<Leaf<T>, BRANCH_LEAVES>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rows<T> {
+    /// Leaves that are full.
     branches: Arc<Vec<Arc<Branch<T>>>>,
+    /// The leaf that is not.
+    last: Arc<ArrayVec<T, LEAF_ROWS>>,
     len: usize,
 }
 
@@ -35,7 +38,10 @@ impl<T> Rows<T> {
 
     pub(super) fn get(&self, row: usize) -> Option<&T> {
         let (branch, leaf, at) = place(row);
-        self.branches.get(branch)?.get(leaf)?.get(at)
+        if row / LEAF_ROWS == self.len / LEAF_ROWS {
+            return self.last.get(at);
+        }
+        Some(&self.branches.get(branch)?.get(leaf)?[at])
     }
 }
 
@@ -45,29 +51,34 @@ impl<T: Clone> Rows<T> {
             return None;
         }
         let (branch, leaf, at) = place(row);
+        if row / LEAF_ROWS == self.len / LEAF_ROWS {
+            return Arc::make_mut(&mut self.last).get_mut(at);
+        }
         let branch = Arc::make_mut(Arc::make_mut(&mut self.branches).get_mut(branch)?);
-        Arc::make_mut(branch.get_mut(leaf)?).get_mut(at)
+        Some(&mut Arc::make_mut(branch.get_mut(leaf)?)[at])
     }
 
     pub(super) fn push(&mut self, value: T) {
-        let (branch, leaf, _) = place(self.len);
+        let (branch, _, _) = place(self.len);
+        self.len += 1;
+        let last = Arc::make_mut(&mut self.last);
+        last.push(value);
+        if !last.is_full() {
+            return;
+        }
+        let full = std::mem::take(last).into_inner();
         let branches = Arc::make_mut(&mut self.branches);
         if branch == branches.len() {
             branches.push(Arc::default());
         }
-        let leaves = Arc::make_mut(&mut branches[branch]);
-        if leaf == leaves.len() {
-            leaves.push(Arc::default());
-        }
-        Arc::make_mut(&mut leaves[leaf]).push(value);
-        self.len += 1;
+        Arc::make_mut(&mut branches[branch]).push(Arc::new(full.unwrap_or_else(|_| unreachable!("it is full"))));
     }
 }
 
 /// Not derived, which would ask it of `T`.
 impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Self { branches: Arc::default(), len: 0 }
+        Self { branches: Arc::default(), last: Arc::default(), len: 0 }
     }
 }
 
