@@ -222,7 +222,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         12 => anything().prop_map(|wish| Ask::By(Who::Admin, Box::new(wish))),
         1 => prop_oneof![anything(), of_the_service()].prop_map(|wish| Ask::By(Who::Service, Box::new(wish))),
-        1 => fences().prop_map(|wish| Ask::By(Who::Admin, Box::new(wish))),
+        2 => fences().prop_map(|wish| Ask::By(Who::Admin, Box::new(wish))),
         1 => (anybody, anything()).prop_map(|(who, wish)| Ask::By(who, Box::new(wish))),
         2 => enrolling.prop_map(|(secret, worker, name, key)| {
             Ask::By(Who::Enrollee(secret), Box::new(enroll_named(secret, worker, name, key)))
