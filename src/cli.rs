@@ -1,8 +1,8 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! All but `serve` talk HTTP like any other client and use nothing of the service's own, so that whatever the command
-//! line can do, a program can. Data goes to standard output and prose to standard error: `--output json | jq` sees
-//! nothing but the answer.
+//! All but `serve` talk HTTP like any other client and use nothing of the service's own but what it says of the form of ids
+//! and secrets, so that whatever the command line can do, a program can. Data goes to standard output and prose to standard
+//! error: `--output json | jq` sees nothing but the answer.
 
 mod caution;
 mod client;

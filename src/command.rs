@@ -85,6 +85,12 @@ pub enum CommandError {
     /// What was kept of the first request with this id is not what we kept. It is no answer, and neither is another try.
     #[error(transparent)]
     Tampered(Tampered),
+    /// The same id was carried out before, and what it was answered is gone. To carry it out again would be to do it twice.
+    #[error(
+        "this command was carried out before, with an event at position {position}, but its answer is gone; \
+         look at what it did, and choose a new Idempotency-Key for anything further"
+    )]
+    OutcomeLost { position: u64 },
     /// Our failure. Nothing was appended.
     #[error("the command could not be written: {0}")]
     Fault(Arc<str>),

@@ -25,7 +25,8 @@ pub struct ServeArgs {
     /// The address and port to listen on.
     ///
     /// Example: `--bind 0.0.0.0:443`
-    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000",
+          value_parser = address)]
     pub bind: SocketAddr,
 
     /// The URL that clients reach the service by; it is the issuer of access tokens.
@@ -181,7 +182,7 @@ pub struct LimitArgs {
     #[arg(long, env = "PORTCULLIS_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// How long one request may take, from its headers to the end of its answer.
+    /// How long one request may take, from its headers to the end of its answer. Half of it is for its body to arrive.
     ///
     /// Example: `--request-timeout 10s`
     #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s",
@@ -254,6 +255,10 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
     if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as `127.0.0.1:3000` or `[::]:443`".to_owned())
 }
 
 /// Reads a network, or one address as the network that holds only it.

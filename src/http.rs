@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderName;
 use axum::routing::any;
 use ipnet::IpNet;
@@ -35,6 +34,7 @@ mod events;
 mod fences;
 mod keys;
 mod layer;
+mod links;
 pub mod listen;
 mod meta;
 mod oauth;
@@ -193,7 +193,13 @@ fn for_operators() -> OpenApiRouter<App> {
 
 /// The OpenAPI document.
 fn document() -> OpenApiDocument {
-    routes().into_openapi()
+    completed(routes().into_openapi())
+}
+
+fn completed(mut document: OpenApiDocument) -> OpenApiDocument {
+    openapi::name_operations(&mut document);
+    links::add(&mut document);
+    document
 }
 
 /// The paths of all routes, for the labels of metrics.
@@ -204,11 +210,11 @@ pub fn route_paths() -> Vec<String> {
 /// The whole service.
 pub fn router(app: App) -> Router {
     let (router, document) = routes().split_for_parts();
+    let document = completed(document);
     router
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
-        .layer(DefaultBodyLimit::max(app.body_bytes_max()))
         .layer(CatchPanicLayer::custom(layer::panicked))
         .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
         .with_state(app)

@@ -11,6 +11,7 @@ pub mod append;
 mod canonical;
 mod columns;
 pub mod entry;
+pub mod guard;
 pub mod head;
 pub mod outcome;
 pub mod read;
@@ -40,6 +41,11 @@ pub enum LogFault {
     Head(&'static str),
     #[error("the log was tampered with: {0}")]
     Tampered(#[from] Tampered),
+    #[error(
+        "the log is not kept append-only: {what}. A service does not start on such a log; find out who has changed that, and \
+         have a superuser say `{remedy}`"
+    )]
+    Unguarded { what: String, remedy: String },
     #[error("the event at position {position} cannot be read: {cause}")]
     Unreadable { position: u64, cause: EntryError },
     #[error("signing key `{key}` cannot be used: {why}")]
@@ -57,6 +63,11 @@ pub enum Tampered {
     LeafHash { position: u64 },
     #[error("the event at position {position} is missing")]
     Missing { position: u64 },
+    #[error(
+        "an event stands at position {position}, past the end of the log, and no node has put it there; it was never part of \
+         the log: keep a copy of the row, and have a superuser remove it"
+    )]
+    PastEnd { position: u64 },
     #[error("the event at position {position} says that it stands at {says}")]
     Position { position: u64, says: u64 },
     #[error("the column `{column}` beside the event at position {position} is not what its entry says")]
@@ -67,6 +78,8 @@ pub enum Tampered {
     HeadSeals { position: u64 },
     #[error("the outcome that is kept of command {} was not written by a node (its mac is wrong)", uuid::Uuid::from_u128(.command.0))]
     Outcome { command: CommandId },
+    #[error("the column `{column}` of the outcome that is kept of command {} cannot be read", uuid::Uuid::from_u128(.command.0))]
+    OutcomeColumn { command: CommandId, column: &'static str },
     #[error("the log ends at position {found}, and this node has seen {known}: an older database was put in its place")]
     WentBack { known: u64, found: u64 },
     #[error("the log up to position {position} is not the one that this node has seen: another was put in its place")]

@@ -192,6 +192,14 @@ impl Database {
     }
 }
 
+/// Whether the server has refused what it would refuse again, such as what the role has no right to or what the schema lacks.
+/// By the class of the error: what has to do with connections, locks, races, space or a server that is going down passes.
+#[must_use]
+pub fn is_refused_for_good(error: &tokio_postgres::Error) -> bool {
+    const CLASSES: [&str; 9] = ["0A", "22", "23", "2F", "3D", "3F", "42", "44", "P0"];
+    error.code().is_some_and(|code| CLASSES.iter().any(|class| code.code().starts_with(class)))
+}
+
 /// Looks at the server, and answers whether the service has to ask for durable commits itself.
 async fn inspect(login: &Target, allow_unsafe_durability: bool) -> Result<bool, DatabaseError> {
     let (client, connection) = login.config.connect(login.tls.clone()).await.map_err(DatabaseError::Connect)?;

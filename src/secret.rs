@@ -72,6 +72,25 @@ pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretFileError> {
     Ok(SecretString::from(text))
 }
 
+/// The mode of a file, if others than its owner can read or change what is in it; `None` too where there is no such file.
+pub fn exposed_mode(path: &Path) -> Option<u32> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Refuses a file that others can read, as [`read_secret_file`] does, for what is read elsewhere. One that is missing passes.
+pub fn check_secret_file(path: &Path) -> Result<(), SecretFileError> {
+    match exposed_mode(path) {
+        Some(mode) => Err(SecretFileError::Exposed { path: path.to_owned(), mode }),
+        None => Ok(()),
+    }
+}
+
+/// Takes a file away from everyone but its owner.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))
+}
+
 /// Writes `secret` and a newline to `path`, for the owner alone, replacing what was there.
 ///
 /// A reader sees the old content or the new, never a part; after a crash too. A symbolic link at `path` is replaced

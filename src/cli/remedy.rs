@@ -18,6 +18,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         "worker_expired" => "give it more time with `portcullis worker update --expires-at`",
         "key_unknown" => "see a worker's keys with `portcullis key list --worker`",
         "key_revoked" | "key_expired" | "key_fenced" => "make a new key with `portcullis key create`",
+        "key_already_rotated" => "hand out the successor, or revoke it with `portcullis key revoke` and rotate again",
         "too_many_keys" => "revoke one that is no longer used: `portcullis key list`, `portcullis key revoke`",
         "sharing_off" => "allow it with `portcullis pool update --sharing true`, or give each worker a key of its own",
         "static_secret_in_use" | "static_secret_revoked" => "choose another value, at random, or use an API key",
@@ -31,6 +32,11 @@ fn by_code(code: &str) -> Option<&'static str> {
         "secret_gone" => "the answer was kept for a day and is gone; revoke that key and create a new one",
         "too_many_attempts" => "wait a little, and check the credential before the next attempt",
         "stale" => "the node has lost sight of the log and refuses until it sees it; look at its /readyz and its log",
+        "stopped" => "ask another node; what its /readyz and its log name has to be mended before it is started again",
+        "log_tampered" => {
+            "keep what the log says, look at who could write to the database, and restore what was changed"
+        }
+        "outcome_lost" => "look at what it did: `portcullis events`; then go on with another `--idempotency-key`",
         "queue_full" => "the service is at its limit; try again in a moment",
         "log_unavailable" => "the service cannot reach Postgres; look at its log",
         "outcome_unknown" => "see whether it was done before you try again; with an `--idempotency-key` ask again",
@@ -47,9 +53,10 @@ fn by_status(status: u16) -> &'static str {
         400 => "mend what the detail names; `--help` shows the form",
         401 => "check which credential is used: `--token-file`, PORTCULLIS_TOKEN, or the worker's own variables",
         403 => "this credential is good, but not for this: use one with another role, or ask an admin",
-        404 => "check the id, and that `--url` names a Portcullis of this version",
+        404 => "check the id (a name is no id: `list` shows both), and that `--url` names a Portcullis of this version",
         409 => "look at it with `show`, then decide anew",
         413 => "send less at once",
+        408 => "the way to the service is slow or broken; try again",
         429 => "wait a little, then try again",
         502..=504 => "try again in a moment; look at the service's log if it lasts",
         500..=599 => "look for the request id in the service's log",

@@ -1,6 +1,6 @@
 //! `portcullis serve`: puts the parts together, in the order in which each needs the one before, and takes them apart.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -29,6 +29,7 @@ use counting::Counting;
 
 mod counting;
 mod first_start;
+mod preflight;
 mod seen;
 
 /// Runs the service until it is told to stop.
@@ -51,9 +52,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&settings.data_dir)
-        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let (options, held) = database_options(settings).await?;
+    // Whoever starts a second service by mistake is told that there is a first, and not that its port is taken.
+    let lock = embedded::lock(&settings.data_dir)?;
+    preflight::check(settings)?;
+    let (options, held) = database_options(settings, lock).await?;
     let result = serve_on(settings, options, telemetry.clone()).await;
     match held {
         Held::Cluster(cluster) => cluster.stop().await?,
@@ -68,11 +70,10 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
     let mut running = start_writer(settings, &database, &keys, &metrics).await?;
-    let mut token_file = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
-    let is_first_start = token_file.is_some();
+    let is_first_start = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
-    if settings.new_admin && token_file.is_none() {
-        token_file = Some(first_start::new_admin(&running, &keys, &settings.data_dir).await?);
+    if settings.new_admin && !is_first_start {
+        first_start::new_admin(&running, &keys, &settings.data_dir).await?;
     }
     if let Some(secret) = &settings.auto_enrollment_key {
         first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
@@ -101,7 +102,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
     let listening = async {
         let tls = tls(settings, is_first_start)?;
-        listen(settings, app, &metrics, tls, token_file.as_deref()).await
+        listen(settings, app, &metrics, tls).await
     };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;
@@ -139,13 +140,7 @@ async fn start_writer(
 }
 
 /// Answers requests until a signal comes, and then those that are running.
-async fn listen(
-    settings: &Settings,
-    app: App,
-    metrics: &Metrics,
-    tls: Option<Tls>,
-    token_file: Option<&Path>,
-) -> anyhow::Result<()> {
+async fn listen(settings: &Settings, app: App, metrics: &Metrics, tls: Option<Tls>) -> anyhow::Result<()> {
     let watching = tls.clone().map(|tls| {
         tokio::spawn(async move {
             if let Err(error) = tls.watch().await {
@@ -155,14 +150,13 @@ async fn listen(
     });
     let limits = &settings.limits;
     let options = ListenOptions::new(limits.connections_max, limits.shutdown_grace);
-    let listener = Listener::bind(settings.bind, options).await.with_context(|| {
-        format!("cannot listen on {}; is another service there? choose another --bind", settings.bind)
-    })?;
+    let listener =
+        Listener::bind(settings.bind, options).await.with_context(|| preflight::cannot_listen(settings.bind))?;
     // Before anybody is told that we run: who is told may tell us to stop at once, and a signal that nobody waits for
     // would end the process where it stands.
     let told_to_stop = until_told_to_stop()?;
-    announce(settings, &listener, tls.as_ref(), token_file)?;
-    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await?;
+    announce(settings, &listener, tls.as_ref())?;
+    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await;
     if let Some(watching) = watching {
         watching.abort();
     }
@@ -203,11 +197,11 @@ enum Held {
 }
 
 /// Where the database is; a private one is started.
-async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Held)> {
+async fn database_options(settings: &Settings, lock: Lock) -> anyhow::Result<(Options, Held)> {
     match &settings.database {
         DatabaseSource::Embedded { pool_size, connect_timeout, statement_timeout } => {
             let binaries = std::env::var_os("PORTCULLIS_PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
-            let cluster = embedded::start(&settings.data_dir, &embedded::Settings { binaries }).await?;
+            let cluster = embedded::start(&settings.data_dir, &embedded::Settings { binaries }, lock).await?;
             let mut options = cluster.options();
             options.pool_size = *pool_size;
             options.connect_timeout = *connect_timeout;
@@ -232,7 +226,7 @@ async fn database_options(settings: &Settings) -> anyhow::Result<(Options, Held)
                 allow_unsafe_durability: *allow_unsafe_durability,
                 ..Options::new(url.clone())
             };
-            Ok((options, Held::Lock(embedded::lock(&settings.data_dir)?)))
+            Ok((options, Held::Lock(lock)))
         }
     }
 }
@@ -291,12 +285,7 @@ fn tls(settings: &Settings, is_first_start: bool) -> anyhow::Result<Option<Tls>>
 }
 
 /// Says where the service is and what to do next: to people on stdout, and to systemd.
-fn announce(
-    settings: &Settings,
-    listener: &Listener,
-    tls: Option<&Tls>,
-    token_file: Option<&Path>,
-) -> anyhow::Result<()> {
+fn announce(settings: &Settings, listener: &Listener, tls: Option<&Tls>) -> anyhow::Result<()> {
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     anstream::println!("portcullis {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION"));
@@ -307,10 +296,12 @@ fn announce(
             anstream::println!("  CA file for clients  {}", file.display());
         }
     }
-    if let Some(file) = token_file {
+    let token = first_start::token_file(&settings.data_dir);
+    // At every start: whoever did not see the first is looking for it.
+    if token.exists() {
         anstream::println!(
-            "  admin token          {} (of the admin that this start has made; keep it safe)",
-            file.display()
+            "  admin token          {} (of the newest admin that a start has made; keep it safe)",
+            token.display()
         );
     }
     tracing::info!(%address, scheme, "listening");

@@ -14,10 +14,10 @@ use crate::domain::ids::CommandId;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::log::LogFault;
 use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
 use crate::log::head::Head;
-use crate::log::outcome::{self, KeptOutcome};
+use crate::log::outcome::{self, Found, KeptOutcome};
+use crate::log::{LogFault, Tampered};
 
 /// A batch that was decided and not yet appended.
 pub(super) struct Decided {
@@ -29,12 +29,12 @@ pub(super) struct Decided {
 
 /// Decides all submissions in turn, each on what the ones before it left.
 ///
-/// `kept` holds the outcomes of those commands that were asked for before.
+/// `found` holds what there is of those commands that were asked for before.
 pub(super) fn decide_all(
     submissions: &[Submission],
     roll: &Roll,
     head: &Head,
-    kept: &HashMap<CommandId, KeptOutcome>,
+    found: &HashMap<CommandId, Found>,
     keys: &DerivedKeys,
     now: Timestamp,
 ) -> Decided {
@@ -43,8 +43,8 @@ pub(super) fn decide_all(
     let mut in_batch = HashMap::new();
     for submission in submissions {
         let wish = &submission.wish;
-        let reply = match (kept.get(&wish.id), in_batch.get(&wish.id)) {
-            (Some(kept), _) => repeat(submission, kept, keys),
+        let reply = match (found.get(&wish.id), in_batch.get(&wish.id)) {
+            (Some(found), _) => again(submission, found, keys),
             (None, Some(kept)) => repeat(submission, kept, keys),
             (None, None) => {
                 let (reply, kept) = decided.decide_one(submission, keys, now);
@@ -140,6 +140,19 @@ fn record(submission: &Submission, event: Event, batch: &Batch, now: Timestamp) 
         incident: None,
         reason: context.reason.clone(),
         event,
+    }
+}
+
+fn again(submission: &Submission, found: &Found, keys: &DerivedKeys) -> Reply {
+    let command = submission.wish.id;
+    match *found {
+        Found::Kept(ref kept) => repeat(submission, kept, keys),
+        Found::Damaged { column } => Err(CommandError::Tampered(Tampered::OutcomeColumn { command, column })),
+        Found::Lost { written_at: position } => {
+            let id = uuid::Uuid::from_u128(command.0);
+            tracing::error!(command = %id, position, "the outcome of a command that was carried out is gone from log.command");
+            Err(CommandError::OutcomeLost { position })
+        }
     }
 }
 

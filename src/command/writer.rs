@@ -23,10 +23,10 @@ use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
 use crate::log::seen::Seen;
-use crate::log::{LogFault, outcome};
+use crate::log::{LogFault, guard, outcome, read};
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
-use crate::postgres::Database;
+use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
 use crate::telemetry::Metrics;
 
 mod clock;
@@ -146,6 +146,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
     let began = Instant::now();
     let Folded { roll, head } = replay::fold(&session.client, &keys, log, start.seen.as_ref()).await?;
+    read::check_nothing_past_end(&session.client).await?;
+    guard::check(&session.client).await?;
     tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
@@ -217,6 +219,7 @@ impl Setback {
 impl From<LogFault> for Setback {
     fn from(fault: LogFault) -> Self {
         match fault {
+            LogFault::Database(error) if is_refused_for_good(&error) => Setback::Refused(with_remedy(&error)),
             LogFault::Database(_) | LogFault::Silent => Setback::Lost(chain(&fault)),
             other => Setback::Fault(other),
         }
@@ -278,7 +281,12 @@ impl Writer {
                     self.node.stop(&cause);
                     return effort.failed(submissions, &cause.to_string());
                 }
-                Err(Setback::Refused(why)) if !effort.fate_unknown => return effort.failed(submissions, &why),
+                Err(Setback::Refused(why)) if !effort.fate_unknown => {
+                    tracing::error!(why, "a batch was refused, and nothing of it was written");
+                    // What was prepared may be what fits the schema no more: the next attempt prepares anew.
+                    self.link = None;
+                    return effort.failed(submissions, &why);
+                }
                 Err(Setback::Again) => {
                     effort.races_lost += 1;
                     if effort.races_lost <= RACES_LOST_QUICKLY {
@@ -346,8 +354,9 @@ impl Writer {
         let repeatable = submissions.iter().map(|submission| &submission.wish);
         let repeatable = repeatable.filter(|wish| wish.fingerprint.is_some() || effort.ever_unknown);
         let ids: Vec<CommandId> = repeatable.map(|wish| wish.id).collect();
-        let kept = patient(outcome::find(self.client()?, &ids)).await?;
-        let decided = decide_all(submissions, &self.roll, &self.head, &kept, &self.keys, mint::now());
+        let link = self.link.as_ref().ok_or_else(no_link)?;
+        let found = patient(outcome::find(&link.session.client, &link.outcomes, &ids, self.head.next_position)).await?;
+        let decided = decide_all(submissions, &self.roll, &self.head, &found, &self.keys, mint::now());
         // An append of ours that may still be on its way is stopped by moving the head, even with an empty batch: it
         // expects the version that the head has now.
         if decided.batch.is_empty() && !effort.fate_unknown {
@@ -370,7 +379,9 @@ impl Writer {
             Ok(Appended::Done) => false,
             Err(AppendError::Unknown(_)) => true,
             Ok(Appended::HeadMoved)
-            | Err(AppendError::Repeated | AppendError::NoPartition | AppendError::Refused(_)) => unknown_before,
+            | Err(
+                AppendError::Repeated | AppendError::PositionTaken | AppendError::NoPartition | AppendError::Refused(_),
+            ) => unknown_before,
         };
         match appended {
             Ok(Appended::Done) => {
@@ -379,6 +390,7 @@ impl Writer {
             }
             Ok(Appended::HeadMoved) => self.follow_unless(locked).await,
             Err(AppendError::Repeated) => self.follow_unless(locked).await,
+            Err(AppendError::PositionTaken) => Err(self.find_past_end().await),
             // Only those after the newest are made: a gap is somebody's doing, and not ours to fill.
             Err(error @ AppendError::NoPartition) if effort.partitions_made => Err(Setback::Refused(chain(&error))),
             Err(AppendError::NoPartition) => {
@@ -386,7 +398,23 @@ impl Writer {
                 Err(Setback::Again)
             }
             Err(AppendError::Unknown(why)) => Err(Setback::Lost(why)),
+            Err(AppendError::Refused(error)) if is_refused_for_good(&error) => {
+                Err(Setback::Refused(with_remedy(&error)))
+            }
             Err(error @ AppendError::Refused(_)) => Err(Setback::Refused(chain(&error))),
+        }
+    }
+
+    /// What stands where the next event belongs. Over a connection of its own: in a transaction that failed nothing is read.
+    async fn find_past_end(&self) -> Setback {
+        let session = match self.database.session().await {
+            Ok(session) => session,
+            Err(error) => return Setback::Lost(error.to_string()),
+        };
+        match patient(read::check_nothing_past_end(&session.client)).await {
+            // It was removed since.
+            Ok(()) => Setback::Again,
+            Err(fault) => fault.into(),
         }
     }
 
@@ -404,7 +432,7 @@ fn outcome_name(reply: &Reply) -> &'static str {
         Ok(outcome) if outcome.repeated => "repeated",
         Ok(outcome) if outcome.changed => "changed",
         Ok(_) => "unchanged",
-        Err(CommandError::Tampered(_)) => "failed",
+        Err(CommandError::Tampered(_) | CommandError::OutcomeLost { .. }) => "failed",
         Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
         Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_) | CommandError::Unknown(_)) => {
             "failed"
@@ -418,6 +446,15 @@ fn index_of(names: &[&str], name: &str) -> usize {
 
 /// What metrics may say of a command's end.
 pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
+
+/// What the database refuses for good is mended in the database.
+fn with_remedy(error: &tokio_postgres::Error) -> String {
+    format!(
+        "{}; trying again does not mend that: compare the tables of the schema `log`, and the rights of {SERVICE_ROLE}, with \
+         what the migrations make",
+        chain(error)
+    )
+}
 
 /// An error with its causes in one line: the driver's own text stops at "db error".
 fn chain(error: &dyn std::error::Error) -> String {

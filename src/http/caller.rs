@@ -68,7 +68,7 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let meta = Meta::of(&parts.extensions);
         let credential = bearer(&parts.headers).ok_or_else(Problem::unauthorized)?;
-        let snapshot = app.node().current().map_err(|_| Problem::stale())?;
+        let snapshot = app.node().current()?;
         let presented = Presented { credential, worker: None };
         let accepted = validate::check(&snapshot, app.node().keys(), presented, mint::now())
             .map_err(|denied| app.attempts().refuse(&Attempt::denied(&meta, &denied)))?;

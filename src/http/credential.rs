@@ -272,8 +272,11 @@ impl OperatorCaller {
 }
 
 impl From<NotCurrent> for Problem {
-    fn from(_: NotCurrent) -> Self {
-        Problem::stale()
+    fn from(why: NotCurrent) -> Self {
+        match why {
+            NotCurrent::Stale => Problem::stale(),
+            NotCurrent::Stopped(_) => Problem::stopped(),
+        }
     }
 }
 

@@ -50,21 +50,15 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     // Before the handler looks at the state: what it answers is of this position or a later one.
     let position = app.node().snapshot().roll.next_position().saturating_sub(1);
     request.extensions_mut().insert(meta);
-    let (request, unread) = unread::watch(request);
-
-    let mut response = match declared {
+    let serve = async |request: Request| match declared {
         Ok(()) => {
             let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
             answer.unwrap_or_else(|_| Problem::timeout().into_response())
         }
-        Err(problem) => {
-            drop(request);
-            problem.into_response()
-        }
+        Err(problem) => problem.into_response(),
     };
-    if let Some(unread) = unread {
-        unread.drain(app.body_bytes_max()).await;
-    }
+    // Twice what is allowed: whoever sends a little too much is told so, even by a client that drops an early answer.
+    let mut response = unread::serve(request, 2 * app.body_bytes_max(), serve).await;
 
     let headers = response.headers_mut();
     headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -89,13 +90,22 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
     }
 
-    pub fn unsupported_media_type(expected: &'static str) -> Self {
-        let detail = format!("send `Content-Type: {expected}`");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    /// The body stopped on its way: nothing was done.
+    pub fn body_timeout(patience: Duration) -> Self {
+        let detail = format!("the body did not arrive whole within {patience:?}; nothing was done, send it again");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    }
+
+    pub fn unsupported_media_type(remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", remedy)
     }
 
     pub fn too_many_attempts(retry_after_seconds: u64) -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "too many failed attempts; wait");
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many failed attempts; wait for as long as Retry-After says",
+        );
         Self { retry_after_seconds: Some(retry_after_seconds), ..problem }
     }
 
@@ -103,6 +113,24 @@ impl Problem {
     pub fn stale() -> Self {
         let detail = "this node cannot confirm that it knows the newest state; ask another, or again";
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "stale", detail) }
+    }
+
+    /// The node was stopped, and does not come back by itself. Why is told at `/readyz` and in the log.
+    pub fn stopped() -> Self {
+        let detail = "this node has stopped and refuses everything; its /readyz and its log say why. Ask another";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", detail)
+    }
+
+    /// The same for those who watch the node.
+    pub fn stopped_because(why: &str) -> Self {
+        Self { detail: format!("this node has stopped and refuses everything: {why}").into(), ..Self::stopped() }
+    }
+
+    /// What somebody without the root key has done to the log is told to those who read it.
+    fn log_tampered(damage: impl Error + Send + Sync + 'static) -> Self {
+        let detail = damage.to_string();
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_tampered", detail);
+        Self { cause: Some(damage.into()), ..problem }
     }
 
     pub fn timeout() -> Self {
@@ -144,6 +172,11 @@ impl Problem {
         &self.detail
     }
 
+    /// The field that is wrong, where one is.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
     pub fn code(&self) -> &str {
         &self.code
     }
@@ -170,6 +203,8 @@ impl From<LogFault> for Problem {
     fn from(fault: LogFault) -> Self {
         match fault {
             LogFault::Database(error) => Self::log_unavailable(error),
+            LogFault::Tampered(tampered) => Self::log_tampered(tampered),
+            damage @ (LogFault::Unreadable { .. } | LogFault::Head(_)) => Self::log_tampered(damage),
             damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
         }
     }
@@ -205,7 +240,10 @@ impl From<CommandError> for Problem {
                 retry_after_seconds: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error.to_string())
             },
-            CommandError::Tampered(tampered) => Self::internal(tampered),
+            CommandError::Tampered(tampered) => Self::log_tampered(tampered),
+            error @ CommandError::OutcomeLost { .. } => {
+                Self::new(StatusCode::CONFLICT, "outcome_lost", error.to_string())
+            }
             CommandError::Fault(cause) => Self::log_unavailable(cause.to_string()),
             CommandError::Unknown(cause) => Self::outcome_unknown(cause.to_string()),
         }

@@ -8,6 +8,7 @@ use super::App;
 use super::caller::{AnyOperator, Caller};
 use super::openapi::Refusals;
 use super::problem::Problem;
+use crate::node::NotCurrent;
 
 /// Whether the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "service", security(()), responses((status = 200, description = "The process lives", body = str)))]
@@ -21,7 +22,11 @@ pub(super) async fn healthz() -> &'static str {
     responses((status = 200, description = "Caught up", body = str), (status = 503, description = "Not current", body = super::problem::ProblemBody))
 )]
 pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    app.node().check_current().map(|()| "ready\n").map_err(|_| Problem::stale())
+    match app.node().check_current() {
+        Ok(()) => Ok("ready\n"),
+        Err(NotCurrent::Stopped(why)) => Err(Problem::stopped_because(&why)),
+        Err(NotCurrent::Stale) => Err(Problem::stale()),
+    }
 }
 
 /// Metrics in the Prometheus text format, for any operator.

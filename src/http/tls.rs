@@ -89,6 +89,11 @@ impl Tls {
         authority::file(dir).exists()
     }
 
+    /// The files under `dir` that hold a private key of our own.
+    pub fn private_files(dir: &Path) -> [PathBuf; 2] {
+        [authority::file(dir), authority::server_file(dir)]
+    }
+
     fn open(source: Source, now: DateTime<Utc>) -> Result<Self, TlsError> {
         let Identity { digest, fingerprint, config } = source.load(now)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce { digest, fingerprint }));

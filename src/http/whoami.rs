@@ -46,7 +46,7 @@ pub(super) async fn whoami(
     extensions: Extensions,
 ) -> Result<Reply<Whoami>, Problem> {
     let credential = bearer(&headers).ok_or_else(Problem::unauthorized)?;
-    let snapshot = app.node().current().map_err(|_| Problem::stale())?;
+    let snapshot = app.node().current()?;
     let (presented, now) = (Presented { credential, worker: None }, mint::now());
     let accepted = validate::check(&snapshot, app.node().keys(), presented, now)
         .map_err(|denied| app.attempts().refuse(&Attempt::denied(&Meta::of(&extensions), &denied)))?;

@@ -79,6 +79,9 @@ pub enum AppendError {
     /// A command of the batch has an outcome already. Nothing was written.
     #[error("a command of the batch was appended before")]
     Repeated,
+    /// An event stands already where the batch belongs, though the head has not moved past it. Nothing was written.
+    #[error("an event stands where the batch belongs, and no node has put it there")]
+    PositionTaken,
     /// The connection died, or the answer did not come in time: it may be in the log, or not, or still get there.
     #[error("whether the batch is in the log is unknown: {0}")]
     Unknown(String),
@@ -229,6 +232,10 @@ fn classify(error: tokio_postgres::Error) -> AppendError {
     }
     if *code == SqlState::UNIQUE_VIOLATION && database.constraint() == Some("command_pkey") {
         return AppendError::Repeated;
+    }
+    // Whoever moves the head from the expected version is alone at these positions. Each partition has a key of its own.
+    if *code == SqlState::UNIQUE_VIOLATION && database.table().is_some_and(|table| table.starts_with("event")) {
+        return AppendError::PositionTaken;
     }
     if *code == SqlState::CHECK_VIOLATION && database.constraint().is_none() && database.table() == Some("event") {
         return AppendError::NoPartition;

@@ -73,6 +73,11 @@ pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize, name: &'sta
     row.try_get(place).map_err(|_| name)
 }
 
+/// The same by its name, where no more rows are read than anyone asks for.
+pub(super) fn named_column<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, &'static str> {
+    row.try_get(name).map_err(|_| name)
+}
+
 /// Ids have one spelling, so whatever reads as this one is written like it.
 fn is_actor(text: &str, actor: &Actor) -> bool {
     match (actor, text.split_once(':')) {

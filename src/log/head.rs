@@ -87,8 +87,8 @@ pub async fn open(client: &Client, keys: &DerivedKeys, seen: Option<&Seen>) -> R
 
 async fn find(client: &Client, keys: &DerivedKeys) -> Result<Option<LogId>, LogFault> {
     let Some(row) = client.query_opt(include_str!("genesis.sql"), &[]).await? else { return Ok(None) };
-    check_root_key(row.get("root_key_check"), keys)?;
-    Ok(Some(LogId::from_uuid(row.get("log_id"))))
+    check_root_key(row.try_get("root_key_check")?, keys)?;
+    Ok(Some(LogId::from_uuid(row.try_get("log_id")?)))
 }
 
 /// Compares what the database says of its root key with the key at hand.

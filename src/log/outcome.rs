@@ -5,14 +5,34 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::append::signed;
+use super::columns::named_column;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::CommandId;
 
 const MAC_BYTES: usize = 32;
+
+/// Among so many of the newest events those are looked for whose command has lost its outcome: in two partitions at most, for
+/// each of them is looked into for every new command that can be repeated. Nobody repeats a command after a million others.
+const SEARCHED_POSITIONS: u64 = 1 << 20;
+
+/// What is found of a command that was asked for before.
+pub enum Found {
+    Kept(KeptOutcome),
+    /// It was carried out, for the event at this position is its own; but its outcome is gone. To carry it out again would be
+    /// to do twice what was asked for once.
+    Lost {
+        written_at: u64,
+    },
+    /// This column cannot be read.
+    Damaged {
+        column: &'static str,
+    },
+}
 
 /// A command's outcome as it was kept.
 pub struct KeptOutcome {
@@ -43,24 +63,48 @@ impl KeptOutcome {
     }
 }
 
-/// The outcomes of those of the commands that have one.
-pub async fn find(client: &Client, commands: &[CommandId]) -> Result<HashMap<CommandId, KeptOutcome>, LogFault> {
+/// Prepares the statement of [`find`] on a connection.
+pub async fn prepare(client: &Client) -> Result<Statement, tokio_postgres::Error> {
+    client.prepare(include_str!("outcomes.sql")).await
+}
+
+/// What there is of those of the commands that were asked for before.
+pub async fn find(
+    client: &Client,
+    statement: &Statement,
+    commands: &[CommandId],
+    next_position: u64,
+) -> Result<HashMap<CommandId, Found>, LogFault> {
     if commands.is_empty() {
         return Ok(HashMap::new());
     }
     let ids: Vec<Uuid> = commands.iter().map(|command| Uuid::from_u128(command.0)).collect();
-    let rows = client.query(include_str!("outcomes.sql"), &[&ids]).await?;
-    let kept = rows.iter().map(|row| {
-        let command = CommandId::from_uuid(row.get("command_id"));
-        let kept = KeptOutcome {
-            fingerprint: row.get("fingerprint"),
-            position: row.get::<_, i64>("position").unsigned_abs(),
-            protected: row.get("outcome"),
-            sealed: row.get("sealed"),
-        };
-        (command, kept)
-    });
-    Ok(kept.collect())
+    let since = signed(next_position.saturating_sub(SEARCHED_POSITIONS));
+    let rows = client.query(statement, &[&ids, &since]).await?;
+    let mut all = HashMap::new();
+    for row in &rows {
+        let found = Found::of(row).unwrap_or_else(|column| Some(Found::Damaged { column }));
+        if let Some(found) = found {
+            all.insert(CommandId::from_uuid(row.try_get("command_id")?), found);
+        }
+    }
+    Ok(all)
+}
+
+impl Found {
+    /// Whoever can change a table can change the types of its columns: where one cannot be read, its name is the error.
+    fn of(row: &Row) -> Result<Option<Self>, &'static str> {
+        if !named_column::<bool>(row, "is_kept")? {
+            let written_at: Option<i64> = named_column(row, "written_at")?;
+            return Ok(written_at.map(|position| Self::Lost { written_at: position.unsigned_abs() }));
+        }
+        Ok(Some(Self::Kept(KeptOutcome {
+            fingerprint: named_column(row, "fingerprint")?,
+            position: named_column::<i64>(row, "position")?.unsigned_abs(),
+            protected: named_column(row, "outcome")?,
+            sealed: named_column(row, "sealed")?,
+        })))
+    }
 }
 
 /// Removes the sealed outcomes whose day is over.

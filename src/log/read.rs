@@ -103,6 +103,15 @@ pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Rec
     Ok(recorded)
 }
 
+/// Looks for events where there can be none yet. One that a superuser has put there keeps its place from the event that will
+/// belong there, and every append that comes to it fails.
+pub async fn check_nothing_past_end(client: &Client) -> Result<(), LogFault> {
+    match client.query_opt(include_str!("past_end.sql"), &[]).await? {
+        None => Ok(()),
+        Some(row) => Err(Tampered::PastEnd { position: row.try_get::<_, i64>("position")?.unsigned_abs() }.into()),
+    }
+}
+
 /// After the last event before `head`: what was folded must end where the head says that the log ends.
 pub fn check_end(folded: &Head, head: &Head) -> Result<(), LogFault> {
     let position = folded.next_position;

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::append::signed;
-use super::columns::Copied;
+use super::columns::{Copied, named_column};
 use super::entry;
 use super::seal::{Hash, genesis_mac, next_mac};
 use super::{LogFault, Tampered};
@@ -89,7 +89,7 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     let mut rows = pin!(client.query_raw(statement, parameters).await?);
     let (mut found, mut bytes) = (Found::default(), 0);
     while let Some(row) = rows.try_next().await? {
-        let entry = checked(&row, keys)?;
+        let entry = checked(&row, keys, search.from)?;
         bytes += entry.entry.len();
         // The first one always fits, or a page could be empty and the search without an end.
         if found.entries.len() == search.limit || (bytes > ANSWER_BYTES_MAX && !found.entries.is_empty()) {
@@ -101,19 +101,23 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     Ok(found)
 }
 
-/// The entry of a row, if a node with the root key has written it at this position and the columns are its own.
-fn checked(row: &Row, keys: &DerivedKeys) -> Result<FoundEntry, LogFault> {
-    let position = row.get::<_, i64>("position").unsigned_abs();
-    let entry: Vec<u8> = row.get("entry");
+/// The entry of a row, if a node with the root key has written it at this position and the columns are its own. Where not
+/// even its position can be read, the search `began` there.
+fn checked(row: &Row, keys: &DerivedKeys, began: u64) -> Result<FoundEntry, LogFault> {
+    let position =
+        named_column::<i64>(row, "position").map_err(|column| Tampered::Column { position: began, column })?;
+    let position = position.unsigned_abs();
+    let damaged = |column| Tampered::Column { position, column };
+    let entry: Vec<u8> = named_column(row, "entry").map_err(damaged)?;
     let previous = previous_mac(row, keys, position)?;
-    if next_mac(keys.log_chain(), &previous, &entry)[..] != *row.get::<_, &[u8]>("mac") {
+    let mac: &[u8] = named_column(row, "mac").map_err(damaged)?;
+    if next_mac(keys.log_chain(), &previous, &entry)[..] != *mac {
         return Err(Tampered::Mac { position }.into());
     }
     let recorded = entry::decode(&entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    let damaged = |column| Tampered::Column { position, column };
     match Copied::of(row, FIRST_COPIED).map_err(damaged)?.differing(&recorded) {
         None => Ok(FoundEntry { position, entry }),
         Some(column) => Err(damaged(column).into()),
@@ -122,10 +126,12 @@ fn checked(row: &Row, keys: &DerivedKeys) -> Result<FoundEntry, LogFault> {
 
 /// What the mac of the event at `position` chains to.
 fn previous_mac(row: &Row, keys: &DerivedKeys, position: u64) -> Result<Hash, LogFault> {
-    if let Some(log) = row.get::<_, Option<Uuid>>("log_id") {
+    let damaged = |column| Tampered::Column { position, column };
+    if let Some(log) = named_column::<Option<Uuid>>(row, "log_id").map_err(damaged)? {
         return Ok(genesis_mac(keys.log_chain(), LogId::from_uuid(log)));
     }
     let before = Tampered::Missing { position: position.saturating_sub(1) };
-    let mac = row.get::<_, Option<&[u8]>>("previous_mac").and_then(|mac| mac.try_into().ok());
-    mac.ok_or_else(|| before.into())
+    // The column of the event before is called so, and it is the one to look at.
+    let mac = named_column::<Option<&[u8]>>(row, "previous_mac").map_err(|_| damaged("mac"))?;
+    mac.and_then(|mac| mac.try_into().ok()).ok_or_else(|| before.into())
 }

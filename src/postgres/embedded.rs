@@ -105,11 +105,10 @@ pub struct Cluster {
     socket_folder: PathBuf,
 }
 
-/// Starts the cluster under `data_dir`, making it first if it is not there.
-pub async fn start(data_dir: &Path, settings: &Settings) -> Result<Cluster, EmbeddedError> {
+/// Starts the cluster under `data_dir`, making it first if it is not there. None of that may happen beside another service
+/// on the same folder: hence the [`lock`].
+pub async fn start(data_dir: &Path, settings: &Settings, lock: Lock) -> Result<Cluster, EmbeddedError> {
     let folder = Folder::open(data_dir)?;
-    // First of all: nothing below may happen beside another service on the same folder.
-    let lock = folder.lock()?;
     let account = Account::choose(&folder.cluster)?;
     account.let_through(&folder.root)?;
     let existing = folder.cluster_major()?;
@@ -124,7 +123,7 @@ pub async fn start(data_dir: &Path, settings: &Settings) -> Result<Cluster, Embe
     Ok(Cluster { server, socket_folder })
 }
 
-/// Keeps every other service out of the folder, for one whose cluster is not in it: [`start`] does so by itself.
+/// Keeps every other service out of the folder, which is made if it is missing.
 pub fn lock(data_dir: &Path) -> Result<Lock, EmbeddedError> {
     Folder::open(data_dir)?.lock()
 }

@@ -63,6 +63,77 @@ async fn the_first_start_makes_everything_and_the_next_ones_keep_it() {
     assert_eq!(service.get("/v1/workers/w-1").await.expect(200), worker);
     assert_eq!(contents(&database(&service).await).await, before, "a start appends nothing");
     assert_eq!(files(&service), kept);
+    service.until("the token's path is printed again", || async { service.log().contains(&path) }).await;
+}
+
+/// What is wrong with the settings is said before a cluster is made for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_work_are_refused_before_anything_is_made() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    certificate(folder.path());
+    write_private(&folder.path().join("other"), "no certificate");
+    write_private(&folder.path().join("exposed"), &format!("{}\n", "5a".repeat(32)));
+    std::fs::set_permissions(folder.path().join("exposed"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let pair = |launch: Launch, cert: &str, key: &str| {
+        launch.argument("--tls-cert", &file(cert)).argument("--tls-key", &file(key))
+    };
+    let table: [(&dyn Fn(Launch) -> Launch, &str); 8] = [
+        (&|launch| launch.port(port), "--bind"),
+        (&|launch| launch.bind("192.0.2.1:3000"), "--bind"),
+        (&|launch| pair(launch, "missing", "key.pem"), "missing"),
+        (&|launch| pair(launch, "other", "key.pem"), "holds no certificate"),
+        (&|launch| pair(launch, "cert.pem", "other"), "holds no private key"),
+        (&|launch| launch.argument("--root-key-file", &file("missing")), "missing"),
+        (&|launch| launch.argument("--root-key-file", &file("exposed")), "chmod 600"),
+        (&|launch| launch.variable("PORTCULLIS_AUTO_ENROLLMENT_KEY", "short"), "PORTCULLIS_AUTO_ENROLLMENT_KEY"),
+    ];
+    for (change, expected) in table {
+        let launch = change(Launch::embedded());
+        let data = launch.hold_data_dir();
+        let log = launch.try_start().await.err().unwrap();
+        assert!(log.contains(expected), "{expected}: {log}");
+        let made: Vec<_> = std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(made.is_empty() || made == ["lock"], "{expected}: {made:?}");
+    }
+}
+
+/// What is secret in the data directory is its owner's alone: a private key that others could read is refused, as sshd does.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_others_could_read_are_refused_or_mended() {
+    let scratch = Scratch::new().await;
+    let launch = Launch::on(&scratch);
+    let data = launch.data_dir().to_owned();
+    std::fs::remove_dir(&data).unwrap();
+    let mut service = launch.start().await;
+    assert_eq!(mode(&data), 0o700, "made anew, nobody else looks into it");
+    let launch = || Launch::on(&scratch).data_dir_of(&service);
+    let launches = [launch(), launch(), launch(), launch(), launch()];
+    assert!(service.stop());
+    let set_mode = |name: &str, mode| {
+        std::fs::set_permissions(data.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let names = ["root.key", "tls/authority.pem", "tls/server.pem"];
+    let mut launches = launches.into_iter();
+    for (name, launch) in names.into_iter().zip(&mut launches) {
+        set_mode(name, 0o640);
+        let log = launch.try_start().await.err().unwrap();
+        assert!(log.contains(name) && log.contains("chmod 600"), "{name}: {log}");
+        set_mode(name, 0o600);
+    }
+    set_mode("admin.token", 0o644);
+    set_mode("", 0o777);
+    let mut service = launches.next().unwrap().start().await;
+    assert_eq!(mode(&data.join("admin.token")), 0o600, "mended");
+    let told = |what: &str| service.log().lines().any(|line| line.contains("WARN") && line.contains(what));
+    assert!(told("admin.token"), "{}", service.log());
+    assert!(told("chmod go-w"), "{}", service.log());
+    set_mode("", 0o700);
+    assert!(service.stop());
+    let mut service = launches.next().unwrap().start().await;
+    assert!(service.stop() && !service.log().contains("WARN"), "{}", service.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

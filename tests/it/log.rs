@@ -1,6 +1,6 @@
 //! Promise 8: someone with full write access to Postgres, but without the root key, changes nothing unseen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis::command::writer::StartError;
 use portcullis::command::{CommandError, mint};
@@ -11,6 +11,7 @@ use portcullis::log::LogFault;
 use portcullis::log::seal::Frontier;
 use portcullis::log::seen::Seen;
 use portcullis::node::NotCurrent;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::support::cluster::Scratch;
@@ -29,11 +30,14 @@ async fn written() -> Scratch {
     scratch
 }
 
-/// What a superuser does with the triggers out of the way.
+/// What a superuser does with the triggers out of the way, who puts them back afterwards.
 async fn tamper(scratch: &Scratch, statement: &str) {
-    let tables = ["log.event", "log.head", "log.command"];
-    let disable = tables.map(|table| format!("alter table {table} disable trigger all;")).concat();
-    let script = format!("{disable} {statement}");
+    let triggers = ["event_append_only", "head_no_delete", "head_forward", "command_append_only"];
+    let alter = |how: &str| {
+        let table = |trigger: &str| trigger.split('_').next().unwrap().to_owned();
+        triggers.map(|trigger| format!("alter table log.{} {how} trigger {trigger};", table(trigger))).concat()
+    };
+    let script = format!("{} {statement}; {}", alter("disable"), alter("enable always"));
     scratch.superuser().await.batch_execute(&script).await.unwrap();
 }
 
@@ -50,7 +54,9 @@ async fn refit_head(scratch: &Scratch) {
     let statement = "update log.head set mac = $1, merkle_root = $2, frontier = $3, next_position = $4,
                      recorded_at = (select recorded_at from log.event order by position desc limit 1)";
     let position = i64::try_from(rows.len()).unwrap();
+    client.batch_execute("alter table log.head disable trigger head_forward").await.unwrap();
     client.execute(statement, &[&mac, &&root[..], &frontier.to_bytes(), &position]).await.unwrap();
+    client.batch_execute("alter table log.head enable always trigger head_forward").await.unwrap();
 }
 
 async fn start(scratch: &Scratch) -> Result<(), StartError> {
@@ -166,6 +172,103 @@ async fn a_kept_outcome_that_was_changed_is_found_and_never_an_answer() {
         }
     }
     node.running.node.check_current().unwrap();
+}
+
+/// Without its outcome a command looks as if nobody had asked for it yet. Its events tell that somebody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_whose_outcome_was_deleted_is_not_carried_out_again() {
+    let scratch = written().await;
+    let node = TestNode::start(scratch.database().await).await;
+    let id = CommandId::from_uuid(mint::id());
+    let worker = || "a".parse().unwrap();
+    let isolate = || wish(id, Some([1; 32]), Command::IsolateWorker { worker: worker(), until: None });
+    let first = node.running.queue.submit(isolate()).await.unwrap();
+    node.submit(Command::ReleaseWorker { worker: worker() }).await.unwrap();
+    let row = format!("command_id = '{}'", uuid::Uuid::from_u128(id.0));
+    tamper(&scratch, &format!("delete from log.command where {row}")).await;
+
+    let again = node.running.queue.submit(isolate()).await;
+    assert_eq!(again, Err(CommandError::OutcomeLost { position: first.position }));
+    let isolated = "select count(*) from log.event where kind = 'worker.isolated'";
+    assert_eq!(scratch.superuser().await.query_one(isolated, &[]).await.unwrap().get::<_, i64>(0), 1);
+    node.submit(create_worker(&"another".parse().unwrap())).await.unwrap();
+}
+
+/// Whoever can change a table can change its columns too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_outcome_in_columns_of_another_type_is_found_and_never_an_answer() {
+    let scratch = written().await;
+    let node = TestNode::start(scratch.database().await).await;
+    let id = CommandId::from_uuid(mint::id());
+    let create = || wish(id, Some([1; 32]), create_worker(&"e".parse().unwrap()));
+    node.running.queue.submit(create()).await.unwrap();
+    let retype = "alter table log.command drop constraint command_position_not_negative;
+                  alter table log.command alter column position type text";
+    scratch.superuser().await.batch_execute(retype).await.unwrap();
+
+    let found = loop {
+        match node.running.queue.submit(create()).await {
+            Err(CommandError::Tampered(tampered)) => break tampered,
+            // The statement was prepared for the columns as they were: once.
+            Err(CommandError::Fault(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(found.to_string().contains("`position`"), "{found}");
+    node.submit(create_worker(&"f".parse().unwrap())).await.unwrap();
+}
+
+/// A row of the last event's, moved on so far.
+fn foreign(further: u64) -> String {
+    format!(
+        "insert into log.event select position + {further}, entry, mac, leaf_hash, recorded_at, kind, schema, subject_kind,
+                subject_id, pool, actor, incident, command_id from log.event order by position desc limit 1"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_past_the_end_that_the_head_names_is_found_at_start() {
+    for further in [1, 1_000, 1 << 20] {
+        let scratch = written().await;
+        tamper(&scratch, &foreign(further)).await;
+        found("a row past the end", start(&scratch).await, 11 + further);
+        tamper(&scratch, &format!("delete from log.event where position = {}", 11 + further)).await;
+        start(&scratch).await.unwrap();
+    }
+}
+
+/// Such a row keeps its place from the event that belongs there: no attempt to write may spin over that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_in_the_place_of_the_next_event_stops_the_node_and_is_named() {
+    let scratch = written().await;
+    let node = TestNode::start(scratch.database().await).await;
+    tamper(&scratch, &foreign(1)).await;
+    let began = Instant::now();
+    let refused = node.submit(create_worker(&"late".parse().unwrap())).await;
+    assert!(matches!(&refused, Err(CommandError::Fault(why)) if why.contains("position 12")), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "at once");
+    let stopped = node.running.node.check_current();
+    assert!(matches!(&stopped, Err(NotCurrent::Stopped(why)) if why.contains("position 12")), "{stopped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_told_why_a_node_has_stopped_and_gateways_fail_closed() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    tamper(&scratch, "update log.head set recorded_at = 'infinity'").await;
+    let ready = async || service.send(service.request(Method::GET, "/readyz")).await;
+    service.until("it is not ready", async || ready().await.status == 503).await;
+    let answer = ready().await;
+    assert_eq!(answer.problem(503), "stopped");
+    let why = "its time is not one that a node writes";
+    assert!(answer.text.contains(why) && service.log().contains(why), "{}", answer.text);
+
+    let validated = service.post("/v1/validate", json!({ "credential": "x" })).await;
+    assert_eq!(validated.problem(503), "stopped");
+    assert!(!validated.text.contains(why), "what is wrong with the log is for operators");
+    assert_eq!(service.get_as("x", "/v1/check").await.status, 503);
+    let health = service.send(service.request(Method::GET, "/healthz")).await;
+    assert_eq!(health.status, 200, "the process lives, and says why");
 }
 
 /// With the head made to fit, only the chain tells that a row is not of it.

@@ -1,6 +1,7 @@
 //! The tests that need a running part: Postgres, a service, a client. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bodies;
 mod canary;
 mod cli;
 mod coverage;
@@ -15,6 +16,7 @@ mod otlp;
 mod postgres;
 mod python;
 mod readme;
+mod rights;
 mod schemathesis;
 mod support;
 mod workers;

@@ -9,11 +9,13 @@ use portcullis::domain::command::Command;
 use portcullis::domain::ids::{CommandId, WorkerId};
 use portcullis::domain::roll::Roll;
 use portcullis::log::entry;
+use portcullis::postgres::{Database, Options};
+use secrecy::SecretString;
 use tokio_postgres::Client;
 
-use crate::support::cluster::{PrivateCluster, Scratch};
+use crate::support::cluster::{PrivateCluster, Scratch, shared_socket};
 use crate::support::node::{TestNode, bootstrap, create_worker, keys, wish};
-use portcullis::postgres::Database;
+use crate::support::proxy::Proxy;
 
 /// The whole log, folded in this process: what every node's Roll must equal (promise 3).
 async fn fold(client: &Client) -> Roll {
@@ -209,6 +211,41 @@ async fn a_commit_whose_fate_is_unknown_is_found_out_and_never_guessed() {
     let expected = fold(&client).await;
     caught_up(&node, &client).await;
     assert!(node.running.node.snapshot().roll == expected);
+}
+
+/// An append that is still on its way when its command is answered must not take effect afterwards. Decided again on the
+/// same state a command comes to the same events, whose append shuts the late one out; so here an outcome that somebody has
+/// forged, and takes away again, makes it come to nothing. Only the head, moved by an empty batch, shuts it out then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_arrives_after_its_command_was_answered_takes_no_effect() {
+    let scratch = Scratch::new().await;
+    let proxy = Proxy::start(shared_socket()).await;
+    let url = SecretString::from(scratch.url_on(proxy.port));
+    let node = TestNode::start(Database::open(Options { url, ..scratch.options() }).await.unwrap()).await;
+    node.bootstrap().await;
+    let id = CommandId::from_uuid(mint::id());
+    let superuser = scratch.superuser().await;
+    let forge = "insert into log.command values ($1, '', 0, now(), 'forged')";
+    superuser.execute(forge, &[&uuid::Uuid::from_u128(id.0)]).await.unwrap();
+    let head = "select version, next_position from log.head";
+    let before: i64 = superuser.query_one(head, &[]).await.unwrap().get("next_position");
+
+    let queue = node.running.queue.clone();
+    // Without an Idempotency-Key: its outcome is looked for only once its append's fate is unknown.
+    let create = wish(id, None, create_worker(&"late".parse().unwrap()));
+    let waiting = tokio::spawn(async move { queue.submit(create).await });
+    let held = proxy.hold().await;
+    let answer = waiting.await.unwrap();
+    assert!(matches!(answer, Err(CommandError::Tampered(_))), "{answer:?}");
+    let remove = "alter table log.command disable trigger command_append_only;
+                  delete from log.command where outcome = 'forged'";
+    superuser.batch_execute(remove).await.unwrap();
+    held.deliver().await;
+
+    let after: i64 = superuser.query_one(head, &[]).await.unwrap().get("next_position");
+    assert_eq!(after, before, "what was answered as not done was done");
+    node.submit(create_worker(&"next".parse().unwrap())).await.unwrap();
+    assert_eq!(positions(&superuser).await.len(), usize::try_from(before).unwrap() + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

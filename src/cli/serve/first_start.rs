@@ -12,7 +12,6 @@ use crate::command::writer::Running;
 use crate::command::{Wish, mint};
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
-use crate::credential::strength::check_enrollment_secret;
 use crate::domain::actor::Author;
 use crate::domain::command::{Bootstrap, Command, Context};
 use crate::domain::decide;
@@ -30,15 +29,16 @@ const NAME: &str = "bootstrap";
 /// What an admin is called that `--new-admin` has made, until somebody renames it.
 const NEW_ADMIN: &str = "new-admin";
 
-/// Makes what is missing. Returns the file with a new admin's token, if one was made.
+/// The file with the token of the newest admin that a start has made, for as long as it is left there.
+pub(super) fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(TOKEN_FILE)
+}
+
+/// Makes what is missing. Returns whether an admin was made, whose token is in the [`token_file`].
 ///
 /// The file is written before the command: killed in between, the next start finds no admin and makes another. The other
 /// way round, it would find an admin whose token nobody has.
-pub(super) async fn bootstrap(
-    running: &Running,
-    keys: &Arc<DerivedKeys>,
-    data_dir: &Path,
-) -> anyhow::Result<Option<PathBuf>> {
+pub(super) async fn bootstrap(running: &Running, keys: &Arc<DerivedKeys>, data_dir: &Path) -> anyhow::Result<bool> {
     let id = KeyId::from_uuid(mint::id());
     let token = key::mint(KeyKind::Operator, id, &mint::entropy());
     let parsed = key::parse(token.expose_secret()).context("a key that was just made is one")?;
@@ -55,9 +55,9 @@ pub(super) async fn bootstrap(
     let events = decide(&running.node.snapshot().roll, &command, &context)?;
     let makes_admin = events.iter().any(|event| matches!(event, Event::OperatorCreated { .. }));
     if events.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
-    let file = data_dir.join(TOKEN_FILE);
+    let file = token_file(data_dir);
     if makes_admin {
         write_secret_file(&file, &token)?;
     }
@@ -66,15 +66,14 @@ pub(super) async fn bootstrap(
         // Another service on this log was faster: the admin is its, and so is the token.
         std::fs::remove_file(&file).context("cannot remove the token that came too late")?;
     }
-    Ok((makes_admin && made).then_some(file))
+    Ok(makes_admin && made)
 }
 
 /// `--new-admin`: an admin beside those that there are, whose tokens are lost. Whoever can restart the service and read its
 /// data directory needs no other proof. As at the first start, the file is written before the command.
-pub(super) async fn new_admin(running: &Running, keys: &DerivedKeys, data_dir: &Path) -> anyhow::Result<PathBuf> {
+pub(super) async fn new_admin(running: &Running, keys: &DerivedKeys, data_dir: &Path) -> anyhow::Result<()> {
     let FreshKey { id, text, verifier } = mint::api_key(keys, KeyKind::Operator);
-    let file = data_dir.join(TOKEN_FILE);
-    write_secret_file(&file, &text)?;
+    write_secret_file(&token_file(data_dir), &text)?;
     let operator = OperatorId::from_uuid(mint::id());
     let command = Command::CreateOperator {
         operator,
@@ -87,7 +86,7 @@ pub(super) async fn new_admin(running: &Running, keys: &DerivedKeys, data_dir: &
     let context = Context { now: mint::now(), author: Author::system(), reason: Some("--new-admin".into()) };
     submit(running, command, context).await?;
     tracing::warn!(%operator, "--new-admin has made an admin; leave the option out of the next start");
-    Ok(file)
+    Ok(())
 }
 
 /// `PORTCULLIS_AUTO_ENROLLMENT_KEY`: an enrollment secret for the pool `default`. A value that is known already, even a
@@ -97,7 +96,6 @@ pub(super) async fn ensure_enrollment_secret(
     keys: &DerivedKeys,
     secret: &SecretString,
 ) -> anyhow::Result<()> {
-    check_enrollment_secret(secret.expose_secret()).context("PORTCULLIS_AUTO_ENROLLMENT_KEY")?;
     let pool: PoolId = DEFAULT_POOL.parse().context("the name of the default pool is one")?;
     let verifier = Digest(*keys.enrollment_verifier(secret.expose_secret()).as_bytes());
     let secret = EnrollmentSecretId::from_uuid(mint::id());

@@ -14,18 +14,21 @@ const PARTITION_LEAD: u64 = 1 << 19;
 pub(super) struct Link {
     pub(super) session: Session,
     pub(super) append: Statement,
+    pub(super) outcomes: Statement,
 }
 
 impl Writer {
     pub(super) async fn connect(&mut self) -> Result<(), Setback> {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
-        let lost = |error: tokio_postgres::Error| Setback::Lost(error.to_string());
+        let failed = |error| Setback::from(LogFault::Database(error));
         bounded(&session.client).await?;
+        planned_once(&session.client).await?;
         patient(self.clock.compare(&session.client)).await?;
         // Listening first: what is appended between this and the first look is heard.
-        session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(lost)?;
-        let append = append::prepare(&session.client).await.map_err(lost)?;
-        self.link = Some(Link { session, append });
+        session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(failed)?;
+        let append = append::prepare(&session.client).await.map_err(failed)?;
+        let outcomes = outcome::prepare(&session.client).await.map_err(failed)?;
+        self.link = Some(Link { session, append, outcomes });
         Ok(())
     }
 
@@ -73,6 +76,13 @@ async fn bounded(client: &Client) -> Result<(), LogFault> {
     let (lock, statement) = (LOCK_TIMEOUT.as_millis(), STATEMENT_TIMEOUT.as_millis());
     let settings = format!("set lock_timeout = {lock}; set statement_timeout = {statement}");
     patient(async { Ok(client.batch_execute(&settings).await?) }).await
+}
+
+/// What is prepared here is planned before the tables are what they will be, and for as long as the link lasts: so by index
+/// whatever they hold at the moment, and not anew for each batch.
+async fn planned_once(client: &Client) -> Result<(), LogFault> {
+    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
+    patient(async { Ok(client.batch_execute(settings).await?) }).await
 }
 
 /// Reading a long log is one statement that takes as long as it takes; who reads it keeps its own patience.

@@ -159,6 +159,7 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
     limits::overlap(overlap)?;
     limits::future("expires_at", successor.expires_at, now)?;
     good(roll, found, now)?;
+    has_no_successor(roll, found, now)?;
     if found.kind != successor.kind {
         return Err(Refusal::KeyKind(key));
     }
@@ -181,6 +182,16 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
         overlap_until: now.after(overlap),
         derived,
     }])
+}
+
+/// A key is rotated once: of two who did it at the same time each would deploy a key of their own, and one of the two would
+/// be known to nobody. Where the successor has ended, the rest of the overlap is there to make another.
+fn has_no_successor(roll: &Roll, key: &Key, now: Timestamp) -> Result<(), Refusal> {
+    if key.state == KeyState::Live {
+        return Ok(());
+    }
+    let successor = holder_keys(roll, key).into_iter().find(|other| other.parent == Some(key.id) && other.is_good(now));
+    successor.map_or(Ok(()), |successor| Err(Refusal::KeyAlreadyRotated { key: key.id, successor: successor.id }))
 }
 
 /// The same value again would be no rotation, though the pool may allow that two keys share it.

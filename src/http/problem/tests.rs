@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
+use crate::log::Tampered;
 
 /// One of each kind of refusal.
 fn refusals() -> Vec<Refusal> {
@@ -30,6 +31,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::KeyRevoked(key),
         Refusal::KeyExpired(key),
         Refusal::KeyFenced(key),
+        Refusal::KeyAlreadyRotated { key, successor: KeyId::from_uuid(uuid::Uuid::from_u128(8)) },
         Refusal::KeyExists(key),
         Refusal::KeyKind(key),
         Refusal::KeyOfOperator(key),
@@ -66,15 +68,19 @@ fn own() -> Vec<Problem> {
         Problem::not_found("there is nothing at this path; see /docs"),
         Problem::method_not_allowed(),
         Problem::payload_too_large(1 << 20),
-        Problem::unsupported_media_type("application/json"),
+        Problem::body_timeout(Duration::from_secs(15)),
+        Problem::unsupported_media_type("send `Content-Type: application/json`, and JSON"),
         Problem::too_many_attempts(7),
         Problem::stale(),
+        Problem::stopped(),
         Problem::timeout(),
         Problem::secret_gone(),
         Problem::internal("what only the log says"),
         Problem::log_unavailable("what only the log says"),
         CommandError::OtherContent.into(),
         CommandError::QueueFull.into(),
+        CommandError::OutcomeLost { position: 7 }.into(),
+        LogFault::from(Tampered::Mac { position: 7 }).into(),
         CommandError::Unknown("what only the log says".into()).into(),
     ]
 }

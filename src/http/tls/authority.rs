@@ -65,7 +65,7 @@ impl Authority {
     pub(super) fn ensure(&self, now: DateTime<Utc>) -> Result<PathBuf, TlsError> {
         fs::create_dir_all(&self.dir).map_err(|source| TlsError::Write { path: self.dir.clone(), source })?;
         let authority = self.ensure_authority(now)?;
-        let server = self.dir.join("server.pem");
+        let server = server_file(&self.dir);
         let fits = match Pair::read(&server) {
             Ok(Some(pair)) => fits(&pair, &authority, &self.names, now),
             // A server certificate of ours that cannot be read is not worth a person's time: it is remade.
@@ -115,6 +115,11 @@ impl Authority {
 /// The authority's key and certificate.
 pub(super) fn file(dir: &Path) -> PathBuf {
     dir.join("authority.pem")
+}
+
+/// The server's.
+pub(super) fn server_file(dir: &Path) -> PathBuf {
+    dir.join("server.pem")
 }
 
 impl Pair {

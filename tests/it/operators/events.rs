@@ -75,12 +75,30 @@ async fn an_event_whose_column_or_entry_was_changed_is_not_given_out() {
 
     forge("subject_id = 'b'").await;
     let answer = service.get("/v1/events?subject=worker:b").await;
-    assert_eq!(answer.problem(500), "internal");
+    assert_eq!(answer.problem(500), "log_tampered");
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("subject_id") && detail.contains(&position.to_string()), "{detail}");
 
     forge("subject_id = 'a'").await;
     service.get("/v1/events?subject=worker:a").await.expect(200);
     forge("entry = convert_to(replace(convert_from(entry, 'UTF8'), '\"a\"', '\"z\"'), 'UTF8')").await;
-    assert_eq!(service.get("/v1/events?subject=worker:a").await.problem(500), "internal");
+    let answer = service.get("/v1/events?subject=worker:a").await;
+    assert_eq!(answer.problem(500), "log_tampered");
+    let named = format!("position {position}");
+    assert!(answer.text.contains(&named), "{}", answer.text);
+    let logged = service.log().lines().any(|line| line.contains("ERROR") && line.contains(&named));
+    assert!(logged, "{}", service.log());
+}
+
+/// Whoever can change a table can change its columns too: what cannot be read is named.
+#[tokio::test]
+async fn an_event_in_a_column_of_another_type_is_not_given_out() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let retype = "alter table log.event drop constraint event_mac_length;
+                  alter table log.event alter column mac type text using encode(mac, 'hex')";
+    scratch.superuser().await.batch_execute(retype).await.unwrap();
+    let answer = service.get("/v1/events?from=1").await;
+    assert_eq!(answer.problem(500), "log_tampered");
+    assert!(answer.text.contains("`mac`") && answer.text.contains("position 1"), "{}", answer.text);
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::support::cluster::{connect, is_alive, postmaster};
 
 async fn start(data_dir: &Path) -> Result<Cluster, EmbeddedError> {
-    embedded::start(data_dir, &Settings::default()).await
+    embedded::start(data_dir, &Settings::default(), embedded::lock(data_dir)?).await
 }
 
 fn running(data_dir: &Path) -> Pid {

@@ -24,7 +24,7 @@ const SYNC: &[u8] = b"S\0\0\0\x04";
 const READY: u8 = b'Z';
 
 /// What happens to the next append.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Cut {
     /// Before it has reached Postgres: it never happens.
     Request,
@@ -32,7 +32,12 @@ pub(crate) enum Cut {
     Answer,
     /// Before it has reached Postgres, where it arrives all the same, so much later.
     Late(Duration),
+    /// The same, at a word; whoever gives it is told when Postgres has answered.
+    Held(oneshot::Receiver<oneshot::Sender<()>>),
 }
+
+/// An append that waits for the word to be delivered.
+pub(crate) struct Held(oneshot::Sender<oneshot::Sender<()>>);
 
 pub(crate) struct Proxy {
     pub(crate) port: u16,
@@ -48,7 +53,12 @@ type Swallow = Mutex<Option<oneshot::Sender<()>>>;
 /// What Postgres gets though its sender is gone.
 struct Late {
     messages: Vec<u8>,
-    after: Duration,
+    when: When,
+}
+
+enum When {
+    After(Duration),
+    Told(oneshot::Receiver<oneshot::Sender<()>>),
 }
 
 /// A message of the protocol, with its type and its length in front.
@@ -79,6 +89,22 @@ impl Proxy {
         *self.armed.lock().unwrap() = Some((cut, happened));
         tokio::time::timeout(PATIENCE, happens).await.expect("nothing is appended").unwrap();
     }
+
+    /// Holds the next append back, and cuts its sender off; returns once that has happened.
+    pub(crate) async fn hold(&self) -> Held {
+        let (tell, told) = oneshot::channel();
+        self.cut(Cut::Held(told)).await;
+        Held(tell)
+    }
+}
+
+impl Held {
+    /// Lets Postgres have it, and returns once that has answered.
+    pub(crate) async fn deliver(self) {
+        let (answered, answer) = oneshot::channel();
+        self.0.send(answered).unwrap();
+        tokio::time::timeout(PATIENCE, answer).await.expect("Postgres does not answer").unwrap();
+    }
 }
 
 /// Passes on what either side says, until one of them has ended, or a fault has happened.
@@ -94,9 +120,19 @@ async fn relay(mut client: TcpStream, socket: PathBuf, armed: Armed) -> io::Resu
         }
     };
     drop(client);
-    if let Some(Late { messages, after }) = late {
-        tokio::time::sleep(after).await;
-        to_server.write_all(&messages).await?;
+    match late {
+        None => {}
+        Some(Late { messages, when: When::After(while_on_its_way) }) => {
+            tokio::time::sleep(while_on_its_way).await;
+            to_server.write_all(&messages).await?;
+        }
+        Some(Late { messages, when: When::Told(told) }) => {
+            // Whoever could give the word may be gone.
+            let Ok(answered) = told.await else { return Ok(()) };
+            to_server.write_all(&messages).await?;
+            while Message::read(&mut from_server).await?.kind() != READY {}
+            let _ = answered.send(());
+        }
     }
     Ok(())
 }
@@ -123,16 +159,29 @@ async fn requests(
             }
             Some((Cut::Answer, happened)) => *swallow.lock().unwrap() = Some(happened),
             Some((Cut::Late(after), happened)) => {
-                let mut messages = message.0;
-                while !messages.ends_with(SYNC) {
-                    messages.extend(Message::read(&mut client).await?.0);
-                }
-                let _ = happened.send(());
-                return Ok(Some(Late { messages, after }));
+                return hold_back(message, &mut client, When::After(after), happened).await.map(Some);
+            }
+            Some((Cut::Held(told), happened)) => {
+                return hold_back(message, &mut client, When::Told(told), happened).await.map(Some);
             }
         }
         server.write_all(&message.0).await?;
     }
+}
+
+/// Takes all that the client says in one go.
+async fn hold_back(
+    first: Message,
+    client: &mut (impl AsyncRead + Unpin),
+    when: When,
+    happened: oneshot::Sender<()>,
+) -> io::Result<Late> {
+    let mut messages = first.0;
+    while !messages.ends_with(SYNC) {
+        messages.extend(Message::read(client).await?.0);
+    }
+    let _ = happened.send(());
+    Ok(Late { messages, when })
 }
 
 async fn answers(

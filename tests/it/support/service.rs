@@ -97,6 +97,11 @@ impl Launch {
         self.data_dir.path()
     }
 
+    /// The same, there for as long as this is held: that of a start that fails is gone otherwise.
+    pub(crate) fn hold_data_dir(&self) -> Arc<TempDir> {
+        self.data_dir.clone()
+    }
+
     /// The command that [`Launch::start`] runs.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(program());
