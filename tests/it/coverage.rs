@@ -69,6 +69,8 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("DELETE", "/v1/operators/{id}", OPERATORS),
     ("GET", "/v1/operators/{id}/keys", READ),
     ("POST", "/v1/operators/{id}/keys", OPERATORS),
+    ("GET", "/v1/fences", READ),
+    ("POST", "/v1/fences", MANAGE),
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/in-force/{position}", READ),

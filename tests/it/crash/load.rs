@@ -307,7 +307,11 @@ fn of_a_worker(kind: &str, subject: &str, data: &str) -> Option<(String, &'stati
             let holder = &data["holder"];
             (holder["kind"] == "worker").then(|| (holder["id"].as_str().unwrap().to_owned(), "key.created"))
         }
-        "pool.created" | "operator.created" | "signing_keys.installed" | "auth.failures_observed" => None,
+        "pool.created"
+        | "operator.created"
+        | "signing_keys.installed"
+        | "auth.failures_observed"
+        | "barrier.passed" => None,
         other => panic!("an event that nobody wished for: {other} of {subject}"),
     }
 }
