@@ -34,7 +34,8 @@ const SCOPE_LIST: &str = r"^[ !#-\[\]-~]*$";
 /// As `domain::key::OVERLAP_MAX` has it: at most 90 days.
 const OVERLAP: &str = "^([0-9]{1,6}s|[0-9]{1,5}m|[0-9]{1,3}h|([0-9]|[1-8][0-9]|90)d)$";
 const TOKEN_TTL: &str = "^([5-9]s|[1-9][0-9]{1,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|([1-9]|[12][0-9]|30)d)$";
-const DURATION: &str = "^[0-9]{1,6}(s|m|h|d)$";
+/// Days of more digits are more seconds than are counted.
+const DURATION: &str = "^([0-9]{1,6}(s|m|h)|[0-9]{1,4}d)$";
 const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
 fn text() -> ObjectBuilder {
