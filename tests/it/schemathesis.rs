@@ -140,7 +140,8 @@ async fn schemathesis_finds_no_failure() {
     command.arg(format!("{}/openapi.json", service.url));
     command.arg("--tls-verify").arg(service.file("tls/ca.pem"));
     command.args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"]);
-    command.args(["--generation-deterministic"]);
+    // What is removed stays to be looked at, with `removed` in it: its id is never used again, and the log speaks of it.
+    command.args(["--exclude-checks", "use_after_free", "--generation-deterministic"]);
     // One worker: two are two threads, and CPython 3.11 counts the depth of `ast.parse` for all threads together, so that
     // a switch between them in the middle of one fails it (`AST constructor recursion depth mismatch`).
     command.args(["--workers", "1", "--request-timeout", "30", "--request-retries", "2"]);

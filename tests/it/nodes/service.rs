@@ -18,7 +18,7 @@ async fn pair(scratch: &Scratch) -> (Service, Service) {
         .argument("--max-stale", "2s")
         .argument("--root-key-file", first.file("root.key").to_str().unwrap());
     let mut second = second.start().await;
-    second.token = first.token.clone();
+    second.token.clone_from(&first.token);
     (first, second)
 }
 
