@@ -9,7 +9,6 @@ use axum::Router;
 use axum::http::HeaderName;
 use axum::routing::any;
 use ipnet::IpNet;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa_axum::router::OpenApiRouter;
@@ -230,7 +229,6 @@ pub fn router(app: App) -> Router {
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
-        .layer(CatchPanicLayer::custom(layer::panicked))
         .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
         .with_state(app)
 }

@@ -257,7 +257,7 @@ impl Writer {
                 },
                 heard = hear(&mut self.link) => self.look_again(heard).await,
                 _ = poll.tick() => self.follow_or_reconnect().await,
-                _ = forget.tick() => self.forget_outcomes().await,
+                _ = forget.tick() => self.forget().await,
                 // Closed, not dropped: what is in the queue is still answered.
                 Ok(()) = stopped.changed() => self.queue.close(),
             }

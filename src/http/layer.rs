@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use axum::extract::{MatchedPath, Request, State as FromState};
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use tracing::{Instrument, Span};
 use utoipa::openapi::OpenApi;
 
@@ -56,7 +58,8 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     request.extensions_mut().insert(meta);
     let serve = async |request: Request| match ready {
         Ok(()) => {
-            let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
+            let answer = caught(next.run(request));
+            let answer = tokio::time::timeout(app.settings().request_timeout, answer).instrument(span).await;
             answer.unwrap_or_else(|_| Problem::timeout().into_response())
         }
         Err(problem) => problem.into_response(),
@@ -94,9 +97,32 @@ fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
 }
 
 /// A bug in a handler is one failed request and a line in the log, and no more.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that `CatchPanicLayer` asks for")]
-pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+///
+/// What the handler had in hand goes with it; what it shares with others is replaced whole, or counted.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     Problem::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_one_failed_request() {
+        let broken = caught(async { panic!("with what nobody shall read") }).await;
+        assert_eq!(broken.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(broken.into_body(), 4_096).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("internal") && !body.contains("nobody shall read"), "{body}");
+        let sound = caught(async { StatusCode::NO_CONTENT.into_response() }).await;
+        assert_eq!(sound.status(), StatusCode::NO_CONTENT);
+    }
 }

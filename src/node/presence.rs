@@ -19,6 +19,9 @@ use crate::log::LogFault;
 /// On which it is said that somebody waits for a position.
 const CHANNEL: &str = "portcullis_wait";
 
+/// After so long Postgres ends a statement of these by itself; whoever sends one waits longer.
+const STATEMENT_MS: u32 = 800;
+
 /// Who a node is, for the eyes of people and of other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -69,9 +72,11 @@ pub struct Listed {
     pub renewed_at: DateTime<Utc>,
 }
 
-/// Prepares a connection for what follows.
+/// Prepares a connection for what follows. Postgres gives up a statement before its sender does: a backend that waits for a
+/// lock does not notice that nobody listens to it any more, and each retry would leave another one behind.
 pub async fn listen(client: &Client) -> Result<(), LogFault> {
-    Ok(client.batch_execute(&format!("set synchronous_commit = off; listen {CHANNEL}")).await?)
+    let settings = format!("set synchronous_commit = off; set statement_timeout = {STATEMENT_MS}; listen {CHANNEL}");
+    Ok(client.batch_execute(&settings).await?)
 }
 
 /// Renews the lease of a node that has applied all below `applied`. `false` where it holds none: then [`grant`] helps.

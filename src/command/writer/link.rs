@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Statement};
 use super::{LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
 use crate::log::append;
 use crate::log::{CHANNEL, LogFault, outcome};
+use crate::node::presence;
 use crate::postgres::Session;
 
 /// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
@@ -55,8 +56,12 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) async fn forget_outcomes(&self) {
+    /// What nobody can ask for any more: sealed outcomes, and nodes that ended without leaving.
+    pub(super) async fn forget(&self) {
         let Ok(client) = self.client() else { return };
+        if let Err(error) = patient(presence::forget(client)).await {
+            tracing::warn!(%error, "nodes that ended long ago could not be taken off the list");
+        }
         match patient(outcome::forget_sealed(client)).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "removed sealed outcomes whose day is over"),
