@@ -38,6 +38,21 @@ pub(super) enum Violation {
     Behind { node: usize, position: u64, acknowledged: u64 },
 }
 
+impl Violation {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::NotDense { .. } => "not dense",
+            Self::Lost { .. } => "lost",
+            Self::Garbled { .. } => "garbled",
+            Self::DoneAllTheSame { .. } => "done all the same",
+            Self::Unasked { .. } => "unasked",
+            Self::Untrue { .. } => "untrue",
+            Self::Accepted { .. } => "accepted after its end was acknowledged",
+            Self::Behind { .. } => "behind what was acknowledged",
+        }
+    }
+}
+
 pub(super) fn check(history: &History, facts: &[Fact]) -> Vec<Violation> {
     let expected = (0..).zip(facts);
     let gap = expected.filter(|(expected, fact)| fact.position != *expected).map(|(position, _)| position).next();

@@ -31,14 +31,14 @@ type Choice = fn(&Population, &mut StdRng) -> Option<Wish>;
 /// What clients wish, and how often: a further kind is a line here, its request in `world.rs`, and what it leaves in the log
 /// in `history.rs` and `facts.rs`.
 const WISHES: [(u32, Choice); 5] = [
-    (3, |population, rng| population.worker(rng).map(Wish::CreateKey)),
+    (6, |population, rng| population.worker(rng).map(Wish::CreateKey)),
     (4, |population, rng| population.key(rng).map(|key| Wish::RotateKey { key, ends_now: rng.random_bool(0.5) })),
     (4, |population, rng| population.key(rng).map(Wish::RevokeKey)),
     (3, |population, rng| population.worker(rng).map(Wish::Isolate)),
-    (3, |population, rng| population.worker(rng).map(Wish::Release)),
+    (4, |population, rng| population.worker(rng).map(Wish::Release)),
 ];
-/// Among these, how often a worker is made.
-const NEW_WORKERS: u32 = 4;
+/// Beside these: a worker is made.
+const NEW_WORKERS: u32 = 6;
 
 pub(super) struct Clients {
     stop: Arc<AtomicBool>,
