@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use portcullis::credential::key::KEY_CHARS;
 use portcullis::credential::root_key::RootKey;
-use portcullis::postgres::embedded::{LOGIN, OWNER};
 use secrecy::ExposeSecret;
 
 mod support {

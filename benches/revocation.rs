@@ -68,7 +68,8 @@ async fn measure() -> anyhow::Result<()> {
     let keys = fill(&cluster, &mut fleet, rounds * trials).await?;
     let nodes = Nodes::start(&cluster, fleet.operator_token, key_file.to_str().context("a path of ours is text")?)?;
     nodes.settle(&keys[0]).await?;
-    say(format_args!("{NODES} nodes are up"));
+    let resident = nodes.services[0].resident_mebibytes()?;
+    say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
 
     let mut series: [Rounds; 4] = Default::default();
     let mut accepted_afterwards = 0;

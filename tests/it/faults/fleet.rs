@@ -44,24 +44,27 @@ impl How {
     }
 }
 
-/// The first has made the root key and the first operator; the others are given both.
+/// The first makes the root key and the first operator; the others are given both.
 pub(super) async fn start(cluster: &PrivateCluster, count: usize) -> Vec<FleetNode> {
-    let mut nodes: Vec<FleetNode> = Vec::new();
-    for number in 0..count {
-        let wire = Wire::start(cluster.socket()).await;
-        let root_key = nodes.first().map(|first| first.service.file("root.key").to_str().unwrap().to_owned());
-        let (url, owner_url) = (cluster.url_on(wire.port), cluster.owner_url());
-        let how = How { number, port: free_port(), url, owner_url, root_key };
-        let mut service = how.launch().start().await;
-        if let Some(first) = nodes.first() {
-            service.token.clone_from(&first.service.token);
-        }
-        nodes.push(FleetNode { number, service, wire, how });
-    }
-    nodes
+    let first = FleetNode::start(cluster, 0, None).await;
+    let others = (1..count).map(|number| FleetNode::start(cluster, number, Some(&first)));
+    let others = futures_util::future::join_all(others).await;
+    std::iter::once(first).chain(others).collect()
 }
 
 impl FleetNode {
+    async fn start(cluster: &PrivateCluster, number: usize, first: Option<&Self>) -> Self {
+        let wire = Wire::start(cluster.socket()).await;
+        let root_key = first.map(|first| first.service.file("root.key").to_str().unwrap().to_owned());
+        let (url, owner_url) = (PrivateCluster::url_on(wire.port), cluster.owner_url());
+        let how = How { number, port: free_port(), url, owner_url, root_key };
+        let mut service = how.launch().start().await;
+        if let Some(first) = first {
+            service.token.clone_from(&first.service.token);
+        }
+        Self { number, service, wire, how }
+    }
+
     pub(super) fn pause(&self) {
         self.signal(Signal::STOP);
     }

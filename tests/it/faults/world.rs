@@ -166,7 +166,7 @@ impl World {
         let invoked = self.now();
         let answered = answer(request.timeout(ANSWER_PATIENCE)).await;
         let completed = self.now();
-        let Some(body) = self.heard.lock().unwrap().told(node, answered, credentials.len()) else { return None };
+        let body = self.heard.lock().unwrap().told(node, answered, credentials.len())?;
         let position = body["position"].as_u64().unwrap();
         let verdicts = body["verdicts"].as_array().unwrap().iter().map(|verdict| verdict["active"] == true);
         let verdicts: Vec<bool> = verdicts.collect();

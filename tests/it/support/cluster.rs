@@ -198,7 +198,7 @@ impl PrivateCluster {
     }
 
     /// For the service, by way of a proxy in front of [`PrivateCluster::socket`].
-    pub(crate) fn url_on(&self, port: u16) -> String {
+    pub(crate) fn url_on(port: u16) -> String {
         format!("postgres://{LOGIN}@127.0.0.1:{port}/portcullis")
     }
 
