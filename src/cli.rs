@@ -11,6 +11,7 @@ mod connection;
 mod enrollment;
 mod events;
 mod failure;
+mod fence;
 mod handover;
 mod key;
 mod manual;
@@ -96,6 +97,9 @@ enum Ask {
     /// Enrollment secrets: by which workers that nobody announced get in.
     #[command(subcommand, after_help = "Example:\n  portcullis enrollment create builders --key-file enrollment.key")]
     Enrollment(enrollment::Verb),
+    /// Fences: one refuses all that was issued to a scope so far.
+    #[command(subcommand, after_help = "Example:\n  portcullis fence raise pool:builders --dry-run")]
+    Fence(fence::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -163,6 +167,7 @@ impl Ask {
             Ask::Worker(verb) => worker::run(verb, &session).await,
             Ask::Key(verb) => key::run(verb, &session).await,
             Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
+            Ask::Fence(verb) => fence::run(verb, &session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
             Ask::Node(verb) => node::run(verb, &session).await,
             Ask::Operator(verb) => operator::run(verb, &session).await,

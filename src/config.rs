@@ -10,9 +10,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::settings::{DatabaseSource, Limits, Settings, SettingsError, Surroundings, TlsSource};
-use crate::domain::worker::NAME_CHARS_MAX;
 use crate::telemetry::LogFormat;
 
+/// As every host name is (RFC 1035).
+const NODE_NAME_CHARS_MAX: usize = 253;
 const MAX_STALE_MIN: Duration = Duration::from_secs(1);
 const MAX_STALE_MAX: Duration = Duration::from_mins(5);
 
@@ -258,12 +259,12 @@ pub struct TelemetryArgs {
     pub log: String,
 }
 
-/// As host names are bounded (RFC 1035), and nothing that would be an attack in a terminal.
+/// Nothing that would be an attack in a terminal.
 fn node_name(text: &str) -> Result<String, String> {
-    if (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+    if (1..=NODE_NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }
-    Err(format!("a name has 1 to {NAME_CHARS_MAX} characters, none of them control characters"))
+    Err(format!("a name has 1 to {NODE_NAME_CHARS_MAX} characters, none of them control characters"))
 }
 
 /// Three renewals have to fit, over a connection that may have to be made; and nobody waits an hour for a node that is gone.

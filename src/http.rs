@@ -33,6 +33,7 @@ mod credential;
 mod enroll;
 mod enrollment_secrets;
 mod events;
+mod fences;
 mod keys;
 mod layer;
 mod links;
@@ -197,6 +198,7 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(operators::list, operators::create))
         .routes(routes!(operators::read, operators::update, operators::remove))
         .routes(routes!(operators::list_keys, operators::create_key))
+        .routes(routes!(fences::list, fences::raise))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

@@ -17,13 +17,15 @@ fn by_code(code: &str) -> Option<&'static str> {
         "worker_removed" | "worker_rejected" => "this is final; create a new worker",
         "worker_expired" => "give it more time with `portcullis worker update --expires-at`",
         "key_unknown" => "see a worker's keys with `portcullis key list --worker`",
-        "key_revoked" | "key_expired" => "make a new key with `portcullis key create`",
+        "key_revoked" | "key_expired" | "key_fenced" => "make a new key with `portcullis key create`",
         "key_already_rotated" => "hand out the successor, or revoke it with `portcullis key revoke` and rotate again",
         "too_many_keys" => "revoke one that is no longer used: `portcullis key list`, `portcullis key revoke`",
         "sharing_off" => "allow it with `portcullis pool update --sharing true`, or give each worker a key of its own",
         "static_secret_in_use" | "static_secret_revoked" => "choose another value, at random, or use an API key",
         "enrollment_secret_unknown" => "see them with `portcullis enrollment list`",
-        "enrollment_secret_ended" => "create a new one with `portcullis enrollment create`",
+        "enrollment_secret_ended" | "enrollment_secret_fenced" => {
+            "create a new one with `portcullis enrollment create`"
+        }
         "operator_unknown" => "see them with `portcullis operator list`",
         "last_admin" => "make another admin first: `portcullis operator create --role admin`",
         "idempotency_key_reused" => "this idempotency key belongs to another command: leave `--idempotency-key` out",

@@ -10,6 +10,7 @@ use super::roll::Roll;
 
 mod author;
 mod enrollment;
+mod fences;
 mod keys;
 mod limits;
 mod operators;
@@ -80,6 +81,8 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
             operators::update(roll, *operator, name.as_ref(), *role, context.now)
         }
         Command::RemoveOperator { operator } => operators::remove(roll, *operator, context.now),
+
+        Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

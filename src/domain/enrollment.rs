@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, PoolId};
 use super::key::Digest;
 use super::time::Timestamp;
@@ -30,6 +31,8 @@ pub struct EnrollmentSecret {
     pub created_at: Timestamp,
     /// The position at which it was issued.
     pub issued: u64,
+    /// Of all fences over it: everything, its pool, its lineage.
+    pub fence: Floor,
     pub parent: Option<EnrollmentSecretId>,
     /// Workers that it let in, approved or not.
     pub uses: u64,
@@ -64,6 +67,8 @@ pub enum EnrollmentStanding {
     Overlapping,
     Expired,
     Disabled,
+    /// It was issued at or before a fence over it.
+    Fenced,
 }
 
 /// A regular expression that has to match a name from its start to its end.
@@ -90,9 +95,18 @@ impl EnrollmentSecret {
             EnrollmentState::Disabled => EnrollmentStanding::Disabled,
             EnrollmentState::Live | EnrollmentState::Superseded { .. } if expired => EnrollmentStanding::Expired,
             EnrollmentState::Superseded { until } if until <= now => EnrollmentStanding::Expired,
+            EnrollmentState::Live | EnrollmentState::Superseded { .. } if self.is_fenced() => {
+                EnrollmentStanding::Fenced
+            }
             EnrollmentState::Superseded { .. } => EnrollmentStanding::Overlapping,
             EnrollmentState::Live => EnrollmentStanding::Live,
         }
+    }
+
+    /// Whether a fence refuses it, whatever else is true of it.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fence.refuses(self.issued)
     }
 }
 
@@ -104,6 +118,7 @@ impl EnrollmentStanding {
             EnrollmentStanding::Overlapping => "overlapping",
             EnrollmentStanding::Expired => "expired",
             EnrollmentStanding::Disabled => "disabled",
+            EnrollmentStanding::Fenced => "fenced",
         }
     }
 }

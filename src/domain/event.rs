@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::actor::Author;
 use super::enrollment::Limits;
+use super::fence::FenceScope;
 use super::ids::{
     CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
 };
@@ -147,7 +148,12 @@ pub enum Event {
         operator: OperatorId,
     },
 
-    /// Failed attempts of a window, counted.
+    /// All that was issued to this scope at `up_to` or before it is refused from now on.
+    FenceRaised {
+        scope: FenceScope,
+        up_to: u64,
+    },
+
     /// Every node has applied all up to and with `through`, or can answer for nothing any more.
     BarrierPassed {
         through: u64,
@@ -157,6 +163,7 @@ pub enum Event {
         waited_out: Vec<Arc<str>>,
     },
 
+    /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
         to: Timestamp,
@@ -251,6 +258,12 @@ impl Event {
             Event::OperatorCreated { operator, .. }
             | Event::OperatorUpdated { operator, .. }
             | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
+            Event::FenceRaised { scope, .. } => match scope {
+                FenceScope::Everything => ("log", SubjectId::Chosen("everything")),
+                FenceScope::Pool(pool) => ("pool", SubjectId::Chosen(pool.as_str())),
+                FenceScope::Lineage(secret) => ("enrollment_secret", SubjectId::Made(secret.0)),
+                FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
+            },
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
@@ -272,7 +285,8 @@ impl Event {
             | Event::TokenRevoked { .. }
             | Event::SigningKeysRotated { .. }
             | Event::OperatorUpdated { .. }
-            | Event::OperatorRemoved { .. } => true,
+            | Event::OperatorRemoved { .. }
+            | Event::FenceRaised { .. } => true,
             Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
             Event::PoolCreated { .. }
             | Event::PoolUpdated { .. }

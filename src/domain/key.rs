@@ -49,6 +49,9 @@ pub enum KeyState {
     },
     /// For ever.
     Revoked,
+    /// For ever: a fence refuses the credential that this key came of. Keys that were themselves issued at or before a
+    /// fence are known by their position, and not by this.
+    Fenced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +62,8 @@ pub enum KeyStanding {
     /// Its time, or its overlap, is over.
     Expired,
     Revoked,
+    /// A fence refuses it.
+    Fenced,
 }
 
 /// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
@@ -82,24 +87,26 @@ pub struct Key {
 }
 
 impl Key {
+    /// As far as the key itself goes.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> KeyStanding {
         let expired = self.expires_at.is_some_and(|at| at <= now);
         match self.state {
             KeyState::Revoked => KeyStanding::Revoked,
-            KeyState::Live | KeyState::Superseded { .. } if expired => KeyStanding::Expired,
+            KeyState::Live | KeyState::Superseded { .. } | KeyState::Fenced if expired => KeyStanding::Expired,
+            KeyState::Fenced => KeyStanding::Fenced,
             KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
             KeyState::Superseded { .. } => KeyStanding::Overlapping,
             KeyState::Live => KeyStanding::Live,
         }
     }
 
-    /// Whether it works at `now`, as far as the key itself goes.
+    /// Whether it works at `now`, as far as the key itself goes: of its workers' fences, ask the Roll.
     #[must_use]
     pub fn is_good(&self, now: Timestamp) -> bool {
         match self.standing(now) {
             KeyStanding::Live | KeyStanding::Overlapping => true,
-            KeyStanding::Expired | KeyStanding::Revoked => false,
+            KeyStanding::Expired | KeyStanding::Revoked | KeyStanding::Fenced => false,
         }
     }
 
@@ -107,7 +114,7 @@ impl Key {
     #[must_use]
     pub fn ends_at(&self) -> Option<Timestamp> {
         match (self.expires_at, self.state) {
-            (at, KeyState::Live | KeyState::Revoked) => at,
+            (at, KeyState::Live | KeyState::Revoked | KeyState::Fenced) => at,
             (Some(at), KeyState::Superseded { until }) => Some(at.min(until)),
             (None, KeyState::Superseded { until }) => Some(until),
         }
@@ -142,6 +149,7 @@ impl KeyStanding {
             KeyStanding::Overlapping => "overlapping",
             KeyStanding::Expired => "expired",
             KeyStanding::Revoked => "revoked",
+            KeyStanding::Fenced => "fenced",
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Refusal {
     KeyRevoked(KeyId),
     #[error("key `{0}` has expired; create a new one")]
     KeyExpired(KeyId),
+    #[error("key `{0}` was issued before a fence that refuses it; create a new one")]
+    KeyFenced(KeyId),
     #[error(
         "key `{key}` was rotated already, and `{successor}` has taken its place: use that one. Whoever lost the answer asks \
          again with the same Idempotency-Key; where that is lost too, have `{successor}` revoked, then rotate again"
@@ -69,6 +71,8 @@ pub enum Refusal {
     EnrollmentSecretInUse,
     #[error("enrollment secret `{0}` is disabled or has ended; create a new one")]
     EnrollmentEnded(EnrollmentSecretId),
+    #[error("enrollment secret `{0}` was issued before a fence that refuses it; create a new one")]
+    EnrollmentFenced(EnrollmentSecretId),
     #[error("the source address is outside of the CIDRs of enrollment secret `{0}`")]
     EnrollmentSource(EnrollmentSecretId),
     #[error("the name does not match the pattern of enrollment secret `{0}`")]
@@ -128,6 +132,7 @@ impl Refusal {
             Refusal::KeyUnknown(_) => "key_unknown",
             Refusal::KeyRevoked(_) => "key_revoked",
             Refusal::KeyExpired(_) => "key_expired",
+            Refusal::KeyFenced(_) => "key_fenced",
             Refusal::KeyAlreadyRotated { .. } => "key_already_rotated",
             Refusal::KeyExists(_) => "key_exists",
             Refusal::KeyKind(_) => "key_kind",
@@ -141,6 +146,7 @@ impl Refusal {
             Refusal::EnrollmentUnknown(_) => "enrollment_secret_unknown",
             Refusal::EnrollmentSecretInUse => "enrollment_secret_in_use",
             Refusal::EnrollmentEnded(_) => "enrollment_secret_ended",
+            Refusal::EnrollmentFenced(_) => "enrollment_secret_fenced",
             Refusal::EnrollmentSource(_) => "enrollment_source",
             Refusal::EnrollmentName(_) => "enrollment_name",
             Refusal::EnrollmentCrowded(_) => "enrollment_crowded",

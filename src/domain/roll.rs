@@ -19,10 +19,12 @@ use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
+use fences::Fences;
 use keys::Keys;
 use rows::Rows;
 
 mod evolve;
+mod fences;
 mod index;
 mod keys;
 mod rows;
@@ -56,6 +58,7 @@ pub struct Roll {
     session_cuts: IdMap<TokenId, SessionCut>,
     session_cut_ends: OrdSet<(Timestamp, TokenId)>,
     operators: OrdMap<OperatorId, Arc<Operator>>,
+    fences: Fences,
 }
 
 type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;

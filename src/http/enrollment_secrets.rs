@@ -28,6 +28,7 @@ use crate::domain::command::Command;
 use crate::domain::enrollment::{EnrollmentSecret, Limits, NamePattern};
 use crate::domain::ids::{EnrollmentSecretId, IdError, PoolId};
 use crate::domain::key::{Digest, OVERLAP_DEFAULT};
+use crate::domain::refusal::Refusal;
 use crate::log::entry::NUMBER_MAX;
 
 /// A new enrollment secret.
@@ -199,7 +200,7 @@ impl NewSecret {
     }
 
     async fn send(self, sending: Sending<'_>, command: Command) -> Result<Answered, Problem> {
-        let (id, now) = (self.id, sending.now());
+        let (app, id, now) = (sending.app(), self.id, sending.now());
         let sending = match &self.text {
             Some(text) => sending.secret("secret", text.expose_secret()),
             None => sending,
@@ -207,8 +208,21 @@ impl NewSecret {
         let answer = sending.send(command, move |roll, _| {
             json!(roll.enrollment_secret(id).map(|secret| EnrollmentSecretMade::of(roll, secret, now)))
         });
-        Ok(answer.await?.created_in("/v1/enrollment-secrets"))
+        let answer = answer.await?;
+        if answer.repeated
+            && let Some(secret) = refused_since(app, &answer.body["id"])
+        {
+            return Err(Refusal::EnrollmentFenced(secret).into());
+        }
+        Ok(answer.created_in("/v1/enrollment-secrets"))
     }
+}
+
+/// The secret, if a fence refuses it by now: the first answer, given again, would call it good.
+fn refused_since(app: &App, id: &Value) -> Option<EnrollmentSecretId> {
+    let roll = &app.node().snapshot().roll;
+    let secret = id.as_str().and_then(|id| id.parse().ok()).and_then(|id| roll.enrollment_secret(id))?;
+    secret.is_fenced().then_some(secret.id)
 }
 
 fn cidrs(texts: &[String]) -> Result<Arc<[IpNet]>, Problem> {

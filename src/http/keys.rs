@@ -4,7 +4,7 @@ use axum::Json as Reply;
 use axum::extract::State;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
@@ -22,6 +22,7 @@ use crate::domain::command::{Command, CreateKey};
 use crate::domain::event::{Event, KeyHolder};
 use crate::domain::ids::{KeyId, WorkerId};
 use crate::domain::key::{Digest, Holder, KeyKind, OVERLAP_DEFAULT};
+use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 
 pub(super) mod list;
@@ -220,12 +221,26 @@ pub(super) async fn make(
     command: Command,
     find: impl Fn(&Roll) -> Option<KeyId> + Send + Sync + 'static,
 ) -> Result<Answered, Problem> {
-    let now = sending.now();
+    let (app, now) = (sending.app(), sending.now());
     let answer = sending.send(command, move |roll, _| {
         let key = find(roll).and_then(|key| roll.key(key));
         json!(key.map(|key| KeyMade::of(roll, key, now)))
     });
-    Ok(answer.await?.created_in("/v1/keys"))
+    let answer = answer.await?;
+    if answer.repeated
+        && let Some(key) = refused_since(app, &answer.body["id"])
+    {
+        return Err(Refusal::KeyFenced(key).into());
+    }
+    Ok(answer.created_in("/v1/keys"))
+}
+
+/// The key, if a fence refuses it by now. A first answer that is given again calls it good, and whoever lost that answer
+/// would deploy a key that nobody accepts.
+pub(super) fn refused_since(app: &App, id: &Value) -> Option<KeyId> {
+    let roll = &app.node().snapshot().roll;
+    let key = id.as_str().and_then(|id| id.parse().ok()).and_then(|id| roll.key(id))?;
+    roll.is_fenced_for_any(key).then_some(key.id)
 }
 
 /// The worker's own key with this value.

@@ -17,7 +17,7 @@ use utoipa::openapi::OpenApi;
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
-use super::waiting::{AT_LEAST_PATIENCE, at_least};
+use super::waiting::{AT_LEAST_AHEAD_MAX, AT_LEAST_PATIENCE, at_least};
 use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -75,8 +75,11 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
 /// Waits for the position that a read asks for, if it does.
 async fn reached(app: &App, uri: &Uri) -> Result<(), Problem> {
     let Some(position) = at_least(uri)? else { return Ok(()) };
-    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
     let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
+    if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
+        return Err(Problem::position_not_reached(position, newest()));
+    }
+    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
     reached.map_err(|_| Problem::position_not_reached(position, newest()))
 }
 

@@ -172,7 +172,7 @@ async fn recorded(app: &App, position: u64, end: u64) -> Result<Option<InForceVi
         if let Event::BarrierPassed { through, confirmed, waited_out } = &recorded.event
             && *through >= position
         {
-            let names = |names: &[std::sync::Arc<str>]| names.iter().map(|name| name.to_string()).collect();
+            let names = |names: &[std::sync::Arc<str>]| names.iter().map(ToString::to_string).collect();
             return Ok(Some(InForceView {
                 position,
                 in_force: true,

@@ -80,6 +80,8 @@ pub(super) fn with_at_least(document: &mut Spec) {
     use utoipa::openapi::Required;
     use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
     let paths = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/"));
+    // A verdict is of the newest state or none: it waits for nothing.
+    let paths = paths.filter(|(path, _)| *path != "/v1/check");
     for operation in paths.filter_map(|(_, item)| item.get.as_mut()) {
         let at_least = ParameterBuilder::new()
             .name("at_least")

@@ -31,7 +31,7 @@ pub(super) struct SigningKeyRotation {
     algorithm: Option<String>,
     /// How long what the retiring key signed is still good: as long as any pool's tokens live if not given, 0s for an end
     /// at once.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
     #[schema(schema_with = schema::reason_or_null)]
     reason: Option<String>,

@@ -18,6 +18,8 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How long a read waits for the position that it asks for: a follower is milliseconds behind, or has a problem.
 pub(super) const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
+/// No node reads so many events within that patience, so who asks for a position further ahead is told at once.
+pub(super) const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
 
 /// Until when a command is to be waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +40,6 @@ impl Wait {
         let mut query = Pairs::of(uri)?;
         let patience = query.one("timeout")?.map(|text| patience(&text)).transpose()?;
         match query.one("wait")?.as_deref() {
-            None | Some("local") if patience.is_some() => {
-                Err(Problem::invalid("timeout", "is for `wait=everywhere` only"))
-            }
             None | Some("local") => Ok(Self::Local),
             Some("everywhere") => Ok(Self::Everywhere(patience.unwrap_or(WAIT_DEFAULT))),
             Some(_) => Err(Problem::invalid("wait", "`local` or `everywhere`")),
@@ -63,6 +62,10 @@ impl Wait {
 /// A length of time to wait, as people write it.
 pub(super) fn patience(text: &str) -> Result<Duration, Problem> {
     let patience = Duration::from_secs(duration("timeout", text)?.0.into());
+    // `0` alone would pass for a duration, and is one of nobody knows what.
+    if !text.ends_with(|end: char| end.is_ascii_alphabetic()) {
+        return Err(Problem::invalid("timeout", "a duration with its unit, such as `10s`"));
+    }
     if patience > WAIT_MAX {
         return Err(Problem::invalid("timeout", format!("at most {} s; ask again to wait longer", WAIT_MAX.as_secs())));
     }
@@ -105,8 +108,11 @@ mod tests {
             ("wait=everywhere&timeout=soon", None),
             ("wait=everywhere&wait=local", None),
             ("wait=nowhere", None),
-            ("timeout=2s", None),
-            ("wait=local&timeout=2s", None),
+            // There is nothing to wait for, so any time is enough.
+            ("timeout=2s", Some(Wait::Local)),
+            ("wait=local&timeout=2s", Some(Wait::Local)),
+            ("timeout=soon", None),
+            ("timeout=0", None),
         ];
         for (query, expected) in table {
             let uri: Uri = format!("/v1/keys/1/revoke?{query}").parse().unwrap();

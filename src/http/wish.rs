@@ -91,6 +91,10 @@ impl<'a> Sending<'a> {
         self.now
     }
 
+    pub(super) fn app(&self) -> &'a App {
+        self.app
+    }
+
     /// Sends the command and waits for its end. `answer` renders the body, without its secrets, from the state right after.
     pub(super) async fn send(
         self,

@@ -138,13 +138,12 @@ async fn look(
     waiting: &mut Vec<Waiter>,
     still: &mut Stillness,
 ) -> Result<Session, String> {
-    let session = match session {
-        Some(session) => session,
-        None => {
-            let session = database.session().await.map_err(|error| error.to_string())?;
-            presence::listen(&session.client).await.map_err(|error| error.to_string())?;
-            session
-        }
+    let session = if let Some(session) = session {
+        session
+    } else {
+        let session = database.session().await.map_err(|error| error.to_string())?;
+        presence::listen(&session.client).await.map_err(|error| error.to_string())?;
+        session
     };
     look_over(&session, waiting, still).await.map_err(|error| error.to_string())?;
     Ok(session)

@@ -86,7 +86,7 @@ impl Lease {
 
     /// The database has recorded a renewal that was sent at `sent`, or after.
     pub fn renewed(&self, sent: Uptime) {
-        self.ends.move_on(sent.after(self.length - self.length / DRIFT_MARGIN));
+        self.ends.move_on(sent.after(self.length.saturating_sub(self.length / DRIFT_MARGIN)));
     }
 
     #[must_use]

@@ -22,8 +22,8 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::Worker;
 
-const STANDINGS: [KeyStanding; 4] =
-    [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked];
+const STANDINGS: [KeyStanding; 5] =
+    [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked, KeyStanding::Fenced];
 
 /// Which keys; all filters have to fit. Without `worker` or `shared=true` they come oldest first.
 #[derive(IntoParams)]
@@ -146,7 +146,7 @@ impl Filter {
         // Keys are shared within one pool only.
         let worker = || key.workers().first().and_then(|index| roll.worker_at(*index));
         self.pool.as_ref().is_none_or(|pool| worker().is_some_and(|worker| worker.pool == *pool))
-            && self.state.is_none_or(|state| key.standing(now) == state)
+            && self.state.is_none_or(|state| roll.key_standing(key, now) == state)
             && self.kind.is_none_or(|kind| key.kind == kind)
             && (!self.shared || is_shared(roll, key))
     }
@@ -154,7 +154,7 @@ impl Filter {
 
 fn state(text: &str) -> Result<KeyStanding, Problem> {
     let found = STANDINGS.into_iter().find(|state| state.as_str() == text);
-    found.ok_or_else(|| Problem::invalid("state", "one of `live`, `overlapping`, `expired`, `revoked`"))
+    found.ok_or_else(|| Problem::invalid("state", "one of `live`, `overlapping`, `expired`, `revoked`, `fenced`"))
 }
 
 fn kind(text: &str) -> Result<KeyKind, Problem> {

@@ -80,7 +80,7 @@ impl KeyView {
             worker: workers.first().and_then(id_of),
             workers: (workers.len() > 1).then(|| workers.iter().filter_map(id_of).collect()),
             operator,
-            state: key.standing(now).as_str(),
+            state: roll.key_standing(key, now).as_str(),
             expires_at: key.expires_at.map(time),
             ends_at: key.ends_at().map(time),
             created_at: time(key.created_at),
@@ -103,7 +103,7 @@ impl KeyMade {
 pub(in crate::http) fn overlap_until(roll: &Roll, key: &Key) -> Option<Timestamp> {
     match roll.key(key.parent?)?.state {
         KeyState::Superseded { until } => Some(until),
-        KeyState::Live | KeyState::Revoked => None,
+        KeyState::Live | KeyState::Revoked | KeyState::Fenced => None,
     }
 }
 

@@ -72,7 +72,7 @@ impl WorkerView {
             created_at: time(worker.created_at),
             enrolled_by: worker.enrolled_by.map(|secret| secret.to_string()),
             name_shared_by: (sharers > 1).then_some(sharers),
-            keys: keys().filter(|key| key.is_good(now)).count(),
+            keys: keys().filter(|key| roll.is_good_for(key, worker, now)).count(),
             shared_keys: keys().any(|key| is_shared(roll, key)),
         }
     }
