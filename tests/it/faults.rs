@@ -32,7 +32,7 @@ use crate::support::cluster::PrivateCluster;
 const NODES: usize = 4;
 const CLIENTS: usize = 64;
 /// As long as every run of the tests can bear.
-const SECONDS_DEFAULT: u64 = 9;
+const SECONDS_DEFAULT: u64 = 10;
 /// After the last fault: what it left is seen, and the first answers of nodes that were away.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 /// Of each kind of violation so many are shown.
@@ -77,6 +77,7 @@ async fn whatever_breaks_nothing_acknowledged_is_lost_and_nothing_revoked_is_acc
     clients.stop().await;
     healed::wait_for_all(&world).await;
     healed::settle(&world, &mut rng).await;
+    healed::issue_one_more(&world).await;
     healed::wait_for_all(&world).await;
     let (facts, roll) = facts::read(&cluster.owner_url(), &world.keys).await;
     let working = healed::compare(&world, &Fleet::of(&facts), &roll).await;
@@ -139,7 +140,8 @@ fn tell(world: &World, history: &History, troubles: &[Trouble], events: usize, w
     );
     for fault in Fault::ALL {
         let times = troubles.iter().filter(|trouble| trouble.fault == fault);
-        let lengths: Vec<String> = times.map(|trouble| format!("{:.1?}", trouble.until.saturating_sub(trouble.from))).collect();
+        let lengths: Vec<String> =
+            times.map(|trouble| format!("{:.1?}", trouble.until.saturating_sub(trouble.from))).collect();
         eprintln!("{fault:?}: {}", lengths.join(", "));
     }
 }

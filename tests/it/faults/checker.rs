@@ -65,8 +65,7 @@ pub(super) fn check(history: &History, facts: &[Fact]) -> Vec<Violation> {
         violations.extend(fleet.contradicts(validation));
         violations.extend(acknowledged.contradicts(validation));
         if validation.accepted {
-            let worker = fleet.worker_of(validation.key);
-            violations.extend(ends.contradict(validation, worker));
+            violations.extend(ends.contradict(validation, &fleet));
         }
     }
     violations
@@ -104,13 +103,15 @@ type Span = (u64, Option<u64>);
 pub(super) struct Fleet {
     keys: HashMap<KeyId, (Arc<str>, Span)>,
     isolations: HashMap<Arc<str>, Vec<Span>>,
+    /// Over each worker and over everything: where it was raised, and up to where it refuses.
+    fences: HashMap<Option<Arc<str>>, Vec<(u64, u64)>>,
     end: u64,
 }
 
 impl Fleet {
     pub(super) fn of(facts: &[Fact]) -> Self {
         let end = facts.last().map_or(0, |fact| fact.position + 1);
-        let mut fleet = Self { keys: HashMap::new(), isolations: HashMap::new(), end };
+        let mut fleet = Self { keys: HashMap::new(), isolations: HashMap::new(), fences: HashMap::new(), end };
         for fact in facts {
             fleet.apply(fact.position, &fact.what);
         }
@@ -132,6 +133,9 @@ impl Fleet {
                 }
             }
             What::KeyRevoked(key) => self.end_key(*key, position),
+            What::Fenced { worker, up_to } => {
+                self.fences.entry(worker.clone()).or_default().push((position, *up_to));
+            }
             What::Isolated(worker) => {
                 self.isolations.entry(worker.clone()).or_default().push((position, None));
             }
@@ -157,10 +161,22 @@ impl Fleet {
         self.keys.keys().copied()
     }
 
+    /// Where the key was issued.
+    fn issued(&self, key: KeyId) -> Option<u64> {
+        self.keys.get(&key).map(|(_, (issued, _))| *issued)
+    }
+
     /// Whether the key works in the state that ends with this position.
     pub(super) fn works(&self, key: KeyId, position: u64) -> bool {
         let Some((worker, life)) = self.keys.get(&key) else { return false };
         let is_isolated = |span: &Span| covers(*span, position);
+        let is_fenced = |scope| {
+            let fences = self.fences.get(&scope).into_iter().flatten();
+            fences.into_iter().any(|(raised, up_to)| *raised <= position && life.0 <= *up_to)
+        };
+        if is_fenced(None) || is_fenced(Some(worker.clone())) {
+            return false;
+        }
         covers(*life, position) && !self.isolations.get(worker).is_some_and(|spans| spans.iter().any(is_isolated))
     }
 
@@ -220,22 +236,26 @@ fn reached(steps: &[(Moment, u64)], by: Moment) -> u64 {
 // === what was ended ===
 
 /// What its clients were told is refused from then on.
+#[derive(Default)]
 struct Ends<'a> {
     keys: HashMap<KeyId, Vec<&'a Operation>>,
     workers: HashMap<&'a Arc<str>, Vec<&'a Operation>>,
+    /// Over each worker and over everything.
+    fences: HashMap<Option<&'a Arc<str>>, Vec<&'a Operation>>,
     /// Of each worker: where it was released, and when somebody first asked for that.
     releases: HashMap<&'a Arc<str>, Vec<(u64, Moment)>>,
 }
 
 impl<'a> Ends<'a> {
     fn of(history: &'a History, facts: &'a [Fact]) -> Self {
-        let mut ends = Self { keys: HashMap::new(), workers: HashMap::new(), releases: HashMap::new() };
+        let mut ends = Self::default();
         for operation in history.operations.iter().filter(|operation| operation.position().is_some()) {
             match &operation.wish {
                 Wish::RevokeKey(key) | Wish::RotateKey { key, ends_now: true } => {
                     ends.keys.entry(*key).or_default().push(operation);
                 }
                 Wish::Isolate(worker) => ends.workers.entry(worker).or_default().push(operation),
+                Wish::Fence(scope) => ends.fences.entry(scope.as_ref()).or_default().push(operation),
                 Wish::CreateWorker(_) | Wish::CreateKey(_) | Wish::RotateKey { .. } | Wish::Release(_) => {}
             }
         }
@@ -252,7 +272,8 @@ impl<'a> Ends<'a> {
     }
 
     /// The validation accepted the key.
-    fn contradict(&self, validation: &Validation, worker: Option<&Arc<str>>) -> Option<Violation> {
+    fn contradict(&self, validation: &Validation, fleet: &Fleet) -> Option<Violation> {
+        let worker = fleet.worker_of(validation.key);
         let concerns = |operation: &&&Operation| {
             let is_told = operation.scope == Scope::Everywhere || operation.node == validation.node;
             is_told && operation.completed <= validation.invoked
@@ -262,7 +283,13 @@ impl<'a> Ends<'a> {
             let isolations = self.workers.get(worker?).into_iter().flatten().filter(concerns);
             isolations.into_iter().find(|isolation| !self.is_released(isolation, validation, worker))
         };
-        let operation = of_key.or_else(of_worker)?;
+        // All that had been issued when it was raised: it was not said up to where.
+        let of_fence = || {
+            let fences = [None, worker].into_iter().filter_map(|scope| self.fences.get(&scope)).flatten();
+            let mut fences = fences.filter(|fence| fleet.issued(validation.key) < fence.position());
+            fences.find(concerns)
+        };
+        let operation = of_key.or_else(of_worker).or_else(of_fence)?;
         Some(Violation::Accepted {
             node: validation.node,
             key: validation.key,

@@ -25,18 +25,25 @@ const ATTEMPTS_MAX: usize = 3;
 const VALIDATED_AT_ONCE: usize = 8;
 /// Validations that were sent the moment after an acknowledgement, and still wait: most of them for a node that is paused.
 const PROBES_MAX: usize = 1_024;
+const PROBED_MAX: usize = 32;
 
 type Choice = fn(&Population, &mut StdRng) -> Option<Wish>;
 
 /// What clients wish, and how often: a further kind is a line here, its request in `world.rs`, and what it leaves in the log
 /// in `history.rs` and `facts.rs`.
-const WISHES: [(u32, Choice); 5] = [
+const WISHES: [(u32, Choice); 6] = [
     (6, |population, rng| population.worker(rng).map(Wish::CreateKey)),
     (4, |population, rng| population.key(rng).map(|key| Wish::RotateKey { key, ends_now: rng.random_bool(0.5) })),
     (4, |population, rng| population.key(rng).map(Wish::RevokeKey)),
     (3, |population, rng| population.worker(rng).map(Wish::Isolate)),
     (4, |population, rng| population.worker(rng).map(Wish::Release)),
+    (2, |population, rng| {
+        let everything = rng.random_bool(FENCES_EVERYTHING);
+        Some(Wish::Fence(if everything { None } else { Some(population.worker(rng)?) }))
+    }),
 ];
+/// Every credential there is ends with one of these: seldom, or nothing else would be there to be seen.
+const FENCES_EVERYTHING: f64 = 0.04;
 /// Beside these: a worker is made.
 const NEW_WORKERS: u32 = 6;
 
@@ -102,7 +109,8 @@ impl Client {
 
     async fn act(&self, number: usize, rng: &mut StdRng) {
         let wish = self.choose(number, rng);
-        let takes_access = matches!(wish, Wish::RotateKey { .. } | Wish::RevokeKey(_) | Wish::Isolate(_));
+        let takes_access =
+            matches!(wish, Wish::RotateKey { .. } | Wish::RevokeKey(_) | Wish::Isolate(_) | Wish::Fence(_));
         let everywhere = takes_access && rng.random_bool(WAITS_EVERYWHERE);
         let scope = if everywhere { Scope::Everywhere } else { Scope::Local };
         let mut operation = self.world.begin(format!("{}-{number}", self.number), wish, scope);
@@ -113,7 +121,9 @@ impl Client {
                 break;
             }
         }
-        let touched = self.world.population().touch_all(World::concerned(&operation.wish));
+        let mut touched = self.world.population().touch_all(World::concerned(&operation.wish));
+        // The newest: of a fence over everything that is enough to ask about.
+        touched.drain(..touched.len().saturating_sub(PROBED_MAX));
         if matches!(operation.outcome, Outcome::Done { .. }) && takes_access {
             self.probe(&touched);
         }

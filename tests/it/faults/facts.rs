@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use portcullis::credential::root_key::DerivedKeys;
 use portcullis::domain::event::{Event, KeyCreated, KeyHolder, Recorded};
+use portcullis::domain::fence::FenceScope;
 use portcullis::domain::roll::Roll;
 use portcullis::log::head::{self, Head};
 use portcullis::log::{read, schema};
@@ -43,6 +44,10 @@ fn fact(recorded: &Recorded) -> Fact {
         Event::KeyRevoked { key } => What::KeyRevoked(*key),
         Event::WorkerIsolated { worker, .. } => What::Isolated(worker.as_str().into()),
         Event::WorkerReleased { worker } => What::Released(worker.as_str().into()),
+        Event::FenceRaised { scope: FenceScope::Everything, up_to } => What::Fenced { worker: None, up_to: *up_to },
+        Event::FenceRaised { scope: FenceScope::Worker(worker), up_to } => {
+            What::Fenced { worker: Some(worker.as_str().into()), up_to: *up_to }
+        }
         other => What::Other(schema::kind(other).0),
     };
     Fact { position: recorded.position, command: recorded.command, what }

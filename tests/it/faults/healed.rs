@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::checker::Fleet;
-use super::history::{Operation, Outcome};
+use super::history::{Operation, Outcome, Scope, Wish};
 use super::population::Credential;
 use super::world::World;
 
@@ -35,6 +35,17 @@ pub(super) async fn wait_for_all(world: &World) -> u64 {
         }
         assert!(Instant::now() < give_up, "the nodes do not come together: {positions:?}");
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What is issued after all that works at once, whatever was fenced: so something works in every run.
+pub(super) async fn issue_one_more(world: &World) {
+    let wishes = [Wish::CreateWorker("afterwards".into()), Wish::CreateKey("afterwards".into())];
+    for (number, wish) in wishes.into_iter().enumerate() {
+        let mut operation = world.begin(format!("afterwards-{number}"), wish, Scope::Local);
+        world.attempt(&mut operation, 0, true).await;
+        assert!(operation.position().is_some(), "{operation:?}");
+        world.history().operations.push(operation);
     }
 }
 
@@ -94,7 +105,7 @@ fn said_of_key(roll: &Roll, id: KeyId) -> (String, Value) {
     let worker = roll.worker_at(key.workers()[0]).map(|worker| worker.id.to_string());
     let said = json!({
         "id": id.to_string(),
-        "state": key.standing(now()).as_str(),
+        "state": roll.key_standing(key, now()).as_str(),
         "issued": key.issued,
         "parent": key.parent.map(|parent| parent.to_string()),
         "worker": worker,
@@ -104,7 +115,11 @@ fn said_of_key(roll: &Roll, id: KeyId) -> (String, Value) {
 
 fn said_of_workers(roll: &Roll) -> impl Iterator<Item = (String, Value)> {
     roll.workers_after(None).map(|worker| {
-        let good = worker.keys.iter().filter(|key| roll.key(**key).is_some_and(|key| key.is_good(now()))).count();
+        let good = worker
+            .keys
+            .iter()
+            .filter(|key| roll.key(**key).is_some_and(|key| roll.is_good_for(key, worker, now())))
+            .count();
         let said = json!({
             "id": worker.id.to_string(),
             "pool": worker.pool.to_string(),

@@ -42,6 +42,8 @@ pub(super) enum Wish {
     RevokeKey(KeyId),
     Isolate(Arc<str>),
     Release(Arc<str>),
+    /// Over a worker, or over everything: whatever was issued so far.
+    Fence(Option<Arc<str>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,10 @@ pub(super) enum What {
     KeyRevoked(KeyId),
     Isolated(Arc<str>),
     Released(Arc<str>),
+    Fenced {
+        worker: Option<Arc<str>>,
+        up_to: u64,
+    },
     /// What no client asks for: how the service began, and what it notes by itself.
     Other(&'static str),
 }
@@ -115,6 +121,7 @@ impl Operation {
             }
             (Wish::Isolate(worker), [fact]) => fact.what == What::Isolated(worker.clone()),
             (Wish::Release(worker), [fact]) => fact.what == What::Released(worker.clone()),
+            (Wish::Fence(scope), [fact]) => matches!(&fact.what, What::Fenced { worker, .. } if worker == scope),
             // With what was made with the key itself: here nothing, as operators rotate and not the workers.
             (Wish::RevokeKey(key), [fact]) => fact.what == What::KeyRevoked(*key),
             _ => false,

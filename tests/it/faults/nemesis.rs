@@ -47,7 +47,7 @@ const LONGER_THAN_A_LEASE: std::ops::Range<u64> = 1_500..2_600;
 const A_WHILE: std::ops::Range<u64> = 200..2_200;
 const DOWN: std::ops::Range<u64> = 0..600;
 const CALM: std::ops::Range<u64> = 100..700;
-const POSTGRES_CALM: std::ops::Range<u64> = 3_000..8_000;
+const POSTGRES_CALM: std::ops::Range<u64> = 2_000..6_000;
 const SLOWED: std::ops::Range<u64> = 5..60;
 
 /// The faults of nodes, so that between them the hands deal each of them out before any comes again.
@@ -113,8 +113,11 @@ pub(super) async fn break_postgres(
     until: Moment,
 ) -> (PrivateCluster, Vec<Trouble>) {
     let mut troubles = Vec::new();
-    while troubles.is_empty() || began.elapsed() < until {
+    loop {
         pause(&mut rng, POSTGRES_CALM).await;
+        if began.elapsed() > until && !troubles.is_empty() {
+            return (cluster, troubles);
+        }
         let from = began.elapsed();
         if rng.random_bool(0.5) {
             cluster.freeze_and_kill();
@@ -125,7 +128,6 @@ pub(super) async fn break_postgres(
         cluster.restart().await;
         troubles.push(Trouble { fault: Fault::KillPostgres, from, until: began.elapsed() });
     }
-    (cluster, troubles)
 }
 
 async fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
-use portcullis::domain::ids::KeyId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -192,13 +191,15 @@ impl World {
         (answer.status == 200).then(|| answer.position())
     }
 
+    /// Which credentials a wish is about.
     pub(super) fn concerned(wish: &Wish) -> impl Fn(&Credential) -> bool {
-        let (key, worker): (Option<KeyId>, Option<Arc<str>>) = match wish {
-            Wish::RotateKey { key, .. } | Wish::RevokeKey(key) => (Some(*key), None),
-            Wish::Isolate(worker) | Wish::Release(worker) => (None, Some(worker.clone())),
-            Wish::CreateWorker(_) | Wish::CreateKey(_) => (None, None),
-        };
-        move |credential| Some(credential.key) == key || worker.as_ref() == Some(&credential.worker)
+        let wish = wish.clone();
+        move |credential| match &wish {
+            Wish::RotateKey { key, .. } | Wish::RevokeKey(key) => *key == credential.key,
+            Wish::Isolate(worker) | Wish::Release(worker) | Wish::Fence(Some(worker)) => *worker == credential.worker,
+            Wish::Fence(None) => true,
+            Wish::CreateWorker(_) | Wish::CreateKey(_) => false,
+        }
     }
 }
 
@@ -237,6 +238,8 @@ fn request(wish: &Wish) -> (String, Value) {
         }
         Wish::RevokeKey(key) => (format!("/v1/keys/{key}/revoke"), json!({})),
         Wish::Isolate(worker) => (format!("/v1/workers/{worker}/isolate"), json!({ "reason": "a drill" })),
+        Wish::Fence(None) => ("/v1/fences".to_owned(), json!({ "scope": "everything" })),
+        Wish::Fence(Some(worker)) => ("/v1/fences".to_owned(), json!({ "scope": format!("worker:{worker}") })),
         Wish::Release(worker) => (format!("/v1/workers/{worker}/release"), json!({})),
     }
 }

@@ -219,6 +219,27 @@ fn an_isolated_worker_is_accepted_again_only_after_its_release_was_asked_for() {
 }
 
 #[test]
+fn a_fence_ends_what_was_issued_before_it_to_its_worker_or_to_anyone_and_nothing_else() {
+    // (scope, of the key, whether it is refused)
+    let table =
+        [(None, KEY, true), (Some(worker()), KEY, true), (Some("other".into()), KEY, false), (None, SUCCESSOR, false)];
+    for (scope, key, is_refused) in table {
+        let found = changed(|history, facts| {
+            history.operations[2].wish = Wish::Fence(scope.clone());
+            facts[3].what = What::Fenced { worker: scope.clone(), up_to: 2 };
+            history.operations.push(operation(4, Wish::CreateKey(worker()), 50, done(4)));
+            facts.push(fact(4, 4, What::KeyCreated { key: SUCCESSOR, worker: worker() }));
+            history.validations[3] = Validation { key, ..validation(60, 4, true) };
+        });
+        let caught = [
+            Violation::Untrue { node: 1, key, position: 4, accepted: true },
+            Violation::Accepted { node: 1, key, operation: "c-3".into(), late: at(20) },
+        ];
+        assert_eq!(found, if is_refused { Vec::from(caught) } else { Vec::new() }, "{scope:?} {key}");
+    }
+}
+
+#[test]
 fn a_node_that_answers_from_before_what_was_acknowledged_is_caught_whatever_it_says() {
     let other = KeyId(7);
     let behind = Violation::Behind { node: 1, position: 2, acknowledged: 3 };
