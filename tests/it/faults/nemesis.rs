@@ -46,7 +46,7 @@ pub(super) struct Trouble {
 const LONGER_THAN_A_LEASE: std::ops::Range<u64> = 1_500..2_600;
 const A_WHILE: std::ops::Range<u64> = 200..2_200;
 const DOWN: std::ops::Range<u64> = 0..600;
-const CALM: std::ops::Range<u64> = 100..700;
+const CALM: std::ops::Range<u64> = 200..1_400;
 const POSTGRES_CALM: std::ops::Range<u64> = 2_000..6_000;
 const SLOWED: std::ops::Range<u64> = 5..60;
 

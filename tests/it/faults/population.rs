@@ -12,6 +12,9 @@ use rand::seq::IndexedRandom as _;
 /// where an error would show.
 const TOUCHED_MAX: usize = 48;
 
+/// Of workers and keys alike.
+const RECENT: usize = 96;
+
 #[derive(Clone, Debug)]
 pub(super) struct Credential {
     pub(super) key: KeyId,
@@ -42,20 +45,19 @@ impl Population {
     }
 
     pub(super) fn worker(&self, rng: &mut StdRng) -> Option<Arc<str>> {
-        self.workers.choose(rng).cloned()
+        a_recent(&self.workers, rng).cloned()
     }
 
     pub(super) fn key(&self, rng: &mut StdRng) -> Option<KeyId> {
-        self.credentials.choose(rng).map(|credential| credential.key)
+        a_recent(&self.credentials, rng).map(|credential| credential.key)
     }
 
     /// One that was acted upon lately, or any.
     pub(super) fn credential(&self, rng: &mut StdRng) -> Option<Credential> {
-        let touched = rng.random_bool(0.5) && !self.touched.is_empty();
-        if touched {
+        if rng.random_bool(0.5) && !self.touched.is_empty() {
             return self.touched.get(rng.random_range(0..self.touched.len())).cloned();
         }
-        self.credentials.choose(rng).cloned()
+        a_recent(&self.credentials, rng).cloned()
     }
 
     /// The credentials of whatever this is about, which will be looked at more closely for a while.
@@ -73,4 +75,10 @@ impl Population {
             self.touched.pop_front();
         }
     }
+}
+
+/// Mostly one of the newest: of those that were made long ago few still work, and little can be done to them.
+fn a_recent<'a, T>(all: &'a [T], rng: &mut StdRng) -> Option<&'a T> {
+    let newest = &all[all.len().saturating_sub(RECENT)..];
+    if rng.random_bool(0.8) { newest.choose(rng) } else { all.choose(rng) }
 }
