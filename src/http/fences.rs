@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::body::{CommandJson, count};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::page::{page, scanned};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -96,7 +96,7 @@ pub(super) async fn list(
 ///
 /// A fence that is not above the one that stands changes nothing. None is ever taken down.
 #[utoipa::path(
-    post, path = "/v1/fences", tag = "fences", request_body = NewFence, params(IdempotencyKey),
+    post, path = "/v1/fences", tag = "fences", request_body = NewFence, params(IdempotencyKey, WaitQuery),
     responses((status = 200, body = Raised), Refusals)
 )]
 pub(super) async fn raise(

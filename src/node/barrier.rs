@@ -94,6 +94,8 @@ async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
     let mut session = None;
     let mut still = Stillness::default();
     let mut pause = PAUSE_MIN;
+    // Said once and not at each of twenty looks a second, for as long as the database is down.
+    let mut is_said = false;
     loop {
         if waiting.is_empty() {
             // What was seen before nobody looked says nothing of what has been since.
@@ -109,10 +111,14 @@ async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
             pause = PAUSE_MIN;
         }
         let look = look(&database, session.take(), &mut waiting, &mut still);
-        match tokio::time::timeout(LOOK_PATIENCE, look).await {
-            Ok(Ok(used)) => session = Some(used),
-            Ok(Err(error)) => tracing::warn!(error, "the other nodes cannot be asked how far they are"),
-            Err(_) => tracing::warn!("the database did not say in time how far the other nodes are"),
+        let late = |_| Err("the database did not answer in time".to_owned());
+        match tokio::time::timeout(LOOK_PATIENCE, look).await.unwrap_or_else(late) {
+            Ok(used) => (session, is_said) = (Some(used), false),
+            Err(_) if is_said => {}
+            Err(error) => {
+                tracing::warn!(error, "the other nodes cannot be asked how far they are");
+                is_said = true;
+            }
         }
         give_up(&mut waiting, Instant::now());
         tokio::select! {

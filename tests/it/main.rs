@@ -9,6 +9,7 @@ mod crash;
 mod curl;
 mod disk;
 mod embedded;
+mod faults;
 mod log;
 mod nginx;
 mod nodes;

@@ -197,6 +197,15 @@ impl PrivateCluster {
         socket_url(&self.folder.join("run"), self.port, OWNER, "portcullis")
     }
 
+    /// For the service, by way of a proxy in front of [`PrivateCluster::socket`].
+    pub(crate) fn url_on(port: u16) -> String {
+        format!("postgres://{LOGIN}@127.0.0.1:{port}/portcullis")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("run").join(format!(".s.PGSQL.{}", self.port))
+    }
+
     pub(crate) fn options(&self) -> Options {
         options(&self.url(), &self.owner_url())
     }
