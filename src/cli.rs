@@ -162,19 +162,24 @@ impl Cli {
 impl Ask {
     /// Does what is asked of the service.
     async fn ask(self, session: Session) -> Result<(), Failure> {
+        self.answer(&session).await?;
+        session.wait_for_changes().await
+    }
+
+    async fn answer(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Ask::Pool(verb) => pool::run(verb, &session).await,
-            Ask::Worker(verb) => worker::run(verb, &session).await,
-            Ask::Key(verb) => key::run(verb, &session).await,
-            Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
-            Ask::Fence(verb) => fence::run(verb, &session).await,
-            Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
-            Ask::Node(verb) => node::run(verb, &session).await,
-            Ask::Operator(verb) => operator::run(verb, &session).await,
-            Ask::Token(verb) => token::run(verb, &session).await,
-            Ask::Validate(args) => validate::run(args, &session).await,
-            Ask::Events(verb) => events::run(verb, &session).await,
-            Ask::Compromised(args) => compromised::run(args, &session).await,
+            Ask::Pool(verb) => pool::run(verb, session).await,
+            Ask::Worker(verb) => worker::run(verb, session).await,
+            Ask::Key(verb) => key::run(verb, session).await,
+            Ask::Enrollment(verb) => enrollment::run(verb, session).await,
+            Ask::Fence(verb) => fence::run(verb, session).await,
+            Ask::SigningKey(verb) => signing_key::run(verb, session).await,
+            Ask::Node(verb) => node::run(verb, session).await,
+            Ask::Operator(verb) => operator::run(verb, session).await,
+            Ask::Token(verb) => token::run(verb, session).await,
+            Ask::Validate(args) => validate::run(args, session).await,
+            Ask::Events(verb) => events::run(verb, session).await,
+            Ask::Compromised(args) => compromised::run(args, session).await,
         }
     }
 }

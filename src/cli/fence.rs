@@ -43,9 +43,14 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List { paging } => session.list(Call::get(&["v1", "fences"]), &paging, COLUMNS).await,
         Verb::Raise { scope, up_to, caution } => {
-            let body = given([("scope", json!(scope)), ("up_to", json!(up_to))]);
-            if caution.looks_first() && !caution.approve(session.screen, &plan(session, &body).await?)? {
-                return Ok(());
+            let mut body = given([("scope", json!(scope)), ("up_to", json!(up_to))]);
+            if caution.looks_first() {
+                let (touched, up_to) = plan(session, &body).await?;
+                if !caution.approve(session.screen, &touched)? {
+                    return Ok(());
+                }
+                // What was counted, and not what was issued while somebody read the count.
+                body["up_to"] = up_to;
             }
             let answer = session.change(Call::post(&["v1", "fences"]).json(body)).await?;
             let position = &answer.body["up_to"];
@@ -57,7 +62,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
 }
 
 /// Counted by the service: a fleet can have more keys than anyone would list.
-async fn plan(session: &Session, body: &Value) -> Result<Touched, Failure> {
+async fn plan(session: &Session, body: &Value) -> Result<(Touched, Value), Failure> {
     let mut body = body.clone();
     body["dry_run"] = json!(true);
     let found = session.read(Call::post(&["v1", "fences"]).json(body)).await?;
@@ -68,5 +73,6 @@ async fn plan(session: &Session, body: &Value) -> Result<Touched, Failure> {
          enrollment secrets",
         found["up_to"], reach["keys"], reach["workers"], reach["enrollment_secrets"]
     );
-    Ok(Touched { deed, parts: vec![Part { what: "would_refuse", columns: REACH_COLUMNS, items: vec![reach.clone()] }] })
+    let parts = vec![Part { what: "would_refuse", columns: REACH_COLUMNS, items: vec![reach.clone()] }];
+    Ok((Touched { deed, parts }, found["up_to"].clone()))
 }

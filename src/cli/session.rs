@@ -1,6 +1,7 @@
 //! What every verb starts from: a client, a screen, and the options that go with each command.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) screen: Screen,
     args: ClientArgs,
     connection: Connection,
+    /// The newest position at which something was changed; 0 where nothing was.
+    changed_at: AtomicU64,
 }
 
 /// How much of a list.
@@ -36,7 +39,12 @@ pub(crate) struct Paging {
 
 impl Session {
     pub(crate) fn open(args: &ClientArgs) -> Result<Self, Failure> {
-        Ok(Self { screen: args.screen(), connection: args.connection()?, args: args.clone() })
+        Ok(Self {
+            screen: args.screen(),
+            connection: args.connection()?,
+            args: args.clone(),
+            changed_at: AtomicU64::default(),
+        })
     }
 
     /// A client for whoever holds a credential of their own; no operator is needed.
@@ -64,10 +72,21 @@ impl Session {
     /// Changes something, as the operator.
     pub(crate) async fn change(&self, call: Call) -> Result<Answer, Failure> {
         let answer = self.operator()?.send(&self.command(call)).await?;
-        if let Some(position) = answer.position {
-            self.wait_for(position).await?;
-        }
+        self.note_position(&answer);
         Ok(answer)
+    }
+
+    fn note_position(&self, answer: &Answer) {
+        self.changed_at.fetch_max(answer.position.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// With `--wait`: until what was changed is in force on every node. After the answer was shown, which may hold a secret
+    /// that nobody can ask for again.
+    pub(crate) async fn wait_for_changes(&self) -> Result<(), Failure> {
+        match self.changed_at.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            position => self.wait_for(position).await,
+        }
     }
 
     /// With `--wait`: until all up to the position is in force on every node.
@@ -80,7 +99,9 @@ impl Session {
 
     /// Changes something, as whoever the call says.
     pub(crate) async fn change_as(&self, call: Call) -> Result<Answer, Failure> {
-        self.client().send(&call.once(self.connection.idempotency_key.as_deref())).await
+        let answer = self.client().send(&call.once(self.connection.idempotency_key.as_deref())).await?;
+        self.note_position(&answer);
+        Ok(answer)
     }
 
     fn command(&self, call: Call) -> Call {

@@ -55,12 +55,15 @@ async fn ask(
     shown: &mut BTreeSet<String>,
 ) -> Result<Value, Failure> {
     let call = Call::get(&["v1", "in-force", &position.to_string()]).query("timeout", format!("{seconds}s"));
+    // Behind a load balancer another node may answer than the one that made the change.
+    let call = call.query("at_least", position.to_string());
     let mut answer = std::pin::pin!(client.send(&call));
     loop {
         tokio::select! {
             answer = &mut answer => return Ok(answer?.body),
             () = tokio::time::sleep(LOOK) => {
-                let nodes = client.send(&Call::get(&["v1", "nodes"])).await?.body;
+                // Only to show something meanwhile: whatever is wrong, the answer that counts says it.
+                let Ok(nodes) = client.send(&Call::get(&["v1", "nodes"])).await.map(|answer| answer.body) else { continue };
                 let confirmed = nodes["items"].as_array().into_iter().flatten();
                 let confirmed = confirmed.filter(|node| node["position"].as_u64() >= Some(position));
                 show_new(screen, shown, confirmed.map(|node| &node["name"]));

@@ -185,6 +185,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         identity: start.identity,
         published: heads.clone(),
         renewed,
+        admitted_from: 0,
         wanted: 0,
         told: 0,
     };

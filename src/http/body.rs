@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::{HeaderMap, HeaderName, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, Uri, header, request::Parts};
 use chrono::Datelike;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -79,11 +79,19 @@ impl FromRequestParts<App> for Asked {
 
 impl Asked {
     pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = without_wait(&parts.uri);
         let fingerprint = app.node().keys().fingerprint(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
         let wait = Wait::of(&parts.uri)?;
         Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait })
     }
+}
+
+/// Path and query, but for how long its sender waits: who asks again may have more patience, and means the same.
+fn without_wait(uri: &Uri) -> String {
+    let query = uri.query().unwrap_or_default();
+    let means = |pair: &&str| !pair.is_empty() && !pair.starts_with("wait=") && !pair.starts_with("timeout=");
+    let query = query.split('&').filter(means).collect::<Vec<_>>().join("&");
+    if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) }
 }
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {

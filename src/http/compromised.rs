@@ -24,7 +24,7 @@ use super::App;
 use super::attempts::Attempt;
 use super::body::CommandJson;
 use super::meta::Meta;
-use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
+use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
 use crate::command::{CommandError, Wish, mint};
 use crate::credential::key::looks_like_key;
@@ -79,10 +79,11 @@ struct End {
 /// Ends a credential: a key with what it was itself rotated into, a token with what was renewed from it, every key with
 /// this static secret, an enrollment secret.
 ///
-/// Nobody needs more than the credential for it, and the answer tells nobody whether it was one. An `Idempotency-Key` names
+/// Nobody needs more than the credential for it, and the answer tells nobody whether it was one: so it does not wait for other
+/// nodes either, where it would be told how that went. An `Idempotency-Key` names
 /// a report of this one credential, for no other caller is known here: the same key with another credential is another report.
 #[utoipa::path(
-    post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(IdempotencyKey, WaitQuery), security(()),
+    post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(IdempotencyKey), security(()),
     responses((status = 200, body = Accepted), Refusals)
 )]
 pub(super) async fn compromised(
@@ -100,10 +101,9 @@ pub(super) async fn compromised(
     match ends {
         Ok(ends) => {
             let (app, span) = (app.clone(), tracing::Span::current());
-            let idempotency_key = asked.idempotency_key.clone();
             let patience = app.settings().request_timeout / 2;
             let ending = async move {
-                end_all(&app, &meta, idempotency_key.as_deref(), ends).await;
+                end_all(&app, &meta, asked.idempotency_key.as_deref(), ends).await;
                 drop(under_way);
             };
             let ending = tokio::spawn(ending.instrument(span));
@@ -121,9 +121,6 @@ pub(super) async fn compromised(
         }
     }
     tokio::time::sleep_until(answer_at).await;
-    // Whatever the credential was: to wait for a genuine one alone would tell that it was one.
-    let newest = app.node().snapshot().roll.next_position().saturating_sub(1);
-    asked.wait.wait(&app, newest).await?;
     Ok(Reply(Accepted { accepted: true }))
 }
 

@@ -19,7 +19,9 @@ use utoipa::openapi::OpenApi;
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
-use super::waiting::{AT_LEAST_AHEAD_MAX, AT_LEAST_PATIENCE, at_least};
+use super::waiting::{AT_LEAST_AHEAD_MAX, AT_LEAST_PATIENCE, AT_LEAST_PLACES, at_least};
+use crate::command::CommandError;
+
 use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,7 +52,8 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let route = path.as_ref().map_or("", MatchedPath::as_str);
     let span = span(app, &request, &meta, route);
     let ready = match state.declared.check(route, request.method(), request.uri()) {
-        Ok(()) => reached(app, request.uri()).await,
+        Ok(()) if path.is_some() => reached(app, request.uri()).await,
+        Ok(()) => Ok(()),
         Err(problem) => Err(problem),
     };
     // Before the handler looks at the state: what it answers is of this position or a later one.
@@ -82,6 +85,8 @@ async fn reached(app: &App, uri: &Uri) -> Result<(), Problem> {
     if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
         return Err(Problem::position_not_reached(position, newest()));
     }
+    // Nobody has been asked yet who they are.
+    let Ok(_place) = AT_LEAST_PLACES.try_acquire() else { return Err(CommandError::QueueFull.into()) };
     let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
     reached.map_err(|_| Problem::position_not_reached(position, newest()))
 }

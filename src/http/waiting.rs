@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::App;
 use super::body::duration;
@@ -18,6 +19,8 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How long a read waits for the position that it asks for: a follower is milliseconds behind, or has a problem.
 pub(super) const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
+/// How many reads may wait at a time: each is woken by every batch, in the writer's own time.
+pub(super) static AT_LEAST_PLACES: Semaphore = Semaphore::const_new(1_024);
 /// No node reads so many events within that patience, so who asks for a position further ahead is told at once.
 pub(super) const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
 
@@ -46,13 +49,19 @@ impl Wait {
         }
     }
 
-    /// Waits, and says of the event at `position` where it is in force; `None` where nobody asked.
-    pub(super) async fn wait(self, app: &App, position: u64) -> Result<Option<Value>, Problem> {
+    /// Waits, and says of the event at `position` where it is in force; `None` where nobody asked. The nodes' names, which are
+    /// those of machines, are for operators.
+    pub(super) async fn wait(self, app: &App, position: u64, names: bool) -> Result<Option<Value>, Problem> {
         let Self::Everywhere(patience) = self else { return Ok(None) };
+        // The answer must come before the request is given up.
+        let patience = patience.min(app.settings().request_timeout / 2);
         let passed = app.barriers().wait(position, patience).await;
         let passed = passed.map_err(|error| Problem::not_everywhere(position, &error.to_string()))?;
         if passed.is_everywhere() {
-            return Ok(Some(in_force(position, &passed)));
+            return Ok(Some(if names { in_force(position, &passed) } else { json!({ "position": position }) }));
+        }
+        if !names {
+            return Err(Problem::not_everywhere(position, "some nodes did not confirm in time"));
         }
         let missing: Vec<&str> = passed.missing.values().map(String::as_str).collect();
         Err(Problem::not_everywhere(position, &format!("these nodes did not confirm in time: {}", missing.join(", "))))

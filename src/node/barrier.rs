@@ -17,6 +17,10 @@ use crate::postgres::{Database, Session};
 /// Between two looks: short at first, since most nodes confirm within a few milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// After a look that failed: a database that comes back is not to be asked for by everybody at once.
+const PAUSE_FAILED: Duration = Duration::from_millis(500);
+/// How often those who are waited for are reminded: the first word may have been lost.
+const REMINDED: Duration = Duration::from_millis(100);
 /// A look that takes longer is given up with its connection.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// As many as a queue of commands holds.
@@ -66,6 +70,15 @@ struct Waiter {
     last: Option<Passed>,
 }
 
+/// One connection, and what was seen over it. A database that was restarted, or put in another's place, is seen anew: it may
+/// have forgotten a renewal that was seen before, or never have had it.
+struct View {
+    session: Session,
+    still: Stillness,
+    /// When those who are waited for were last told so.
+    reminded: Option<Instant>,
+}
+
 /// Since when each node's renewals have stood still.
 #[derive(Default)]
 struct Stillness(HashMap<Uuid, (i64, Uptime)>);
@@ -91,39 +104,42 @@ impl Barriers {
 
 async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
     let mut waiting = Vec::new();
-    let mut session = None;
-    let mut still = Stillness::default();
+    let mut view = None;
     let mut pause = PAUSE_MIN;
     // Said once and not at each of twenty looks a second, for as long as the database is down.
     let mut is_said = false;
     loop {
         if waiting.is_empty() {
             // What was seen before nobody looked says nothing of what has been since.
-            still = Stillness::default();
+            view = view.map(View::forgetting);
             match asked.recv().await {
                 Some(waiter) => waiting.push(waiter),
                 None => return,
             }
             pause = PAUSE_MIN;
         }
-        while let Ok(waiter) = asked.try_recv() {
+        // The others wait in the channel, whose length is the bound.
+        while waiting.len() < WAITING_MAX
+            && let Ok(waiter) = asked.try_recv()
+        {
             waiting.push(waiter);
-            pause = PAUSE_MIN;
         }
-        let look = look(&database, session.take(), &mut waiting, &mut still);
+        let look = look(&database, view.take(), &mut waiting);
         let late = |_| Err("the database did not answer in time".to_owned());
         match tokio::time::timeout(LOOK_PATIENCE, look).await.unwrap_or_else(late) {
-            Ok(used) => (session, is_said) = (Some(used), false),
-            Err(_) if is_said => {}
+            Ok(used) => (view, is_said) = (Some(used), false),
             Err(error) => {
-                tracing::warn!(error, "the other nodes cannot be asked how far they are");
-                is_said = true;
+                if !is_said {
+                    tracing::warn!(error, "the other nodes cannot be asked how far they are");
+                }
+                (pause, is_said) = (PAUSE_FAILED, true);
             }
         }
         give_up(&mut waiting, Instant::now());
+        waiting.retain(|waiter| !waiter.reply.is_closed());
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-            Some(waiter) = asked.recv() => {
+            Some(waiter) = asked.recv(), if view.is_some() && waiting.len() < WAITING_MAX => {
                 waiting.push(waiter);
                 pause = PAUSE_MIN;
             }
@@ -131,39 +147,43 @@ async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
     }
 }
 
-/// One look, for all who wait. Gives the connection back.
-async fn look(
-    database: &Database,
-    session: Option<Session>,
-    waiting: &mut Vec<Waiter>,
-    still: &mut Stillness,
-) -> Result<Session, String> {
-    let session = if let Some(session) = session {
-        session
+/// One look, for all who wait. Gives back what the next one goes on with.
+async fn look(database: &Database, view: Option<View>, waiting: &mut Vec<Waiter>) -> Result<View, String> {
+    let mut view = if let Some(view) = view {
+        view
     } else {
         let session = database.session().await.map_err(|error| error.to_string())?;
         presence::listen(&session.client).await.map_err(|error| error.to_string())?;
-        session
+        View { session, still: Stillness::default(), reminded: None }
     };
-    look_over(&session, waiting, still).await.map_err(|error| error.to_string())?;
-    Ok(session)
+    view.look_over(waiting).await.map_err(|error| error.to_string())?;
+    Ok(view)
 }
 
-async fn look_over(session: &Session, waiting: &mut Vec<Waiter>, still: &mut Stillness) -> Result<(), LogFault> {
-    let client = &session.client;
-    if let Some(position) = waiting.iter().filter(|waiter| waiter.last.is_none()).map(|waiter| waiter.position).max() {
-        presence::ask(client, position).await?;
+impl View {
+    fn forgetting(self) -> Self {
+        Self { still: Stillness::default(), reminded: None, ..self }
     }
-    let holders = presence::holders(client).await?;
-    for holder in still.silent(&holders, Uptime::now()) {
-        // Whoever renewed after all is seen to at the next look.
-        if presence::retire(client, holder.id, holder.renewals).await? {
-            tracing::warn!(node = holder.name, "waited out: it has not renewed its lease, and refuses by itself");
+
+    async fn look_over(&mut self, waiting: &mut Vec<Waiter>) -> Result<(), LogFault> {
+        let client = &self.session.client;
+        let is_new = waiting.iter().any(|waiter| waiter.last.is_none());
+        if is_new || self.reminded.is_none_or(|at| at.elapsed() >= REMINDED) {
+            let furthest = waiting.iter().map(|waiter| waiter.position).max().unwrap_or_default();
+            presence::ask(client, furthest).await?;
+            self.reminded = Some(Instant::now());
         }
+        let (holders, end) = presence::holders(client).await?;
+        for holder in self.still.silent(&holders, Uptime::now()) {
+            // Whoever renewed after all is seen to at the next look.
+            if presence::retire(client, holder.id, holder.renewals).await? {
+                tracing::warn!(node = holder.name, "waited out: it has not renewed its lease, and refuses by itself");
+            }
+        }
+        let remaining = std::mem::take(waiting);
+        waiting.extend(remaining.into_iter().filter_map(|waiter| waiter.seeing(&holders, end)));
+        Ok(())
     }
-    let remaining = std::mem::take(waiting);
-    waiting.extend(remaining.into_iter().filter_map(|waiter| waiter.seeing(&holders)));
-    Ok(())
 }
 
 /// Answers those whose time is over.
@@ -177,8 +197,12 @@ fn give_up(waiting: &mut Vec<Waiter>, now: Instant) {
 }
 
 impl Waiter {
-    /// Answers and ends where no node is left to wait for.
-    fn seeing(mut self, holders: &[Holder]) -> Option<Self> {
+    /// Answers and ends where no node is left to wait for. A log that ends before what is waited for is that of a database
+    /// that was left behind: what it says of the nodes says nothing.
+    fn seeing(mut self, holders: &[Holder], end: u64) -> Option<Self> {
+        if end <= self.position {
+            return Some(self);
+        }
         let (behind, ahead): (Vec<&Holder>, Vec<&Holder>) =
             holders.iter().partition(|holder| holder.applied <= self.position);
         let named = |holders: Vec<&Holder>| -> Named {
@@ -271,19 +295,27 @@ mod tests {
     fn a_barrier_passes_when_no_holder_is_behind_and_says_who_was_waited_out() {
         let (waiter, mut answer) = waiter(7);
         // A position is applied when the next one is the holder's.
-        let waiter = waiter.seeing(&[holder(1, 7, 1), holder(2, 8, 1), holder(3, 0, 1)]).expect("two are behind");
+        let waiter = waiter.seeing(&[holder(1, 7, 1), holder(2, 8, 1), holder(3, 0, 1)], 8).expect("two are behind");
         assert!(answer.try_recv().is_err());
-        assert!(waiter.seeing(&[holder(1, 8, 1), holder(2, 9, 1)]).is_none(), "the third holds no lease any more");
+        assert!(waiter.seeing(&[holder(1, 8, 1), holder(2, 9, 1)], 9).is_none(), "the third holds no lease any more");
         let passed = answer.try_recv().unwrap();
         assert_eq!(passed, Passed { confirmed: named(&[1, 2]), waited_out: named(&[3]), missing: Named::new() });
         assert!(passed.is_everywhere());
     }
 
     #[test]
+    fn a_database_that_was_left_behind_lets_nobody_pass() {
+        let (waiter, mut answer) = waiter(7);
+        let waiter = waiter.seeing(&[holder(1, 7, 1)], 7).expect("its log ends before the position");
+        assert!(waiter.seeing(&[], 0).is_some(), "and so does none");
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody knows");
+    }
+
+    #[test]
     fn whoever_is_out_of_time_hears_who_is_missing_and_never_that_all_is_well() {
         let (looked, mut answer) = waiter(7);
-        let looked = looked.seeing(&[holder(1, 7, 1), holder(2, 7, 1)]).expect("two are behind");
-        let mut waiting = vec![looked.seeing(&[holder(1, 7, 1), holder(2, 8, 1)]).expect("one is behind")];
+        let looked = looked.seeing(&[holder(1, 7, 1), holder(2, 7, 1)], 8).expect("two are behind");
+        let mut waiting = vec![looked.seeing(&[holder(1, 7, 1), holder(2, 8, 1)], 8).expect("one is behind")];
         give_up(&mut waiting, Instant::now());
         let passed = answer.try_recv().unwrap();
         assert_eq!((&passed.missing, &passed.confirmed), (&named(&[1]), &named(&[2])));

@@ -2,11 +2,11 @@
 //!
 //! A node writes two things to its row: that it is there (a renewal), and how far it has applied the log. Whoever wants to
 //! know that a revocation is in force everywhere reads the rows of all. The statements say what makes that safe; in short:
-//! a lease is given only to a node that has applied the head, and is ended by others only after its renewals have stood
-//! still for longer than one lasts.
+//! a node that is on the list counts a lease only once it has applied the head as it was after it had come on the list, and
+//! is taken off by others only after its renewals have stood still for longer than one lasts.
 //!
-//! Only the giving of a lease must survive a crash of the database. A renewal, an acknowledgement or an end that is lost
-//! makes somebody wait once more, so none of them waits for the disk.
+//! All of it is as durable as the log: a renewal that a database could forget, in a crash or a failover, would be one that
+//! somebody else has not seen.
 
 use std::time::Duration;
 
@@ -75,29 +75,28 @@ pub struct Listed {
 /// Prepares a connection for what follows. Postgres gives up a statement before its sender does: a backend that waits for a
 /// lock does not notice that nobody listens to it any more, and each retry would leave another one behind.
 pub async fn listen(client: &Client) -> Result<(), LogFault> {
-    let settings = format!("set synchronous_commit = off; set statement_timeout = {STATEMENT_MS}; listen {CHANNEL}");
+    let settings = format!("set statement_timeout = {STATEMENT_MS}; listen {CHANNEL}");
     Ok(client.batch_execute(&settings).await?)
 }
 
-/// Renews the lease of a node that has applied all below `applied`. `false` where it holds none: then [`grant`] helps.
+/// Renews the lease of a node that has applied all below `applied`. `false` where it is not on the list: then [`enlist`]
+/// helps.
 pub async fn renew(client: &Client, node: Uuid, applied: u64) -> Result<bool, LogFault> {
     let row = client.query_opt(include_str!("presence/renew.sql"), &[&node, &signed(applied)]).await?;
     Ok(row.is_some())
 }
 
-/// Gives a lease to a node that holds none. `false` where it has not applied the head.
-pub async fn grant(client: &Client, node: &Identity, applied: u64, lease: Duration) -> Result<bool, LogFault> {
+/// Puts a node on the list of those that others wait for. It may count a lease once it has applied the head that is read
+/// after this: what was appended before is in that head, and whoever waits for what is appended later finds the node.
+pub async fn enlist(client: &Client, node: &Identity, applied: u64, lease: Duration) -> Result<(), LogFault> {
     let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-    client.batch_execute("begin; set local synchronous_commit to default").await?;
-    let row = client
-        .query_opt(
-            include_str!("presence/grant.sql"),
+    client
+        .execute(
+            include_str!("presence/enlist.sql"),
             &[&node.id, &node.name, &node.version, &node.address, &signed(applied), &lease_ms],
         )
-        .await;
-    // Whatever came of it: the lock on the head must not stay.
-    client.batch_execute("commit").await?;
-    Ok(row?.is_some())
+        .await?;
+    Ok(())
 }
 
 /// Tells what the node has applied, between two renewals.
@@ -123,8 +122,9 @@ pub async fn ask(client: &Client, position: u64) -> Result<(), LogFault> {
     Ok(())
 }
 
-/// The nodes whose lease may still be good.
-pub async fn holders(client: &Client) -> Result<Vec<Holder>, LogFault> {
+/// The nodes whose lease may still be good, and where the log ends: both as of one moment of one database.
+pub async fn holders(client: &Client) -> Result<(Vec<Holder>, u64), LogFault> {
+    let rows = client.query(include_str!("presence/holders.sql"), &[]).await?;
     let holder = |row: &Row| {
         Ok(Holder {
             id: row.try_get(0)?,
@@ -134,7 +134,9 @@ pub async fn holders(client: &Client) -> Result<Vec<Holder>, LogFault> {
             lease: Duration::from_millis(unsigned(row.try_get(4)?)),
         })
     };
-    client.query(include_str!("presence/holders.sql"), &[]).await?.iter().map(holder).collect()
+    let end = rows.first().map(|row| row.try_get(5)).transpose()?.unwrap_or_default();
+    let holders = rows.iter().map(holder).collect::<Result<_, LogFault>>()?;
+    Ok((holders, unsigned(end)))
 }
 
 /// Ends the lease of a node whose renewals have stood still at `renewals` for longer than a lease lasts. `false` where it

@@ -12,9 +12,6 @@ use crate::node::replay::{self, Folded};
 /// So many events are read over a connection of their own, which has the time: the writer's ends what takes long.
 const LONG_READ: u64 = 1 << 16;
 
-/// Each is lost only where another node appends between our reading and our asking.
-const FIRST_LEASE_ATTEMPTS: u32 = 100;
-
 /// What the channel of appends says.
 pub(super) enum Heard {
     Position(u64),
@@ -32,18 +29,13 @@ impl Writer {
         }
     }
 
-    /// Follows until the database gives a lease: only to a node that has applied the head. Answers when it was asked for.
+    /// Puts the node on the list, and then follows to a head that is read afterwards. Answers from when on its lease counts.
     pub(super) async fn take_lease(&mut self, identity: &Identity) -> Result<Uptime, Setback> {
-        for _ in 0..FIRST_LEASE_ATTEMPTS {
-            self.follow().await?;
-            let (sent, length) = (Uptime::now(), self.node.lease().length());
-            let granted = presence::grant(self.client()?, identity, self.head.next_position, length);
-            if patient(granted).await? {
-                self.node.lease().renewed(sent);
-                return Ok(sent);
-            }
-        }
-        Err(Setback::Again)
+        let (sent, length) = (Uptime::now(), self.node.lease().length());
+        patient(presence::enlist(self.client()?, identity, self.head.next_position, length)).await?;
+        self.follow().await?;
+        self.node.lease().renewed(sent);
+        Ok(sent)
     }
 
     pub(super) async fn follow_or_reconnect(&mut self) {

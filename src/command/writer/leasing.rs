@@ -30,8 +30,10 @@ pub(super) struct Leasing {
     pub(super) identity: Identity,
     /// Where the published Roll ends.
     pub(super) published: watch::Receiver<Head>,
-    /// When the last renewal was sent that was recorded; `None` where the lease was lost.
+    /// When the last renewal was sent that counts; `None` where the lease was lost.
     pub(super) renewed: Option<Uptime>,
+    /// Where the log ended after this node had come on the list: no lease counts before all below is applied.
+    pub(super) admitted_from: u64,
     /// The highest position that somebody waits for, and what they have been told.
     pub(super) wanted: u64,
     pub(super) told: u64,
@@ -70,6 +72,9 @@ impl Leasing {
                 wanted = wanted(&mut session) => Wake::Wanted(wanted),
             };
             // A connection of which the answer was not awaited is of no further use: it would answer the next question.
+            if session.is_none() && matches!(wake, Wake::Poll) {
+                session = self.connected().await;
+            }
             session = match tokio::time::timeout(PATIENCE, self.answer(session.take(), wake)).await {
                 Ok(Ok(session)) => session,
                 // What is wrong with the database the writer finds out too, and says.
@@ -87,13 +92,8 @@ impl Leasing {
         let session = match (session, &wake) {
             (_, Wake::Wanted(None)) => return Ok(None),
             (Some(session), _) => session,
-            (None, Wake::Poll) => {
-                let session = self.database.session().await?;
-                presence::listen(&session.client).await?;
-                session
-            }
             // The next poll connects: not each of a thousand appends a second, to a database that is down.
-            (None, Wake::Moved | Wake::Wanted(_)) => return Ok(None),
+            (None, Wake::Poll | Wake::Moved | Wake::Wanted(_)) => return Ok(None),
         };
         match wake {
             Wake::Poll => self.look(&session).await?,
@@ -107,6 +107,13 @@ impl Leasing {
         Ok(Some(session))
     }
 
+    /// Connecting has a time limit of its own: to a database far away it takes more steps than any statement.
+    async fn connected(&self) -> Option<Session> {
+        let session = self.database.session().await.ok()?;
+        let listening = tokio::time::timeout(PATIENCE, presence::listen(&session.client)).await;
+        listening.is_ok_and(|listening| listening.is_ok()).then_some(session)
+    }
+
     async fn look(&mut self, session: &Session) -> Result<(), LogFault> {
         let asked = Uptime::now();
         let found = Head::read(&session.client).await?;
@@ -114,12 +121,13 @@ impl Leasing {
         if *self.published.borrow() == found {
             self.node.confirm(asked);
         }
-        self.clock.compare(&session.client).await?;
         let length = self.node.lease().length();
         if self.renewed.is_none_or(|sent| sent.elapsed() >= length / RENEWED_AFTER) {
             self.renew(session).await?;
         }
-        Ok(())
+        // What a lost notification has asked for is told at the next look.
+        self.tell(session).await?;
+        self.clock.compare(&session.client).await
     }
 
     /// A node that does not follow renews nothing: whoever waits for it would wait for ever.
@@ -128,13 +136,18 @@ impl Leasing {
         if !self.node.is_confirmed(sent) {
             return Ok(());
         }
+        let (client, length) = (&session.client, self.node.lease().length());
         let applied = self.published.borrow().next_position;
-        let held = presence::renew(&session.client, self.identity.id, applied).await?
-            || presence::grant(&session.client, &self.identity, applied, self.node.lease().length()).await?;
+        if !presence::renew(client, self.identity.id, applied).await? {
+            self.renewed = None;
+            presence::enlist(client, &self.identity, applied, length).await?;
+            self.admitted_from = Head::read(client).await?.next_position;
+        }
+        self.told = applied;
+        let held = self.published.borrow().next_position >= self.admitted_from;
         self.renewed = held.then_some(sent);
         if held {
             self.node.lease().renewed(sent);
-            self.told = applied;
         }
         Ok(())
     }
@@ -154,7 +167,7 @@ impl Leasing {
 async fn wanted(session: &mut Option<Session>) -> Option<u64> {
     match session {
         None => std::future::pending().await,
-        // What cannot be read is somebody's slip: to look once too often does no harm.
-        Some(session) => session.notifications.recv().await.map(|heard| heard.payload().parse().unwrap_or(u64::MAX)),
+        // What cannot be read is nobody's wish.
+        Some(session) => session.notifications.recv().await.map(|heard| heard.payload().parse().unwrap_or_default()),
     }
 }
