@@ -129,6 +129,35 @@ mod tests {
         }
     }
 
+    /// The commands of which an event reduces access; but for `/v1/compromised`, which tells nobody how it went.
+    #[test]
+    fn every_command_that_can_reduce_access_takes_wait() {
+        let document = serde_json::to_value(crate::http::document()).unwrap();
+        let reducing = [
+            ("delete", "/v1/pools/{pool}"),
+            ("patch", "/v1/workers/{id}"),
+            ("delete", "/v1/workers/{id}"),
+            ("post", "/v1/workers/{id}/isolate"),
+            ("post", "/v1/workers/{id}/reject"),
+            ("post", "/v1/keys/{id}/rotate"),
+            ("post", "/v1/keys/{id}/revoke"),
+            ("post", "/v1/worker/key/rotate"),
+            ("post", "/v1/enrollment-secrets/{id}/rotate"),
+            ("post", "/v1/enrollment-secrets/{id}/disable"),
+            ("post", "/v1/signing-keys/rotate"),
+            ("patch", "/v1/operators/{id}"),
+            ("delete", "/v1/operators/{id}"),
+            ("post", "/v1/fences"),
+            ("post", "/oauth2/revoke"),
+        ];
+        for (method, path) in reducing {
+            let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+            for name in ["wait", "timeout"] {
+                assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{method} {path}: {name}");
+            }
+        }
+    }
+
     #[test]
     fn a_read_names_one_position_or_none() {
         let table =
