@@ -24,7 +24,8 @@ use rand::rngs::StdRng;
 
 use self::checker::{Fleet, Violation, check};
 use self::clients::Clients;
-use self::history::{History, Outcome, Scope};
+use self::fleet::FleetNode;
+use self::history::{History, Moment, Outcome, Scope};
 use self::nemesis::{Fault, Trouble};
 use self::world::World;
 use crate::support::cluster::PrivateCluster;
@@ -32,9 +33,11 @@ use crate::support::cluster::PrivateCluster;
 const NODES: usize = 4;
 const CLIENTS: usize = 64;
 /// As long as every run of the tests can bear.
-const SECONDS_DEFAULT: u64 = 10;
+const SECONDS_DEFAULT: u64 = 8;
 /// After the last fault: what it left is seen, and the first answers of nodes that were away.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+/// Many leases, on a machine that does much else.
+const WAITED_OUT_PATIENCE: Duration = Duration::from_secs(20);
 /// Of each kind of violation so many are shown.
 const SHOWN_MAX: usize = 3;
 
@@ -53,7 +56,8 @@ async fn whatever_breaks_nothing_acknowledged_is_lost_and_nothing_revoked_is_acc
     let (length, seed) = plan();
     eprintln!("{} s of faults with the seed {seed}", length.as_secs());
     let mut rng = StdRng::seed_from_u64(seed);
-    let cluster = PrivateCluster::start().await;
+    // As Postgres is where nobody has set anything: what is planned as dear is compiled, however small it is.
+    let cluster = PrivateCluster::start_with(|_, _| vec!["jit=on".to_owned()]).await;
     let mut nodes = fleet::start(&cluster, NODES).await;
     let world = Arc::new(World::of(&nodes).await);
     let clients = Clients::start(&world, CLIENTS, seed);
@@ -73,6 +77,7 @@ async fn whatever_breaks_nothing_acknowledged_is_lost_and_nothing_revoked_is_acc
     let (cluster, further) = postgres.await.unwrap();
     troubles.extend(further);
 
+    troubles.push(wait_one_out(&world, &nodes[0]).await);
     tokio::time::sleep(AFTERWARDS).await;
     clients.stop().await;
     healed::wait_for_all(&world).await;
@@ -89,7 +94,24 @@ async fn whatever_breaks_nothing_acknowledged_is_lost_and_nothing_revoked_is_acc
     let violations = check(&history, &facts);
     tell(&world, &history, &troubles, facts.len(), working);
     assert!(violations.is_empty(), "with the seed {seed}:{}", shown(&violations));
-    check_that_it_was_about_something(&world, &history, &troubles, working);
+    check_that_it_was_about_something(&world, &troubles, working);
+}
+
+/// Pauses a node for as long as it takes until something is acknowledged by all the others: with the faults at random it may
+/// be that none lasted long enough for that.
+async fn wait_one_out(world: &World, node: &FleetNode) -> Trouble {
+    let mut trouble = Trouble { fault: Fault::Pause, from: world.now(), until: Moment::MAX };
+    node.pause();
+    while waited_out(&world.history(), &[trouble]) == 0 {
+        assert!(
+            world.now().saturating_sub(trouble.from) < WAITED_OUT_PATIENCE,
+            "a node that is paused is not waited out"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.resume();
+    trouble.until = world.now();
+    trouble
 }
 
 /// How many there are of each kind, and the first few.
@@ -104,13 +126,12 @@ fn shown(violations: &[Violation]) -> String {
 }
 
 /// A run in which nothing happened would pass too.
-fn check_that_it_was_about_something(world: &World, history: &History, troubles: &[Trouble], working: usize) {
+fn check_that_it_was_about_something(world: &World, troubles: &[Trouble], working: usize) {
     for fault in Fault::ALL {
         assert!(troubles.iter().any(|trouble| trouble.fault == fault), "no {fault:?}");
     }
     let heard = world.heard();
     assert!(working > 0 && heard.accepted > 0 && heard.refused > 0 && heard.stale > 0, "{heard:?}");
-    assert!(waited_out(history, troubles) > 0, "nothing was acknowledged by all while one of them could not hear");
 }
 
 /// How much was acknowledged with `wait=everywhere` while a node was paused or frozen all along.

@@ -43,7 +43,7 @@ const WISHES: [(u32, Choice); 6] = [
     }),
 ];
 /// Every credential there is ends with one of these: seldom, or nothing else would be there to be seen.
-const FENCES_EVERYTHING: f64 = 0.04;
+const FENCES_EVERYTHING: f64 = 0.02;
 /// Beside these: a worker is made.
 const NEW_WORKERS: u32 = 6;
 
