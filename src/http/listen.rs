@@ -2,7 +2,7 @@
 //! holding what the others need.
 //!
 //! Limits on one request (its time, its body) are layers of the router; here are those on connections and headers,
-//! which bind before there is a request. What becomes of one connection is in [`connection`].
+//! which bind before there is a request. What becomes of one connection is in `connection`.
 
 use std::future::Future;
 use std::io;
