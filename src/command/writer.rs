@@ -185,7 +185,8 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         identity: start.identity,
         published: heads.clone(),
         renewed,
-        admitted_from: 0,
+        // The writer has followed to a head that it read after it had put this node on the list.
+        admitted_from: Some(0),
         wanted: 0,
         told: 0,
     };

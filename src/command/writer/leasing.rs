@@ -32,8 +32,9 @@ pub(super) struct Leasing {
     pub(super) published: watch::Receiver<Head>,
     /// When the last renewal was sent that counts; `None` where the lease was lost.
     pub(super) renewed: Option<Uptime>,
-    /// Where the log ended after this node had come on the list: no lease counts before all below is applied.
-    pub(super) admitted_from: u64,
+    /// Where the log ended after this node had come on the list: no lease counts before all below is applied. `None` where
+    /// that is not known: the node may be on the list, and the answer that said so, or the head after it, was lost.
+    pub(super) admitted_from: Option<u64>,
     /// The highest position that somebody waits for, and what they have been told.
     pub(super) wanted: u64,
     pub(super) told: u64,
@@ -71,10 +72,10 @@ impl Leasing {
                 },
                 wanted = wanted(&mut session) => Wake::Wanted(wanted),
             };
-            // A connection of which the answer was not awaited is of no further use: it would answer the next question.
             if session.is_none() && matches!(wake, Wake::Poll) {
                 session = self.connected().await;
             }
+            // A connection of which the answer was not awaited is of no further use: it would answer the next question.
             session = match tokio::time::timeout(PATIENCE, self.answer(session.take(), wake)).await {
                 Ok(Ok(session)) => session,
                 // What is wrong with the database the writer finds out too, and says.
@@ -139,12 +140,16 @@ impl Leasing {
         let (client, length) = (&session.client, self.node.lease().length());
         let applied = self.published.borrow().next_position;
         if !presence::renew(client, self.identity.id, applied).await? {
-            self.renewed = None;
+            // Before it is asked for: whatever becomes of the answer, the next renewal may find the node on the list.
+            (self.renewed, self.admitted_from) = (None, None);
             presence::enlist(client, &self.identity, applied, length).await?;
-            self.admitted_from = Head::read(client).await?.next_position;
         }
         self.told = applied;
-        let held = self.published.borrow().next_position >= self.admitted_from;
+        let admitted_from = match self.admitted_from {
+            Some(position) => position,
+            None => *self.admitted_from.insert(Head::read(client).await?.next_position),
+        };
+        let held = self.published.borrow().next_position >= admitted_from;
         self.renewed = held.then_some(sent);
         if held {
             self.node.lease().renewed(sent);
