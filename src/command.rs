@@ -22,6 +22,7 @@ mod batch;
 pub mod in_force;
 pub mod issued;
 pub mod mint;
+pub mod plans;
 pub mod writer;
 
 /// A command, and what its caller wants to hear.

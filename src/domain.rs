@@ -13,6 +13,7 @@ pub mod fence;
 pub mod ids;
 pub mod key;
 pub mod operator;
+pub mod plan;
 pub mod pool;
 pub mod refusal;
 pub mod roll;

@@ -45,6 +45,7 @@ mod operators;
 mod own;
 mod page;
 mod path;
+mod plans;
 mod pools;
 mod problem;
 mod query;
@@ -198,6 +199,10 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(operators::read, operators::update, operators::remove))
         .routes(routes!(operators::list_keys, operators::create_key))
         .routes(routes!(fences::list, fences::raise))
+        .routes(routes!(plans::list, plans::make))
+        .routes(routes!(plans::read))
+        .routes(routes!(plans::items))
+        .routes(routes!(plans::apply))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

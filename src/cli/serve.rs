@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
+use crate::command::plans::Plans;
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
 use crate::credential::root_key::{DerivedKeys, RootKey};
@@ -96,6 +97,12 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         barriers: barriers.clone(),
         reductions: running.reductions.clone(),
     };
+    let plans = Plans {
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        heads: running.heads.clone(),
+        reductions: running.reductions.clone(),
+    };
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),
@@ -113,7 +120,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
-    let counting = Counting::start(attempts, issued, in_force, &running.queue);
+    let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
     let (stop_seeing, stop_seen) = oneshot::channel::<()>();
     let stopped = async { drop(stop_seen.await) };
     let seen_file = seen::path(&settings.data_dir);

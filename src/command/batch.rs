@@ -65,6 +65,7 @@ impl Decided {
         now: Timestamp,
     ) -> (Reply, Option<KeptOutcome>) {
         let wish = &submission.wish;
+        let cause = cause(&self.draft, &wish.command);
         let events = match decide(&self.draft, &wish.command, &wish.context) {
             Ok(events) => events,
             Err(refusal) => {
@@ -79,7 +80,7 @@ impl Decided {
         // command copy the nodes that the one before has made.
         let (mut batch, mut recorded) = (self.batch.fork(), Vec::new());
         for event in events {
-            let event = record(submission, event, &batch, now);
+            let event = record(submission, event, cause, &batch, now);
             if let Err(fault) = batch.push(&event, keys) {
                 return (Err(unwritable(&fault)), None);
             }
@@ -125,8 +126,16 @@ impl Decided {
     }
 }
 
+/// The position of the event that led to the command: what a plan's items are recorded for is that it was applied.
+fn cause(roll: &Roll, command: &Command) -> Option<u64> {
+    match command {
+        Command::ContinuePlan { plan, .. } => roll.plan(*plan)?.progress.as_ref().map(|progress| progress.applied),
+        _ => None,
+    }
+}
+
 /// The event in its place: position and time of the record are the batch's matter.
-fn record(submission: &Submission, event: Event, batch: &Batch, now: Timestamp) -> Recorded {
+fn record(submission: &Submission, event: Event, cause: Option<u64>, batch: &Batch, now: Timestamp) -> Recorded {
     let context = &submission.wish.context;
     let head = batch.head();
     Recorded {
@@ -136,7 +145,7 @@ fn record(submission: &Submission, event: Event, batch: &Batch, now: Timestamp) 
         occurred_at: context.now,
         author: context.author.clone(),
         command: submission.wish.id,
-        cause: None,
+        cause,
         incident: None,
         reason: context.reason.clone(),
         event,

@@ -6,9 +6,10 @@ use super::actor::Author;
 use super::enrollment::Limits;
 use super::event::{FailureCount, KeyHolder};
 use super::fence::FenceScope;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
+use super::plan::{PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
@@ -146,6 +147,18 @@ pub enum Command {
         up_to: Option<u64>,
     },
 
+    MakePlan(MakePlan),
+    /// Does what the plan with this digest has shown, or nothing.
+    ApplyPlan {
+        plan: PlanId,
+        digest: Digest,
+    },
+    /// Records the next items of a plan that was applied. Holds already where it has come further than `done`.
+    ContinuePlan {
+        plan: PlanId,
+        done: u64,
+    },
+
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
         through: u64,
@@ -215,9 +228,16 @@ pub struct IssueToken {
     pub scopes: Option<Arc<[Arc<str>]>>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MakePlan {
+    pub plan: PlanId,
+    pub kind: PlanKind,
+    pub selector: Selector,
+}
+
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 30] = [
+    pub const NAMES: [&'static str; 33] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -246,6 +266,9 @@ impl Command {
         "update_operator",
         "remove_operator",
         "raise_fence",
+        "make_plan",
+        "apply_plan",
+        "continue_plan",
         "record_barrier",
         "record_auth_failures",
     ];
@@ -282,6 +305,9 @@ impl Command {
             Command::UpdateOperator { .. } => "update_operator",
             Command::RemoveOperator { .. } => "remove_operator",
             Command::RaiseFence { .. } => "raise_fence",
+            Command::MakePlan(_) => "make_plan",
+            Command::ApplyPlan { .. } => "apply_plan",
+            Command::ContinuePlan { .. } => "continue_plan",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }

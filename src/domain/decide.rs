@@ -14,6 +14,7 @@ mod fences;
 mod keys;
 mod limits;
 mod operators;
+mod plans;
 mod pools;
 mod tokens;
 mod workers;
@@ -83,6 +84,10 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
         Command::RemoveOperator { operator } => operators::remove(roll, *operator, context.now),
 
         Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
+
+        Command::MakePlan(make) => plans::make(roll, make, context.now),
+        Command::ApplyPlan { plan, digest } => plans::apply(roll, *plan, digest, context.now),
+        Command::ContinuePlan { plan, done } => Ok(plans::go_on(roll, *plan, *done)),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

@@ -8,10 +8,11 @@ use super::actor::Author;
 use super::enrollment::Limits;
 use super::fence::FenceScope;
 use super::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
+    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
 };
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
+use super::plan::{Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
@@ -163,6 +164,22 @@ pub enum Event {
         waited_out: Vec<Arc<str>>,
     },
 
+    /// Somebody was shown what a batch command would touch.
+    PlanMade(PlanMade),
+    /// All of the plan's list is as the plan wants it, from this event on. The records of the single items follow.
+    PlanApplied {
+        plan: PlanId,
+        /// How many are on the list.
+        items: u64,
+    },
+    /// So many of the list have been recorded one by one: all of them, where it is as many as there are.
+    PlanProgressed {
+        plan: PlanId,
+        done: u64,
+        /// For how many of these an event was recorded; somebody has changed the others since.
+        changed: u64,
+    },
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -190,6 +207,18 @@ pub struct KeyCreated {
     pub kind: KeyKind,
     pub verifier: Digest,
     pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanMade {
+    pub plan: PlanId,
+    pub kind: PlanKind,
+    pub selector: Selector,
+    pub digest: Digest,
+    pub counts: Counts,
+    /// Members of the fleet that have a working key, and would have none.
+    pub left_without_key: u64,
+    pub expires_at: Timestamp,
 }
 
 /// For whom a key is made.
@@ -265,6 +294,8 @@ impl Event {
                 FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
             },
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
+            Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
+            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } => ("plan", SubjectId::Made(plan.0)),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }
@@ -286,7 +317,8 @@ impl Event {
             | Event::SigningKeysRotated { .. }
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
-            | Event::FenceRaised { .. } => true,
+            | Event::FenceRaised { .. }
+            | Event::PlanApplied { .. } => true,
             Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
             Event::PoolCreated { .. }
             | Event::PoolUpdated { .. }
@@ -301,6 +333,8 @@ impl Event {
             | Event::SigningKeysInstalled { .. }
             | Event::OperatorCreated { .. }
             | Event::BarrierPassed { .. }
+            | Event::PlanMade(_)
+            | Event::PlanProgressed { .. }
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

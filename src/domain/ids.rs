@@ -218,6 +218,10 @@ made_id! {
     OperatorId
 }
 made_id! {
+    /// One plan of a batch command.
+    PlanId
+}
+made_id! {
     /// One log among those of the world: nothing assumes that there is only one.
     LogId
 }

@@ -2,7 +2,7 @@
 
 use super::admit::Denial;
 use super::enrollment::PENDING_MAX;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
 use super::worker::{Standing, WORKER_KEYS_MAX};
@@ -92,6 +92,15 @@ pub enum Refusal {
     #[error("this would leave no admin with a working key; make another admin first")]
     LastAdmin,
 
+    #[error("there is no plan `{0}`; `GET /v1/plans` lists them")]
+    PlanUnknown(PlanId),
+    #[error("this is not the digest of plan `{0}`; apply with the digest that the plan was shown with")]
+    PlanDigest(PlanId),
+    #[error("plan `{0}` has expired; make it again, and look at what it selects now")]
+    PlanExpired(PlanId),
+    #[error("what plan `{0}` selects has changed since it was made, and nothing was done; make it again, and compare")]
+    PlanChanged(PlanId),
+
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
 }
@@ -155,6 +164,10 @@ impl Refusal {
             Refusal::OperatorUnknown(_) => "operator_unknown",
             Refusal::OperatorRemoved(_) => "operator_removed",
             Refusal::LastAdmin => "last_admin",
+            Refusal::PlanUnknown(_) => "plan_unknown",
+            Refusal::PlanDigest(_) => "plan_digest",
+            Refusal::PlanExpired(_) => "plan_expired",
+            Refusal::PlanChanged(_) => "plan_changed",
             Refusal::Invalid { .. } => "invalid",
         }
     }

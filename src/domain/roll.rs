@@ -11,9 +11,10 @@ use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
 
 use super::enrollment::EnrollmentSecret;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use super::key::{Digest, Key};
 use super::operator::Operator;
+use super::plan::Plan;
 use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
@@ -27,7 +28,9 @@ mod evolve;
 mod fences;
 mod index;
 mod keys;
+mod plans;
 mod rows;
+mod selection;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +62,7 @@ pub struct Roll {
     session_cut_ends: OrdSet<(Timestamp, TokenId)>,
     operators: OrdMap<OperatorId, Arc<Operator>>,
     fences: Fences,
+    plans: OrdMap<PlanId, Arc<Plan>>,
 }
 
 type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;

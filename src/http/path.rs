@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::problem::Problem;
 use super::schema;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 
 /// The one id in the path of a request.
 #[derive(Debug)]
@@ -34,6 +34,10 @@ impl Named for KeyId {
 
 impl Named for EnrollmentSecretId {
     const NOT_FOUND: &'static str = "there is no such enrollment secret";
+}
+
+impl Named for PlanId {
+    const NOT_FOUND: &'static str = "there is no such plan";
 }
 
 impl Named for OperatorId {

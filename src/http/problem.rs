@@ -179,6 +179,15 @@ impl Problem {
         Self { retry_after_seconds: Some(1), cause: Some(cause.into()), ..problem }
     }
 
+    /// The list of a plan that is recorded to its end is not kept beside the log.
+    pub(super) fn plan_recorded(applied: u64) -> Self {
+        let detail = format!(
+            "every item of this plan is an event of its own after position {applied}, with that as its cause: \
+             `GET /v1/events?after={applied}`"
+        );
+        Self::new(StatusCode::CONFLICT, "plan_recorded", detail)
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -206,7 +215,8 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
     match code {
         "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
         "not_permitted" => StatusCode::FORBIDDEN,
-        "pool_unknown" | "worker_unknown" | "key_unknown" | "enrollment_secret_unknown" | "operator_unknown" => {
+        "pool_unknown" | "worker_unknown" | "key_unknown" | "enrollment_secret_unknown" | "operator_unknown"
+        | "plan_unknown" => {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,

@@ -13,6 +13,7 @@ use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
 use crate::domain::operator::Role;
+use crate::domain::plan::{CRITERIA_MAX, PLAN_KINDS};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
@@ -26,6 +27,11 @@ const MADE_ID: &str = "^[0-7][0-9A-Za-z]{21}$";
 /// As `domain::fence::FenceScope` is written.
 const FENCE_SCOPE: &str =
     r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|enrollment_secret:[0-6][0-9A-Za-z]{21})$";
+/// As `domain::plan::Criterion` is written.
+const CRITERION: &str = concat!(
+    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|(enrollment_secret|key):[0-6][0-9A-Za-z]{21}",
+    r"|label:[^=\u0000-\u001f\u007f-\u009f]{1,128}=[^\u0000-\u001f\u007f-\u009f]{0,128})$"
+);
 /// As it is handed out. Some 22 digits that begin with `7` are more than 128 bits; lists are in the order of ids that
 /// begin with the time of their making, and those do not come so far for 8,000 years.
 const MADE_ID_CURSOR: &str = "^[0-6][0-9A-Za-z]{21}$";
@@ -281,6 +287,24 @@ pub(super) fn fence_scope() -> Object {
     let mut scope = matching(FENCE_SCOPE);
     scope.examples = vec![json!("everything"), json!("pool:default")];
     scope
+}
+
+pub(super) fn criteria() -> Array {
+    let mut criterion = matching(CRITERION);
+    criterion.examples = vec![json!("pool:default"), json!("label:os=linux")];
+    ArrayBuilder::new().items(criterion).min_items(Some(1)).max_items(Some(CRITERIA_MAX)).build()
+}
+
+pub(super) fn plan_kind() -> Object {
+    one_of(PLAN_KINDS)
+}
+
+pub(super) fn plan_state() -> Object {
+    one_of(["made", "expired", "applied", "recorded"])
+}
+
+pub(super) fn digest() -> Object {
+    matching("^[0-9a-f]{64}$")
 }
 
 pub(super) fn limit() -> Object {

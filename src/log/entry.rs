@@ -229,6 +229,9 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorRemoved { .. }
         | Event::FenceRaised { .. }
         | Event::BarrierPassed { .. }
+        | Event::PlanMade(_)
+        | Event::PlanApplied { .. }
+        | Event::PlanProgressed { .. }
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

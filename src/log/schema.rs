@@ -10,6 +10,7 @@ mod enrollment;
 mod fence;
 mod key;
 mod operator;
+mod plan;
 mod pool;
 mod signing_key;
 mod token;
@@ -94,6 +95,9 @@ pub fn kind(event: &Event) -> (&'static str, u32) {
         Event::OperatorRemoved { .. } => ("operator.removed", 1),
         Event::FenceRaised { .. } => ("fence.raised", 1),
         Event::BarrierPassed { .. } => ("barrier.passed", 1),
+        Event::PlanMade(_) => ("plan.made", 1),
+        Event::PlanApplied { .. } => ("plan.applied", 1),
+        Event::PlanProgressed { .. } => ("plan.progressed", 1),
         Event::AuthFailuresObserved { .. } => ("auth.failures_observed", 1),
     }
 }
@@ -144,6 +148,9 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::BarrierPassed { through, confirmed, waited_out } => {
             json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
         }
+        Event::PlanMade(made) => json(&plan::MadeV1::new(made)?),
+        Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
+        Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -179,6 +186,9 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("operator.removed", 1) => written.read::<operator::RemovedV1<'_>>()?.removed(),
         ("fence.raised", 1) => written.read::<fence::RaisedV1<'_>>()?.raised(),
         ("barrier.passed", 1) => written.read::<barrier::PassedV1<'_>>()?.passed(),
+        ("plan.made", 1) => written.read::<plan::MadeV1<'_>>()?.made(),
+        ("plan.applied", 1) => written.read::<plan::AppliedV1<'_>>()?.applied(),
+        ("plan.progressed", 1) => written.read::<plan::ProgressedV1<'_>>()?.progressed(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

@@ -1,5 +1,6 @@
 //! What the service writes to the log by itself: counts by window, of failed attempts and of tokens of pools that count
-//! them, and when what took access away was in force on every node.
+//! them, when what took access away was in force on every node, and the
+//! items of plans.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::command::CommandQueue;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
+use crate::command::plans::Plans;
 use crate::http::attempts::Attempts;
 
 /// For how long the counts of the last window are tried to be written: where the database is gone, they are lost.
@@ -17,7 +19,7 @@ const LAST_COUNTS: Duration = Duration::from_secs(5);
 
 /// The running counts.
 pub(super) struct Counting {
-    tasks: [(JoinHandle<()>, &'static str); 3],
+    tasks: [(JoinHandle<()>, &'static str); 4],
     stop: watch::Sender<()>,
 }
 
@@ -26,6 +28,7 @@ impl Counting {
         attempts: Arc<Attempts>,
         issued: Arc<IssuedCounts>,
         in_force: InForce,
+        plans: Plans,
         queue: &CommandQueue,
     ) -> Self {
         let (stop, told_to_stop) = watch::channel(());
@@ -38,10 +41,16 @@ impl Counting {
             async move { issued.run(&queue, async { drop(told_to_stop.changed().await) }).await }
         });
         let of_barriers = tokio::spawn({
-            let mut told_to_stop = told_to_stop;
+            let mut told_to_stop = told_to_stop.clone();
             async move { in_force.run(async { drop(told_to_stop.changed().await) }).await }
         });
-        Self { tasks: [(of_attempts, "failed attempts"), (of_tokens, "tokens"), (of_barriers, "barriers")], stop }
+        let of_plans = tokio::spawn({
+            let mut told_to_stop = told_to_stop;
+            async move { plans.run(async { drop(told_to_stop.changed().await) }).await }
+        });
+        let tasks =
+            [(of_attempts, "failed attempts"), (of_tokens, "tokens"), (of_barriers, "barriers"), (of_plans, "plans")];
+        Self { tasks, stop }
     }
 
     /// Writes what was counted last, if that can be done soon.

@@ -123,7 +123,9 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. }
         | Command::RevokeToken(_)
-        | Command::RaiseFence { .. } => Some(Permission::ManageFleet),
+        | Command::RaiseFence { .. }
+        | Command::MakePlan(_)
+        | Command::ApplyPlan { .. } => Some(Permission::ManageFleet),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,
@@ -138,6 +140,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }

@@ -98,6 +98,10 @@ impl Roll {
 
             Event::FenceRaised { scope, up_to } => self.raise_fence(position, at, scope, *up_to),
 
+            Event::PlanMade(made) => self.make_plan(position, at, made),
+            Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
+            Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
+
             Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
             Event::AuthFailuresObserved { .. } => {}
         }

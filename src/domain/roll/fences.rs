@@ -172,7 +172,7 @@ impl Roll {
     }
 
     /// The secret and what it was rotated into, and that again.
-    fn line_of(&self, first: EnrollmentSecretId) -> BTreeSet<EnrollmentSecretId> {
+    pub(super) fn line_of(&self, first: EnrollmentSecretId) -> BTreeSet<EnrollmentSecretId> {
         let (mut line, mut next) = (vec![first], 0);
         while let Some(parent) = line.get(next).copied() {
             let rotated =

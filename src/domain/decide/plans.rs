@@ -1,0 +1,126 @@
+//! Plans: made, applied as they were shown or not at all, and recorded item by item.
+
+use super::{Decision, enrollment, limits, workers};
+use crate::domain::command::MakePlan;
+use crate::domain::enrollment::EnrollmentState;
+use crate::domain::event::{Event, PlanMade};
+use crate::domain::ids::PlanId;
+use crate::domain::key::{Digest, KeyState};
+use crate::domain::plan::{Counts, Criterion, Item, PLAN_TTL, Plan, PlanKind, Progress, Selector};
+use crate::domain::refusal::Refusal;
+use crate::domain::roll::Roll;
+use crate::domain::time::Timestamp;
+use crate::domain::worker::WorkerState;
+
+/// What is planned for nothing is planned all the same: whoever asks learns that there is nothing to do.
+pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
+    limits::unused("plan", roll.plan(make.plan).is_none())?;
+    known(roll, &make.selector)?;
+    if let PlanKind::Isolate { until } = make.kind {
+        limits::future("until", until, now)?;
+    }
+    let items = roll.select(&make.kind, &make.selector);
+    Ok(vec![Event::PlanMade(PlanMade {
+        plan: make.plan,
+        kind: make.kind.clone(),
+        selector: make.selector.clone(),
+        digest: roll.plan_digest(&make.kind, &make.selector, &items),
+        counts: Counts::of(&items),
+        left_without_key: roll.left_without_key(&items, now),
+        expires_at: now.after(PLAN_TTL),
+    })])
+}
+
+/// A name that is not known is a typing error, and must not pass as a plan for nothing.
+fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
+    for criterion in selector.criteria() {
+        match criterion {
+            Criterion::Everything | Criterion::Label { .. } => {}
+            Criterion::Pool(id) => _ = roll.pool(id.as_str()).ok_or_else(|| Refusal::PoolUnknown(id.clone()))?,
+            Criterion::Lineage(id) => _ = enrollment::known(roll, *id)?,
+            Criterion::Worker(id) => _ = workers::known(roll, id)?,
+            Criterion::Key(id) => {
+                let key = roll.key(*id).ok_or(Refusal::KeyUnknown(*id))?;
+                if key.workers().is_empty() {
+                    return Err(Refusal::KeyOfOperator(*id));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was shown, or nothing.
+///
+/// The fence comes first where one covers the list: it is in force at its event, however long the list is.
+pub(super) fn apply(roll: &Roll, plan: PlanId, digest: &Digest, now: Timestamp) -> Decision {
+    let found = planned(roll, plan)?;
+    if found.digest != *digest {
+        return Err(Refusal::PlanDigest(plan));
+    }
+    if found.progress.is_some() {
+        return Ok(vec![]);
+    }
+    if found.expires_at <= now {
+        return Err(Refusal::PlanExpired(plan));
+    }
+    if let PlanKind::Isolate { until } = found.kind {
+        limits::future("until", until, now)?;
+    }
+    let items = roll.select(&found.kind, &found.selector);
+    if roll.plan_digest(&found.kind, &found.selector, &items) != *digest {
+        return Err(Refusal::PlanChanged(plan));
+    }
+    let fence = match found.kind {
+        PlanKind::RevokeAll => found.selector.fence_scope(),
+        PlanKind::Isolate { .. } | PlanKind::Release | PlanKind::DisableEnrollment => None,
+    };
+    let newest = roll.next_position().saturating_sub(1);
+    let fence = fence.map(|scope| Event::FenceRaised { scope, up_to: newest });
+    let applied = Event::PlanApplied { plan, items: items.len() as u64 };
+    Ok(fence.into_iter().chain([applied]).collect())
+}
+
+fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
+    roll.plan(plan).map(AsRef::as_ref).ok_or(Refusal::PlanUnknown(plan))
+}
+
+/// Records the next items of a plan, each by an event of its own. They are in force already, since the plan was applied.
+///
+/// `done` says how far whoever asks has seen the plan come: of two nodes that go on with it, one is late and does nothing.
+/// What somebody has changed since is left as they changed it.
+pub(super) fn go_on(roll: &Roll, plan: PlanId, done: u64) -> Vec<Event> {
+    let Some(found) = roll.plan(plan) else { return vec![] };
+    let waits = |progress: &&Progress| progress.done == done && !progress.is_complete();
+    let Some(progress) = found.progress.as_ref().filter(waits) else { return vec![] };
+    let next = progress.next_items();
+    let mut events: Vec<Event> = next.iter().filter_map(|item| record(roll, &found.kind, *item)).collect();
+    let changed = progress.changed + events.len() as u64;
+    events.push(Event::PlanProgressed { plan, done: done + next.len() as u64, changed });
+    events
+}
+
+/// What the plan has made of it, if it still stands.
+fn record(roll: &Roll, kind: &PlanKind, item: Item) -> Option<Event> {
+    match item {
+        Item::Worker(index) => {
+            let worker = roll.worker_at(index)?;
+            match (kind, worker.state) {
+                (PlanKind::Isolate { until }, WorkerState::Isolated { until: stands }) if *until == stands => {
+                    Some(Event::WorkerIsolated { worker: worker.id.clone(), until: *until })
+                }
+                (PlanKind::Release, WorkerState::Active) => Some(Event::WorkerReleased { worker: worker.id.clone() }),
+                _ => None,
+            }
+        }
+        Item::Key(id) => {
+            let key = roll.key(id)?;
+            (key.state != KeyState::Revoked).then_some(Event::KeyRevoked { key: id })
+        }
+        Item::EnrollmentSecret(id) => {
+            let secret = roll.enrollment_secret(id)?;
+            (secret.state == EnrollmentState::Disabled || secret.is_fenced())
+                .then_some(Event::EnrollmentSecretDisabled { secret: id })
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Plans: the exact list that a batch command would touch, shown before it is applied (promise 12).
+//!
+//! A plan names its list by a digest. Applying it computes the list again, on the state of that moment, and refuses if the
+//! digest is another: what was shown is what is done, or nothing is. The list itself is in no event. It is a function of the
+//! selector and of the Roll, so every node that folds the log comes to the same one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::ids::{EnrollmentSecretId, KeyId, PlanId, PoolId, WorkerId};
+use super::key::Digest;
+use super::time::{Seconds, Timestamp};
+use super::worker::WorkerIndex;
+
+/// How many criteria one selector may have: more is a list for a file, and an entry of the log is small.
+pub const CRITERIA_MAX: usize = 100;
+/// A plan that was made longer ago says too little about the fleet of now.
+pub const PLAN_TTL: Seconds = Seconds(60 * Seconds::MINUTE);
+/// How many items are recorded by one command: few enough that validation and other commands are not kept waiting.
+pub const CHUNK_ITEMS: usize = 256;
+
+/// One thing that is known of what is to be reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Criterion {
+    /// The whole fleet. Operators are no part of it.
+    Everything,
+    Pool(PoolId),
+    /// The workers that the enrollment secret, or what it was rotated into, has let in.
+    Lineage(EnrollmentSecretId),
+    Worker(WorkerId),
+    /// The key, what it was rotated into, and that again, with the workers that hold it.
+    Key(KeyId),
+    /// Workers with this label.
+    Label { name: Arc<str>, value: Arc<str> },
+}
+
+/// What a plan reaches: what meets a criterion of every kind that is named. Two pools are either; a pool and a label are
+/// both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// In order, each once.
+    criteria: Vec<Criterion>,
+    /// Only workers that came at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only workers that came before this time.
+    pub before: Option<Timestamp>,
+}
+
+/// What is done with all that is selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanKind {
+    /// Workers, perhaps until a time, at which they come back by themselves.
+    Isolate { until: Option<Timestamp> },
+    /// The inverse of `Isolate`.
+    Release,
+    /// Keys and static secrets, with the tokens that were made from them, and the enrollment secrets of the scope.
+    RevokeAll,
+    /// Enrollment secrets alone.
+    DisableEnrollment,
+}
+
+/// One thing on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    Worker(WorkerIndex),
+    Key(KeyId),
+    EnrollmentSecret(EnrollmentSecretId),
+}
+
+/// How long the list is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub workers: u64,
+    pub keys: u64,
+    pub enrollment_secrets: u64,
+}
+
+/// A plan, as the Roll keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub id: PlanId,
+    pub kind: PlanKind,
+    pub selector: Selector,
+    pub digest: Digest,
+    pub counts: Counts,
+    /// Members of the fleet that had a working key when it was made, and would have none.
+    pub left_without_key: u64,
+    /// The position of its event.
+    pub made: u64,
+    pub made_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub progress: Option<Progress>,
+}
+
+/// How far an applied plan has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The position at which it was applied.
+    pub applied: u64,
+    pub applied_at: Timestamp,
+    /// Dropped when all of it is done.
+    pub items: Arc<[Item]>,
+    pub total: u64,
+    /// How many of them have been dealt with, in order.
+    pub done: u64,
+    /// For how many an event was recorded. For the others the wish held already when their turn came.
+    pub changed: u64,
+}
+
+impl Counts {
+    #[must_use]
+    pub fn of(items: &[Item]) -> Self {
+        items.iter().fold(Self::default(), |mut counts, item| {
+            match item {
+                Item::Worker(_) => counts.workers += 1,
+                Item::Key(_) => counts.keys += 1,
+                Item::EnrollmentSecret(_) => counts.enrollment_secrets += 1,
+            }
+            counts
+        })
+    }
+
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.workers + self.keys + self.enrollment_secrets
+    }
+}
+
+impl Progress {
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.done == self.total
+    }
+
+    /// What comes next on the list.
+    #[must_use]
+    pub fn next_items(&self) -> &[Item] {
+        let from = usize::try_from(self.done).map_or(self.items.len(), |done| done.min(self.items.len()));
+        &self.items[from..self.items.len().min(from + CHUNK_ITEMS)]
+    }
+}
+
+/// Every name that [`PlanKind::name`] gives.
+pub const PLAN_KINDS: [&str; 4] = ["isolate", "release", "revoke_all", "disable_enrollment"];
+
+impl PlanKind {
+    /// The stable name, in the API and on disk.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            PlanKind::Isolate { .. } => "isolate",
+            PlanKind::Release => "release",
+            PlanKind::RevokeAll => "revoke_all",
+            PlanKind::DisableEnrollment => "disable_enrollment",
+        }
+    }
+
+    /// Whether somebody may be refused who was accepted before.
+    #[must_use]
+    pub fn reduces_access(&self) -> bool {
+        match self {
+            PlanKind::Isolate { .. } | PlanKind::RevokeAll | PlanKind::DisableEnrollment => true,
+            PlanKind::Release => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    #[error("at least one criterion; `everything` is the whole fleet")]
+    Empty,
+    #[error("at most {CRITERIA_MAX} criteria")]
+    TooMany,
+    #[error("`everything` stands alone")]
+    NotAlone,
+}
+
+impl Selector {
+    pub fn new(
+        mut criteria: Vec<Criterion>,
+        since: Option<Timestamp>,
+        before: Option<Timestamp>,
+    ) -> Result<Self, SelectorError> {
+        criteria.sort();
+        criteria.dedup();
+        match criteria.len() {
+            0 => Err(SelectorError::Empty),
+            2.. if criteria.contains(&Criterion::Everything) => Err(SelectorError::NotAlone),
+            count if count > CRITERIA_MAX => Err(SelectorError::TooMany),
+            _ => Ok(Self { criteria, since, before }),
+        }
+    }
+
+    #[must_use]
+    pub fn criteria(&self) -> &[Criterion] {
+        &self.criteria
+    }
+}
+
+/// A kind and an id, as events name their subjects; a label with its value.
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Criterion::Everything => f.write_str("everything"),
+            Criterion::Pool(id) => write!(f, "pool:{id}"),
+            Criterion::Lineage(id) => write!(f, "enrollment_secret:{id}"),
+            Criterion::Worker(id) => write!(f, "worker:{id}"),
+            Criterion::Key(id) => write!(f, "key:{id}"),
+            Criterion::Label { name, value } => write!(f, "label:{name}={value}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`")]
+pub struct NotACriterion;
+
+impl FromStr for Criterion {
+    type Err = NotACriterion;
+
+    fn from_str(text: &str) -> Result<Self, NotACriterion> {
+        let read = match text.split_once(':') {
+            None if text == "everything" => Some(Criterion::Everything),
+            Some(("pool", id)) => id.parse().ok().map(Criterion::Pool),
+            Some(("enrollment_secret", id)) => id.parse().ok().map(Criterion::Lineage),
+            Some(("worker", id)) => id.parse().ok().map(Criterion::Worker),
+            Some(("key", id)) => id.parse().ok().map(Criterion::Key),
+            Some(("label", pair)) => pair
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .map(|(name, value)| Criterion::Label { name: name.into(), value: value.into() }),
+            None | Some(_) => None,
+        };
+        read.ok_or(NotACriterion)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn criteria(texts: &[&str]) -> Vec<Criterion> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_criterion_has_one_spelling() {
+        for text in [
+            "everything",
+            "pool:blue",
+            "enrollment_secret:0000000000000000000007",
+            "worker:web-1",
+            "key:0000000000000000000007",
+            "label:os=linux",
+            "label:os=",
+            "label:a=b=c",
+        ] {
+            assert_eq!(text.parse::<Criterion>().map(|found| found.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "all", "everything:", "pool:", "pool:a b", "key:7", "label:os", "label:=linux", "operator:x"] {
+            assert_eq!(text.parse::<Criterion>(), Err(NotACriterion), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_selector_selects_something_and_is_the_same_in_any_order() {
+        let new = |texts: &[&str]| Selector::new(criteria(texts), None, None);
+        assert_eq!(new(&[]), Err(SelectorError::Empty));
+        assert_eq!(new(&["everything", "pool:blue"]), Err(SelectorError::NotAlone));
+        assert_eq!(new(&["pool:blue", "label:os=linux", "pool:blue"]), new(&["label:os=linux", "pool:blue"]));
+        let many: Vec<Criterion> =
+            (0..=CRITERIA_MAX).map(|number| format!("worker:w{number}").parse().unwrap()).collect();
+        assert_eq!(Selector::new(many, None, None), Err(SelectorError::TooMany));
+    }
+}

@@ -1,0 +1,225 @@
+//! What a plan's selector comes to on one state: a list in an order that every node agrees on.
+//!
+//! It asks for nothing but the state, the time least of all: the list must be the same when it is shown, when it is applied,
+//! and whenever the log is folded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Roll;
+use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState};
+use crate::domain::fence::FenceScope;
+use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId};
+use crate::domain::key::{Digest, Key, KeyState};
+use crate::domain::plan::{Criterion, Item, PlanKind, Selector};
+use crate::domain::time::Timestamp;
+use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
+
+/// Keeps this digest apart from all others.
+const DIGEST_CONTEXT: &str = "portcullis 2026-11-22 plan digest v1";
+
+/// A selector's criteria by their kinds, with what they stand for looked up.
+#[derive(Default)]
+struct Criteria<'a> {
+    pools: BTreeSet<&'a PoolId>,
+    lineage: Option<BTreeSet<EnrollmentSecretId>>,
+    workers: Option<BTreeSet<WorkerIndex>>,
+    keys: Option<BTreeSet<KeyId>>,
+    labels: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    window: Option<(Timestamp, Timestamp)>,
+}
+
+impl Roll {
+    /// The list of a plan.
+    #[must_use]
+    pub fn select(&self, kind: &PlanKind, selector: &Selector) -> Vec<Item> {
+        let criteria = Criteria::of(self, selector);
+        match kind {
+            PlanKind::Isolate { until } => {
+                self.selected_workers(&criteria, |worker| is_isolated_by(worker.state, *until))
+            }
+            PlanKind::Release => {
+                self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }))
+            }
+            PlanKind::DisableEnrollment => self.selected_secrets(&criteria),
+            PlanKind::RevokeAll => {
+                let mut items = self.selected_keys(&criteria);
+                items.extend(self.selected_secrets(&criteria));
+                items
+            }
+        }
+    }
+
+    fn selected_workers(&self, criteria: &Criteria<'_>, touches: impl Fn(&Worker) -> bool) -> Vec<Item> {
+        let chosen = self.members().filter(|(index, worker)| criteria.covers(*index, worker) && touches(worker));
+        chosen.map(|(index, _)| Item::Worker(index)).collect()
+    }
+
+    /// All that are not revoked, the expired ones among them: the record should say of each that it is over.
+    fn selected_keys(&self, criteria: &Criteria<'_>) -> Vec<Item> {
+        let mut chosen = vec![false; self.worker_count()];
+        for (index, worker) in self.members() {
+            chosen[index.0 as usize] = criteria.covers(index, worker);
+        }
+        let of_chosen = |key: &&Key| key.workers().iter().any(|index| chosen[index.0 as usize]);
+        let of_line = |key: &&Key| criteria.keys.as_ref().is_none_or(|line| line.contains(&{ key.id }));
+        let all = self.keys.after(None).into_iter().flatten();
+        let live = all.filter(|key| key.state != KeyState::Revoked).filter(of_line).filter(of_chosen);
+        live.map(|key| Item::Key(key.id)).collect()
+    }
+
+    fn selected_secrets(&self, criteria: &Criteria<'_>) -> Vec<Item> {
+        let live = self.enrollment_secrets().filter(|secret| secret.state != EnrollmentState::Disabled);
+        live.filter(|secret| criteria.covers_secret(secret)).map(|secret| Item::EnrollmentSecret(secret.id)).collect()
+    }
+
+    /// How many members of the fleet have a key that works now, and would have none without those on the list.
+    #[must_use]
+    pub fn left_without_key(&self, items: &[Item], now: Timestamp) -> u64 {
+        let mut had = vec![false; self.worker_count()];
+        let mut keeps = vec![false; self.worker_count()];
+        // The keys of a list are in the order of the rows.
+        let mut listed = items.iter().filter(|item| matches!(item, Item::Key(_))).peekable();
+        for key in self.keys.after(None).into_iter().flatten() {
+            let goes = listed.next_if(|item| **item == Item::Key(key.id)).is_some();
+            for index in key.workers() {
+                let Some(worker) = self.worker_at(*index).filter(|worker| worker.is_member()) else { continue };
+                if self.is_good_for(key, worker, now) {
+                    let of = if goes { &mut had } else { &mut keeps };
+                    of[index.0 as usize] = true;
+                }
+            }
+        }
+        had.into_iter().zip(keeps).filter(|(had, keeps)| *had && !keeps).count() as u64
+    }
+
+    fn members(&self) -> impl Iterator<Item = (WorkerIndex, &Worker)> {
+        let indices = (0..self.worker_count()).filter_map(|row| u32::try_from(row).ok()).map(WorkerIndex);
+        indices.filter_map(|index| Some((index, self.worker_at(index)?))).filter(|(_, worker)| worker.is_member())
+    }
+
+    /// The key, what it was rotated into, and that again.
+    fn key_line(&self, first: KeyId) -> BTreeSet<KeyId> {
+        let mut line = BTreeSet::from([first]);
+        // A key comes after the one that it succeeds.
+        for key in self.key(first).into_iter().flat_map(|key| self.keys.issued_after(key.issued)) {
+            if key.parent.is_some_and(|parent| line.contains(&parent)) {
+                line.insert(key.id);
+            }
+        }
+        line
+    }
+
+    /// Names the list: its items, in order, with what is to be done with them.
+    #[must_use]
+    pub fn plan_digest(&self, kind: &PlanKind, selector: &Selector, items: &[Item]) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key(DIGEST_CONTEXT);
+        // Each part is a line of its own, and no part holds a line's end.
+        let mut line = |text: &str| {
+            hasher.update(text.as_bytes());
+            hasher.update(b"\n");
+        };
+        line(kind.name());
+        if let PlanKind::Isolate { until: Some(until) } = kind {
+            line(&until.0.to_string());
+        }
+        for (name, moment) in [("since", selector.since), ("before", selector.before)] {
+            if let Some(moment) = moment {
+                line(name);
+                line(&moment.0.to_string());
+            }
+        }
+        for item in items {
+            match item {
+                Item::Worker(index) => {
+                    line("worker");
+                    line(self.worker_at(*index).map_or("", |worker| worker.id.as_str()));
+                }
+                Item::Key(id) => {
+                    line("key");
+                    line(&id.to_string());
+                }
+                Item::EnrollmentSecret(id) => {
+                    line("enrollment_secret");
+                    line(&id.to_string());
+                }
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Of two isolations, the one that ends later stands.
+fn is_isolated_by(state: WorkerState, until: Option<Timestamp>) -> bool {
+    let end = |until: Option<Timestamp>| until.unwrap_or(Timestamp::MAX);
+    match state {
+        WorkerState::Active => true,
+        WorkerState::Isolated { until: before } => end(before) < end(until),
+        // It is let in by nothing as it is, and has to be approved or rejected.
+        WorkerState::Pending | WorkerState::Rejected | WorkerState::Removed => false,
+    }
+}
+
+impl Selector {
+    /// The one scope of which a fence refuses exactly what this selects.
+    #[must_use]
+    pub fn fence_scope(&self) -> Option<FenceScope> {
+        match (self.criteria(), self.since, self.before) {
+            ([Criterion::Everything], None, None) => Some(FenceScope::Everything),
+            ([Criterion::Pool(id)], None, None) => Some(FenceScope::Pool(id.clone())),
+            ([Criterion::Lineage(id)], None, None) => Some(FenceScope::Lineage(*id)),
+            ([Criterion::Worker(id)], None, None) => Some(FenceScope::Worker(id.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Criteria<'a> {
+    fn of(roll: &Roll, selector: &'a Selector) -> Self {
+        let mut all = Self::default();
+        if selector.since.is_some() || selector.before.is_some() {
+            let (since, before) = (selector.since.unwrap_or(Timestamp(i64::MIN)), selector.before);
+            all.window = Some((since, before.unwrap_or(Timestamp::MAX)));
+        }
+        for criterion in selector.criteria() {
+            match criterion {
+                Criterion::Everything => {}
+                Criterion::Pool(id) => _ = all.pools.insert(id),
+                Criterion::Lineage(id) => all.lineage.get_or_insert_default().extend(roll.line_of(*id)),
+                Criterion::Worker(id) => {
+                    all.workers.get_or_insert_default().extend(roll.worker_index(id.as_str()));
+                }
+                Criterion::Key(id) => all.keys.get_or_insert_default().extend(roll.key_line(*id)),
+                Criterion::Label { name, value } => _ = all.labels.entry(name).or_default().insert(value),
+            }
+        }
+        // Whoever holds a key of the line is reached with it.
+        let holders = all.keys.iter().flatten().filter_map(|id| roll.key(*id)).flat_map(|key| key.workers().to_vec());
+        let holders: BTreeSet<WorkerIndex> = holders.collect();
+        if all.keys.is_some() {
+            all.workers = Some(match all.workers {
+                Some(named) => named.intersection(&holders).copied().collect(),
+                None => holders,
+            });
+        }
+        all
+    }
+
+    fn covers(&self, index: WorkerIndex, worker: &Worker) -> bool {
+        self.workers.as_ref().is_none_or(|named| named.contains(&index))
+            && (self.pools.is_empty() || self.pools.contains(&worker.pool))
+            && self.lineage.as_ref().is_none_or(|line| worker.enrolled_by.is_some_and(|secret| line.contains(&secret)))
+            && self.window.is_none_or(|(since, before)| since <= worker.created_at && worker.created_at < before)
+            && self.labels.iter().all(|(name, values)| {
+                let label = worker.labels.as_ref().and_then(|labels| labels.get(*name));
+                label.is_some_and(|value| values.contains(&**value))
+            })
+    }
+
+    /// Where single workers are meant, the door that others come in by is not.
+    fn covers_secret(&self, secret: &EnrollmentSecret) -> bool {
+        let of_scopes = self.workers.is_none() && self.labels.is_empty() && self.window.is_none();
+        of_scopes
+            && (self.pools.is_empty() || self.pools.contains(&secret.pool))
+            && self.lineage.as_ref().is_none_or(|line| line.contains(&secret.id))
+    }
+}
