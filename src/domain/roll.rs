@@ -29,6 +29,7 @@ mod fences;
 mod index;
 mod keys;
 mod plans;
+mod prefetch;
 mod rows;
 mod selection;
 #[cfg(test)]
@@ -161,6 +162,16 @@ impl Roll {
     #[must_use]
     pub fn key(&self, id: KeyId) -> Option<&Key> {
         self.keys.get(id)
+    }
+
+    /// Asks memory for what tells where this key stands.
+    pub fn prefetch_key_index(&self, id: KeyId) {
+        self.keys.prefetch_index(id);
+    }
+
+    /// Asks memory for this key.
+    pub fn prefetch_key(&self, id: KeyId) {
+        self.keys.prefetch(id);
     }
 
     #[must_use]
