@@ -18,6 +18,7 @@ mod manual;
 mod node;
 mod operator;
 mod output;
+mod plan;
 mod pool;
 mod remedy;
 mod secret_source;
@@ -100,6 +101,9 @@ enum Ask {
     /// Fences: one refuses all that was issued to a scope so far.
     #[command(subcommand, after_help = "Example:\n  portcullis fence raise pool:builders --dry-run")]
     Fence(fence::Verb),
+    /// Plans: what a batch command would touch is shown first, then exactly that is done, or nothing.
+    #[command(subcommand, after_help = "Example:\n  portcullis plan isolate pool:builders --dry-run")]
+    Plan(plan::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -173,6 +177,7 @@ impl Ask {
             Ask::Key(verb) => key::run(verb, session).await,
             Ask::Enrollment(verb) => enrollment::run(verb, session).await,
             Ask::Fence(verb) => fence::run(verb, session).await,
+            Ask::Plan(verb) => plan::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
             Ask::Operator(verb) => operator::run(verb, session).await,

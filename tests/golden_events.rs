@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
-use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated};
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
 use portcullis::domain::key::{Digest, KeyKind};
 use portcullis::domain::operator::Role;
+use portcullis::domain::plan::{Counts, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
@@ -195,6 +196,22 @@ fn service_events() -> Vec<Event> {
         Event::AuthFailuresObserved { from: NOW, to: later(60), failures },
         Event::FenceRaised { scope: FenceScope::Pool(pool()), up_to: 1_000_003 },
         Event::BarrierPassed { through: 7, confirmed: vec!["gate-1".into()], waited_out: vec!["gate-2".into()] },
+        Event::PlanMade(PlanMade {
+            plan: PlanId(ID + 20),
+            kind: PlanKind::Isolate { until: Some(later(7_200)) },
+            selector: Selector::new(
+                vec!["pool:blue".parse().unwrap(), "label:os=linux".parse().unwrap()],
+                Some(NOW),
+                None,
+            )
+            .unwrap(),
+            digest: Digest([7; 32]),
+            counts: Counts { workers: 3, keys: 0, enrollment_secrets: 0 },
+            left_without_key: 0,
+            expires_at: later(3_600),
+        }),
+        Event::PlanApplied { plan: PlanId(ID + 20), items: 3 },
+        Event::PlanProgressed { plan: PlanId(ID + 20), done: 3, changed: 2 },
     ]
 }
 

@@ -26,6 +26,10 @@ fn by_code(code: &str) -> Option<&'static str> {
         "enrollment_secret_ended" | "enrollment_secret_fenced" => {
             "create a new one with `portcullis enrollment create`"
         }
+        "plan_unknown" => "see them with `portcullis plan list`",
+        "plan_changed" | "plan_expired" => "make it again, and look at what it selects now: `portcullis plan`",
+        "plan_digest" => "see the plan with `portcullis plan show`, and apply it with the digest that is shown there",
+        "plan_recorded" => "see its events with `portcullis events list`",
         "operator_unknown" => "see them with `portcullis operator list`",
         "last_admin" => "make another admin first: `portcullis operator create --role admin`",
         "idempotency_key_reused" => "this idempotency key belongs to another command: leave `--idempotency-key` out",

@@ -32,7 +32,10 @@ pub enum Criterion {
     /// The key, what it was rotated into, and that again, with the workers that hold it.
     Key(KeyId),
     /// Workers with this label.
-    Label { name: Arc<str>, value: Arc<str> },
+    Label {
+        name: Arc<str>,
+        value: Arc<str>,
+    },
 }
 
 /// What a plan reaches: what meets a criterion of every kind that is named. Two pools are either; a pool and a label are

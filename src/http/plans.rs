@@ -109,7 +109,6 @@ pub(super) struct ItemPage {
 
 /// One item of a plan's list: a worker, a key or an enrollment secret.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: `view::item_view` renders it")]
 pub(super) struct PlanItem {
     kind: String,
     id: String,
@@ -169,9 +168,8 @@ pub(super) async fn make(
     }
     let sending = Sending::new(&app, author, asked).reason(value.reason)?;
     let now = sending.now();
-    let answer = sending.send(command, move |roll, done| {
-        json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(plan, now))))
-    });
+    let answer = sending
+        .send(command, move |roll, done| json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(plan, now)))));
     Ok(answer.await?.created_in("/v1/plans").into_response())
 }
 
@@ -284,8 +282,10 @@ pub(super) async fn apply(
     Id(plan): Id<PlanId>,
     CommandJson { value, asked }: CommandJson<Application>,
 ) -> Result<Answered, Problem> {
-    let digest: Digest =
-        value.digest.parse().map_err(|_| Problem::invalid("digest", "the `digest` of the plan: 64 hexadecimal digits"))?;
+    let digest: Digest = value
+        .digest
+        .parse()
+        .map_err(|_| Problem::invalid("digest", "the `digest` of the plan: 64 hexadecimal digits"))?;
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let now = sending.now();
     sending

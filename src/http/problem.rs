@@ -215,10 +215,12 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
     match code {
         "invalid" | "scope_not_allowed" | "key_kind" => StatusCode::BAD_REQUEST,
         "not_permitted" => StatusCode::FORBIDDEN,
-        "pool_unknown" | "worker_unknown" | "key_unknown" | "enrollment_secret_unknown" | "operator_unknown"
-        | "plan_unknown" => {
-            StatusCode::NOT_FOUND
-        }
+        "pool_unknown"
+        | "worker_unknown"
+        | "key_unknown"
+        | "enrollment_secret_unknown"
+        | "operator_unknown"
+        | "plan_unknown" => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,
     }
 }

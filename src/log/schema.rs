@@ -55,6 +55,9 @@ pub const KINDS: &[(&str, u32)] = &[
     ("operator.removed", 1),
     ("fence.raised", 1),
     ("barrier.passed", 1),
+    ("plan.made", 1),
+    ("plan.applied", 1),
+    ("plan.progressed", 1),
     ("auth.failures_observed", 1),
 ];
 

@@ -26,6 +26,7 @@ mod keys;
 mod lineage;
 mod namesakes;
 mod operators;
+mod plans;
 mod pools;
 mod signing_keys;
 mod standings;
@@ -226,6 +227,9 @@ fn kind(event: &Event) -> &'static str {
         Event::OperatorRemoved { .. } => "operator.removed",
         Event::FenceRaised { .. } => "fence.raised",
         Event::BarrierPassed { .. } => "barrier.passed",
+        Event::PlanMade(_) => "plan.made",
+        Event::PlanApplied { .. } => "plan.applied",
+        Event::PlanProgressed { .. } => "plan.progressed",
         Event::AuthFailuresObserved { .. } => "auth.failures_observed",
     }
 }

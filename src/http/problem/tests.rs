@@ -7,7 +7,7 @@ use expect_test::expect_file;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 use crate::log::Tampered;
@@ -53,6 +53,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OperatorUnknown(operator),
         Refusal::OperatorRemoved(operator),
         Refusal::LastAdmin,
+        Refusal::PlanUnknown(PlanId::from_uuid(uuid)),
+        Refusal::PlanDigest(PlanId::from_uuid(uuid)),
+        Refusal::PlanExpired(PlanId::from_uuid(uuid)),
+        Refusal::PlanChanged(PlanId::from_uuid(uuid)),
         Refusal::Invalid { field: "token_ttl", message: "from 5s to 30d".to_owned() },
     ];
     all.extend(Standing::ALL.map(|standing| Refusal::WorkerState { worker: worker(), standing }));

@@ -25,6 +25,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::RevokeKey { .. }
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
+        | Command::ApplyPlan { .. }
         | Command::RemoveOperator { .. } => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
@@ -46,6 +47,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::CreateOperator { .. }
+        // What a plan takes away is gone when it was applied; what follows is the record.
+        | Command::MakePlan(_)
+        | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -63,8 +67,8 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         Event::KeyRotated { key, overlap_until, .. } => of_key(key) && *overlap_until <= now,
         Event::TokenRevoked { token, .. } => matches!(credential, Accepted::Token(cut) if cut == token),
         Event::OperatorRemoved { operator } => matches!(credential, Accepted::Operator(_, it) if it == operator),
-        // How far a fence reaches is the whole log's matter; see `invariants`.
-        Event::FenceRaised { .. } => false,
+        // How far a fence reaches is the whole log's matter; see `invariants`. So it is with a plan; see `plans`.
+        Event::FenceRaised { .. } | Event::PlanApplied { .. } => false,
         Event::PoolCreated { .. }
         | Event::PoolUpdated { .. }
         | Event::PoolRemoved { .. }
@@ -83,6 +87,8 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
         | Event::BarrierPassed { .. }
+        | Event::PlanMade(_)
+        | Event::PlanProgressed { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -4,23 +4,24 @@
 use std::collections::BTreeSet;
 
 use super::wish::{
-    approve, bootstrap, create_key, create_operator, create_operator_key, create_pending_worker, create_pool,
-    create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence, isolate,
-    issue, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke, revoke_token, rotate,
-    rotate_secret, rotate_signing_keys, share, sharing, update_operator, update_pool, worker_id,
+    apply_plan, approve, bootstrap, create_key, create_operator, create_operator_key, create_pending_worker,
+    create_pool, create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence,
+    isolate, issue, make_plan, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke,
+    revoke_token, rotate, rotate_secret, rotate_signing_keys, share, sharing, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::Command;
 use crate::domain::enrollment::Limits;
-use crate::domain::ids::KeyId;
+use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::operator::{Permission, Role};
+use crate::domain::plan::PlanKind;
 use crate::domain::pool::PoolSettings;
 use crate::domain::refusal::Refusal;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 30;
+const COMMANDS: usize = 33;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -42,7 +43,9 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::RevokeToken(_) | Command::RaiseFence { .. } => Some(Permission::ManageFleet),
+        Command::RevokeToken(_) | Command::RaiseFence { .. } | Command::MakePlan(_) | Command::ApplyPlan { .. } => {
+            Some(Permission::ManageFleet)
+        }
         Command::RotateSigningKeys { .. } => Some(Permission::ManageSigningKeys),
         Command::CreateOperator { .. } | Command::UpdateOperator { .. } | Command::RemoveOperator { .. } => {
             Some(Permission::ManageOperators)
@@ -53,6 +56,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
@@ -80,6 +84,7 @@ fn examples() -> Examples {
         create_key("b", 21),
         create_secret(1, Limits::default()),
         create_secret(2, Limits::default()),
+        make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
     ]);
     let token = world.token("a", 20, 50);
     let wishes = vec![
@@ -115,6 +120,9 @@ fn examples() -> Examples {
         update_operator(9, Some("gate"), None),
         remove_operator(9),
         fence("pool:blue", None),
+        make_plan(2, PlanKind::Release, &["pool:blue"]),
+        apply_plan(&world, 1),
+        Command::ContinuePlan { plan: PlanId(1), done: 0 },
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];

@@ -308,6 +308,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RevokeToken(_)
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
+        | Command::ApplyPlan { .. }
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -320,6 +321,8 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::CreateOperator { .. }
         // Up to the newest position, which another moment is not.
         | Command::RaiseFence { up_to: None, .. }
+        | Command::MakePlan(_)
+        | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }

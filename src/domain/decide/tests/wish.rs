@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::domain::command::{Bootstrap, Command, CreateKey, CreateWorker, Enroll, IssueToken};
+use super::World;
+use crate::domain::command::{Bootstrap, Command, CreateKey, CreateWorker, Enroll, IssueToken, MakePlan};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
+use crate::domain::plan::{PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
@@ -331,4 +333,16 @@ pub(super) fn fence(scope: &str, up_to: Option<u64>) -> Command {
 /// Over the lineage of this enrollment secret.
 pub(super) fn lineage(secret: u128, up_to: Option<u64>) -> Command {
     Command::RaiseFence { scope: FenceScope::Lineage(EnrollmentSecretId(secret)), up_to }
+}
+
+pub(super) fn make_plan(plan: u128, kind: PlanKind, select: &[&str]) -> Command {
+    let criteria = select.iter().map(|text| text.parse().unwrap()).collect();
+    let selector = Selector::new(criteria, None, None).unwrap();
+    Command::MakePlan(MakePlan { plan: PlanId(plan), kind, selector })
+}
+
+/// With the digest that it was shown with.
+pub(super) fn apply_plan(world: &World, plan: u128) -> Command {
+    let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
+    Command::ApplyPlan { plan: PlanId(plan), digest }
 }

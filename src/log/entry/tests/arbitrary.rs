@@ -10,11 +10,14 @@ use proptest::sample::select;
 
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::enrollment::{Limits, NamePattern};
-use crate::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated};
 use crate::domain::fence::FenceScope;
-use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::ids::{
+    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
+use crate::domain::plan::{Counts, Criterion, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
@@ -171,7 +174,43 @@ fn service_event() -> impl Strategy<Value = Event> {
         operator().prop_map(|operator| Event::OperatorRemoved { operator }),
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
+        plan_event().boxed(),
         observed,
+    ]
+}
+
+fn plan_event() -> impl Strategy<Value = Event> {
+    let plan = || any::<u128>().prop_map(PlanId);
+    let kind = prop_oneof![
+        of(time()).prop_map(|until| PlanKind::Isolate { until }),
+        Just(PlanKind::Release),
+        Just(PlanKind::RevokeAll),
+        Just(PlanKind::DisableEnrollment),
+    ];
+    let criterion = prop_oneof![
+        pool().prop_map(Criterion::Pool),
+        secret().prop_map(Criterion::Lineage),
+        worker().prop_map(Criterion::Worker),
+        any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
+        ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
+    ];
+    let criteria = prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)];
+    let selector = (criteria, of(time()), of(time()))
+        .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
+    let counts = (count(), count(), count()).prop_map(|(workers, keys, enrollment_secrets)| Counts {
+        workers,
+        keys,
+        enrollment_secrets,
+    });
+    let made = (plan(), kind, selector, digest(), counts, count(), time()).prop_map(
+        |(plan, kind, selector, digest, counts, left_without_key, expires_at)| {
+            Event::PlanMade(PlanMade { plan, kind, selector, digest, counts, left_without_key, expires_at })
+        },
+    );
+    prop_oneof![
+        made,
+        (plan(), count()).prop_map(|(plan, items)| Event::PlanApplied { plan, items }),
+        (plan(), count(), count()).prop_map(|(plan, done, changed)| Event::PlanProgressed { plan, done, changed }),
     ]
 }
 
