@@ -15,6 +15,7 @@ mod nginx;
 mod nodes;
 mod operators;
 mod otlp;
+mod plans;
 mod postgres;
 mod python;
 mod readme;

@@ -1,0 +1,142 @@
+//! Plans on running services: what is shown is done, all at once; the records follow, whoever is killed meanwhile.
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::support::cluster::Scratch;
+use crate::support::service::{Launch, Service};
+
+/// More than two nodes can have recorded when the first is killed.
+const FLEET: usize = 1_200;
+
+async fn made(service: &Service, body: Value) -> Value {
+    service.post("/v1/plans", body).await.expect(201)
+}
+
+fn path(plan: &Value, verb: &str) -> String {
+    format!("/v1/plans/{}{verb}", plan["id"].as_str().unwrap())
+}
+
+async fn apply(service: &Service, plan: &Value, query: &str) -> Value {
+    service.post(&path(plan, &format!("/apply{query}")), json!({ "digest": plan["digest"] })).await.expect(200)
+}
+
+/// Workers with a key each; what they present.
+async fn fleet(service: &Service, count: usize, pool: &str) -> Vec<String> {
+    let one = |number: usize| async move {
+        let id = format!("{pool}-{number}");
+        service.post("/v1/workers", json!({ "id": id, "pool": pool })).await.expect(201);
+        let key = service.post(&format!("/v1/workers/{id}/keys"), json!({})).await.expect(201);
+        key["key"].as_str().unwrap().to_owned()
+    };
+    futures_util::stream::iter(0..count).map(one).buffer_unordered(32).collect().await
+}
+
+async fn reason(service: &Service, credential: &str) -> Value {
+    service.post("/v1/validate", json!({ "credential": credential })).await.expect(200)["reason"].clone()
+}
+
+async fn recorded(service: &Service, plan: &Value) -> Value {
+    service
+        .until("each item has its record", async || {
+            service.get(&path(plan, "")).await.expect(200)["state"] == "recorded"
+        })
+        .await;
+    service.get(&path(plan, "")).await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_its_list_and_does_exactly_that() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    service.post("/v1/pools", json!({ "name": "blue" })).await.expect(201);
+    let (default, blue) = (fleet(&service, 3, "default").await, fleet(&service, 2, "blue").await);
+    let wish = json!({ "kind": "isolate", "select": ["pool:blue"], "reason": "odd traffic" });
+
+    let mut dry = wish.clone();
+    dry["dry_run"] = json!(true);
+    let preview = service.post("/v1/plans", dry).await.expect(200);
+    assert_eq!(preview["counts"], json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0 }));
+    assert_eq!(service.get("/v1/plans").await.expect(200)["items"], json!([]), "a dry run keeps no plan");
+
+    let plan = made(&service, wish).await;
+    assert_eq!((&plan["digest"], &plan["counts"]), (&preview["digest"], &preview["counts"]));
+    let first = service.get(&path(&plan, "/items?limit=1")).await.expect(200);
+    let second = service.get(&path(&plan, &format!("/items?cursor={}", first["next_cursor"].as_str().unwrap()))).await;
+    let second = second.expect(200);
+    assert_eq!((&first["items"][0]["id"], &second["next_cursor"]), (&json!("blue-0"), &Value::Null));
+    assert_eq!(second["items"], json!([{ "kind": "worker", "id": "blue-1", "name": "blue-1", "pool": "blue" }]));
+    assert_eq!(reason(&service, &blue[0]).await, "ok", "a plan changes nothing");
+
+    let wrong = service.post(&path(&plan, "/apply"), json!({ "digest": "0".repeat(64) })).await;
+    assert_eq!(wrong.problem(409), "plan_digest");
+    let applied = apply(&service, &plan, "?wait=everywhere").await;
+    assert_eq!((&applied["changed"], &applied["in_force"]["waited_out"]), (&json!(true), &json!([])));
+    for credential in &blue {
+        assert_eq!(reason(&service, credential).await, "worker_isolated");
+    }
+    for credential in &default {
+        assert_eq!(reason(&service, credential).await, "ok");
+    }
+    let done = recorded(&service, &plan).await;
+    let position = done["progress"]["applied"].as_u64().unwrap();
+    assert_eq!((&done["progress"]["total"], &done["progress"]["recorded"]), (&json!(2), &json!(2)));
+    let events = service.get(&format!("/v1/events?kind=worker.isolated&from={position}")).await.expect(200);
+    let causes: Vec<&Value> = events["items"].as_array().unwrap().iter().map(|event| &event["cause"]).collect();
+    assert_eq!(causes, [&json!(position), &json!(position)]);
+    assert_eq!(apply(&service, &plan, "").await["changed"], json!(false), "a plan is applied once");
+    assert_eq!(service.get(&path(&plan, "/items")).await.problem(409), "plan_recorded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_whose_list_has_changed_does_nothing() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let keys = fleet(&service, 2, "default").await;
+    let plan = made(&service, json!({ "kind": "revoke_all", "select": ["everything"] })).await;
+    assert_eq!((&plan["counts"]["keys"], &plan["left_without_key"]), (&json!(2), &json!(2)));
+    service.post("/v1/workers/default-0/keys", json!({})).await.expect(201);
+    let refused = service.post(&path(&plan, "/apply"), json!({ "digest": plan["digest"] })).await;
+    assert_eq!(refused.problem(409), "plan_changed");
+    assert_eq!(service.get(&path(&plan, "/items")).await.problem(409), "plan_changed");
+    assert_eq!(reason(&service, &keys[0]).await, "ok");
+    for (body, field) in [
+        (json!({ "kind": "isolate", "select": [] }), "select"),
+        (json!({ "kind": "isolate", "select": ["everything", "pool:default"] }), "select"),
+        (json!({ "kind": "isolate", "select": ["pools:default"] }), "select"),
+        (json!({ "kind": "burn", "select": ["everything"] }), "kind"),
+        (json!({ "kind": "release", "select": ["everything"], "until": "2099-01-01T00:00:00Z" }), "until"),
+        (json!({ "kind": "isolate", "select": ["everything"], "until": "2020-01-01T00:00:00Z" }), "until"),
+    ] {
+        let answer = service.post("/v1/plans", body.clone()).await;
+        assert_eq!((answer.problem(400), answer.text.contains(field)), ("invalid".to_owned(), true), "{body}");
+    }
+    for (criterion, code) in [("pool:green", "pool_unknown"), ("worker:nobody", "worker_unknown")] {
+        let answer = service.post("/v1/plans", json!({ "kind": "isolate", "select": [criterion] })).await;
+        assert_eq!(answer.problem(404), code);
+    }
+}
+
+/// The one that applied the plan is killed at once: all of it is in force all the same, and the other records it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_node_began_to_record_another_ends_exactly() {
+    let scratch = Scratch::new().await;
+    let mut first = Launch::on(&scratch).start().await;
+    let second = Launch::on(&scratch).argument("--root-key-file", first.file("root.key").to_str().unwrap());
+    let mut second = second.start().await;
+    second.token.clone_from(&first.token);
+    let keys = fleet(&first, FLEET, "default").await;
+    let plan = made(&first, json!({ "kind": "revoke_all", "select": ["everything"] })).await;
+    apply(&first, &plan, "?wait=everywhere").await;
+    first.kill();
+
+    assert_eq!(reason(&second, &keys[0]).await, "fenced");
+    let done = recorded(&second, &plan).await;
+    assert_eq!(done["progress"]["recorded"], json!(FLEET));
+    let log = scratch.superuser().await;
+    let count = "select count(*), count(distinct subject_id) from log.event where kind = 'key.revoked'";
+    let row = log.query_one(count, &[]).await.unwrap();
+    let fleet = i64::try_from(FLEET).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (fleet, fleet), "each once");
+    assert_eq!(reason(&second, &keys[FLEET - 1]).await, "key_revoked");
+}
