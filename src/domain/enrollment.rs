@@ -85,8 +85,16 @@ pub enum NamePatternError {
 impl EnrollmentSecret {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> EnrollmentStanding {
-        let expired = self.limits.expires_at.is_some_and(|at| at <= now);
-        match self.state {
+        self.state.standing(self.limits.expires_at, now)
+    }
+}
+
+impl EnrollmentState {
+    /// What time makes of it, for a secret that was given this expiry.
+    #[must_use]
+    pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> EnrollmentStanding {
+        let expired = expires_at.is_some_and(|at| at <= now);
+        match self {
             EnrollmentState::Disabled => EnrollmentStanding::Disabled,
             EnrollmentState::Live | EnrollmentState::Superseded { .. } if expired => EnrollmentStanding::Expired,
             EnrollmentState::Superseded { until } if until <= now => EnrollmentStanding::Expired,

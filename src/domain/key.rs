@@ -84,14 +84,7 @@ pub struct Key {
 impl Key {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> KeyStanding {
-        let expired = self.expires_at.is_some_and(|at| at <= now);
-        match self.state {
-            KeyState::Revoked => KeyStanding::Revoked,
-            KeyState::Live | KeyState::Superseded { .. } if expired => KeyStanding::Expired,
-            KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
-            KeyState::Superseded { .. } => KeyStanding::Overlapping,
-            KeyState::Live => KeyStanding::Live,
-        }
+        self.state.standing(self.expires_at, now)
     }
 
     /// Whether it works at `now`, as far as the key itself goes.
@@ -120,6 +113,21 @@ impl Key {
             Holder::Worker(index) => std::slice::from_ref(index),
             Holder::Workers(all) => all,
             Holder::Operator(_) => &[],
+        }
+    }
+}
+
+impl KeyState {
+    /// What time makes of it, for a key that was given this expiry.
+    #[must_use]
+    pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> KeyStanding {
+        let expired = expires_at.is_some_and(|at| at <= now);
+        match self {
+            KeyState::Revoked => KeyStanding::Revoked,
+            KeyState::Live | KeyState::Superseded { .. } if expired => KeyStanding::Expired,
+            KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
+            KeyState::Superseded { .. } => KeyStanding::Overlapping,
+            KeyState::Live => KeyStanding::Live,
         }
     }
 }

@@ -10,7 +10,10 @@ use super::{SERVICE_ROLE, chain};
 
 /// Every migration, oldest first. Named one by one, and not found by a macro: a file added beside these makes the test
 /// below fail until it is named too, while cargo would not even notice that there is something new to build.
-const FILES: &[(&str, &str)] = &[("V1__log", include_str!("../../migrations/V1__log.sql"))];
+const FILES: &[(&str, &str)] = &[
+    ("V1__log", include_str!("../../migrations/V1__log.sql")),
+    ("V3__projections", include_str!("../../migrations/V3__projections.sql")),
+];
 
 /// The advisory lock under which a database is migrated: "portcull" in ASCII, so that `pg_locks` can be read.
 const LOCK: i64 = i64::from_be_bytes(*b"portcull");

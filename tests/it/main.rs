@@ -13,6 +13,7 @@ mod nginx;
 mod operators;
 mod otlp;
 mod postgres;
+mod projections;
 mod python;
 mod readme;
 mod rights;

@@ -1,0 +1,132 @@
+//! Projections: the Roll as tables, for lists, for reports, and for anyone with a SQL client.
+//!
+//! A row is rendered from the Roll, so that there is no second implementation of the rules; an event only says which rows
+//! to look at ([`model`]). Rows and cursor change in one transaction, by whichever node keeps the projection ([`runner`]).
+//! What ends by itself stands in a row as a time, and is asked for at a moment ([`read`]). Each version lives in a schema of
+//! its own, `<name>_<version>`, that is never migrated: another is built beside it and put in its place ([`build`]).
+
+use crate::domain::event::Recorded;
+use crate::domain::roll::Roll;
+use crate::log::LogFault;
+use crate::postgres::{DatabaseError, PoolError};
+
+pub mod build;
+pub mod cursor;
+pub mod enrollment_secrets;
+pub mod job;
+pub mod keys;
+mod lane;
+pub mod model;
+pub mod operators;
+pub mod pools;
+pub mod read;
+pub mod runner;
+pub mod used;
+mod value;
+pub mod verify;
+pub mod workers;
+
+use model::{Model, Rendered};
+
+pub use value::Moment;
+
+/// All of them, in the order in which they are listed.
+pub static ALL: [Projection; 5] =
+    [pools::PROJECTION, workers::PROJECTION, keys::PROJECTION, enrollment_secrets::PROJECTION, operators::PROJECTION];
+
+/// One read model in SQL.
+pub struct Projection {
+    /// The name of its folder, of its view, and in the API.
+    pub name: &'static str,
+    /// Whatever changes the tables or the meaning of a row makes it one more. `tests/golden/projections.txt` tells when.
+    pub version: u32,
+    /// The one table.
+    table: &'static str,
+    sql: Sql,
+    render: Render,
+}
+
+/// The files of a projection's folder.
+struct Sql {
+    tables: &'static str,
+    /// Made once the rows are in, which is quicker than row by row.
+    indexes: &'static str,
+    upsert: &'static str,
+}
+
+/// A [`Model`] whose types nobody needs to name.
+struct Render {
+    touched: fn(&Roll, &[Recorded]) -> Vec<String>,
+    all: for<'r> fn(&'r Roll) -> Box<dyn Iterator<Item = Rendered> + 'r>,
+    count: fn(&Roll) -> usize,
+    canonical: fn(&str) -> Result<Rendered, serde_json::Error>,
+}
+
+/// Why a projection cannot be kept, built or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    #[error(transparent)]
+    Connect(#[from] DatabaseError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error("the database failed: {}", chain(.0))]
+    Database(#[from] tokio_postgres::Error),
+    #[error(transparent)]
+    Log(#[from] LogFault),
+    #[error("the database did not answer in time")]
+    Silent,
+    /// Two at work: the one that came first has moved it.
+    #[error("the cursor of {schema} is not at {expected}, where this node left it")]
+    CursorMoved { schema: String, expected: u64 },
+    #[error("another node builds {schema}")]
+    Building { schema: String },
+    #[error("a row of {projection} cannot be read: {source}")]
+    Row { projection: &'static str, source: serde_json::Error },
+    #[error("the rendering broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+    #[error("{0} has no cursor: it is not built yet")]
+    NotBuilt(&'static str),
+}
+
+impl Projection {
+    const fn of<M: Model>(name: &'static str, version: u32, table: &'static str, sql: Sql) -> Self {
+        let render = Render {
+            touched: model::touched::<M>,
+            all: model::all::<M>,
+            count: M::count,
+            canonical: model::canonical::<M>,
+        };
+        Self { name, version, table, sql, render }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|projection| projection.name == name)
+    }
+
+    /// Where its rows are.
+    pub fn schema(&self) -> String {
+        format!("{}_{}", self.name, self.version)
+    }
+
+    /// Where those of another build are until they take their place.
+    fn next_schema(&self) -> String {
+        format!("{}_next", self.schema())
+    }
+
+    /// What decides which rows it has: its files, without its questions. For the test that asks for a new version.
+    pub fn definition(&self) -> [&'static str; 3] {
+        [self.sql.tables, self.sql.indexes, self.sql.upsert]
+    }
+}
+
+/// An error with its causes in one line: the driver's own text stops at "db error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,248 @@
+//! The task of a node that keeps the projections where the log is.
+//!
+//! Each is kept by one node at a time, the one whose session holds its lock. For every batch of events it finds the rows
+//! that they can have changed, renders these from the Roll as it is now, and writes them together with the cursor: rows
+//! and cursor say the same position, whatever is killed in between.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::build::{self, hasten};
+use super::lane::Lane;
+use super::{ALL, Projection, ProjectionError, cursor};
+use crate::domain::event::Recorded;
+use crate::domain::ids::LogId;
+use crate::log::entry;
+use crate::log::head::Head;
+use crate::log::search::{Search, search};
+use crate::log::{LogFault, Tampered};
+use crate::node::Node;
+use crate::postgres::Database;
+use crate::validate::Snapshot;
+
+/// How often is looked for what nobody says: a projection that no node keeps any more, a job, a build that is finished.
+const TICK: Duration = Duration::from_millis(250);
+/// After so long without an answer the session is given up: a link that was cut silently never answers, and while it is
+/// there no other node can take over.
+const PATIENCE: Duration = Duration::from_secs(20);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Past so many events it is quicker to make a projection anew than to bring it up to date.
+pub const REBUILD_PAST: u64 = 200_000;
+/// Events that are read at once.
+const READ_EVENTS: usize = 4_096;
+
+/// What the runner works with.
+#[derive(Clone)]
+pub struct Start {
+    pub database: Database,
+    pub node: Arc<Node>,
+    /// Says when the published Roll has moved.
+    pub heads: watch::Receiver<Head>,
+    pub log: LogId,
+}
+
+struct Runner {
+    start: Start,
+    lanes: Vec<Lane>,
+}
+
+/// Keeps the projections until it is dropped. It can be at any moment: what is not committed was not done.
+pub async fn run(start: Start) {
+    loop {
+        let lanes = ALL.iter().map(Lane::new).collect();
+        let mut runner = Runner { start: start.clone(), lanes };
+        let Err(error) = runner.work().await;
+        tracing::warn!(%error, "the projections are not kept for a moment");
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+impl Runner {
+    async fn work(&mut self) -> Result<Infallible, ProjectionError> {
+        let session = patient(async { Ok(self.start.database.session().await?) }).await?;
+        let mut client = session.client;
+        patient(hasten(&client)).await?;
+        let mut heads = self.start.heads.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                moved = heads.changed() => if moved.is_err() {
+                    // The writer has ended, and so does the service.
+                    return std::future::pending().await;
+                },
+                _ = tick.tick() => patient(self.look_after(&mut client)).await?,
+            }
+            patient(self.advance(&mut client)).await?;
+        }
+    }
+
+    /// Takes over what nobody keeps, and goes on with builds and jobs.
+    async fn look_after(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+        for lane in &mut self.lanes {
+            if !lane.held {
+                lane.take_over(client).await?;
+            }
+            if !lane.held {
+                continue;
+            }
+            lane.go_on_with_job(client, &self.start).await?;
+            if lane.cursor.is_none() && lane.building.is_none() && lane.may_work() {
+                lane.start_build(&self.start, None);
+            }
+            match lane.finished_build().await {
+                None => {}
+                Some(Ok(position)) => lane.built = Some(position),
+                Some(Err(error)) => lane.end_build(client, Err(error)).await?,
+            }
+            let Some(position) = lane.built else { continue };
+            match switch_to(client, &self.start, lane, position).await {
+                Err(ProjectionError::Database(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    tracing::info!(
+                        projection = lane.projection.name,
+                        "a new build waits for those who read the old one"
+                    );
+                }
+                finished => lane.end_build(client, finished).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings every projection that this node keeps to where its Roll is.
+    async fn advance(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+        let snapshot = self.start.node.snapshot();
+        let to = snapshot.roll.next_position();
+        let mut behind: BTreeMap<u64, Vec<&mut Lane>> = BTreeMap::new();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.may_work()) {
+            match lane.cursor {
+                Some(from) if from + REBUILD_PAST < to => {
+                    if lane.building.is_none() {
+                        lane.start_build(&self.start, None);
+                    }
+                }
+                // One that is ahead of us was kept by a node that knew more: it waits until we do.
+                Some(from) if from < to => behind.entry(from).or_default().push(lane),
+                _ => {}
+            }
+        }
+        for (from, mut lanes) in behind {
+            let events = events(client, &self.start.node, from, to).await?;
+            let projections = lanes.iter().map(|lane| lane.projection).collect();
+            let rows = render(projections, events, &snapshot).await?;
+            move_untouched(client, &mut lanes, &rows, from, to).await?;
+            for (lane, rows) in lanes.into_iter().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+                match write(client, lane.projection, &rows, from, to).await {
+                    Ok(()) => lane.cursor = Some(to),
+                    // What is wrong with one keeps no other from being up to date.
+                    Err(ProjectionError::Database(error)) if error.code().is_some() => {
+                        let (error, projection) = (super::chain(&error), lane.projection.name);
+                        tracing::error!(projection, error, "the database refuses rows of a projection");
+                        lane.rest();
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a build that is finished, and holds the events before `from`, in its place.
+async fn switch_to(client: &mut Client, start: &Start, lane: &Lane, from: u64) -> Result<u64, ProjectionError> {
+    let snapshot = start.node.snapshot();
+    let to = snapshot.roll.next_position();
+    let events = events(client, &start.node, from, to).await?;
+    let rows = render(vec![lane.projection], events, &snapshot).await?.pop().unwrap_or_default();
+    build::switch(client, lane.projection, &rows, to).await?;
+    Ok(to)
+}
+
+/// The events from `from` up to, and without, `to`: all of them, or none.
+async fn events(client: &Client, node: &Node, from: u64, to: u64) -> Result<Vec<Recorded>, ProjectionError> {
+    let mut events: Vec<Recorded> = Vec::new();
+    let mut next = from;
+    while next < to {
+        let part = Search { from: next, to, kind: None, subject: None, newest_first: false, limit: READ_EVENTS };
+        let found = search(client, node.keys(), &part).await?;
+        for found in &found.entries {
+            // A projection that goes on without an event is wrong for ever after.
+            if found.position != next {
+                return Err(LogFault::from(Tampered::Missing { position: next }).into());
+            }
+            let unreadable = |cause| LogFault::Unreadable { position: next, cause };
+            events.push(entry::decode(&found.entry).map_err(unreadable)?);
+            next += 1;
+        }
+        if !found.more {
+            break;
+        }
+    }
+    if next < to {
+        return Err(LogFault::from(Tampered::Missing { position: next }).into());
+    }
+    Ok(events)
+}
+
+/// For each projection the rows that these events can have changed, as they are in the snapshot.
+async fn render(
+    projections: Vec<&'static Projection>,
+    events: Vec<Recorded>,
+    snapshot: &Arc<Snapshot>,
+) -> Result<Vec<Vec<String>>, ProjectionError> {
+    let snapshot = snapshot.clone();
+    let render = move || {
+        let touched = projections.iter().map(|projection| (projection.render.touched)(&snapshot.roll, &events));
+        touched.collect()
+    };
+    Ok(tokio::task::spawn_blocking(render).await?)
+}
+
+/// Moves the cursors of those that have nothing to write, all at once.
+async fn move_untouched(
+    client: &Client,
+    lanes: &mut [&mut Lane],
+    rows: &[Vec<String>],
+    from: u64,
+    to: u64,
+) -> Result<(), ProjectionError> {
+    let untouched = || lanes.iter().zip(rows).filter(|(_, rows)| rows.is_empty()).map(|(lane, _)| lane.projection);
+    let schemas: Vec<String> = untouched().map(Projection::schema).collect();
+    if schemas.is_empty() {
+        return Ok(());
+    }
+    if !cursor::advance(client, &schemas, from, to).await? {
+        return Err(ProjectionError::CursorMoved { schema: schemas.join(", "), expected: from });
+    }
+    for (lane, _) in lanes.iter_mut().zip(rows).filter(|(_, rows)| rows.is_empty()) {
+        lane.cursor = Some(to);
+    }
+    Ok(())
+}
+
+async fn write(
+    client: &mut Client,
+    projection: &Projection,
+    rows: &[String],
+    from: u64,
+    to: u64,
+) -> Result<(), ProjectionError> {
+    let schema = projection.schema();
+    let transaction = client.transaction().await?;
+    build::write(&transaction, projection, &schema, rows).await?;
+    if !cursor::advance(&transaction, std::slice::from_ref(&schema), from, to).await? {
+        return Err(ProjectionError::CursorMoved { schema, expected: from });
+    }
+    Ok(transaction.commit().await?)
+}
+
+async fn patient<T>(work: impl Future<Output = Result<T, ProjectionError>>) -> Result<T, ProjectionError> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(ProjectionError::Silent))
+}

@@ -1,0 +1,299 @@
+//! A random history of a fleet, and the same lists asked of the projections and of the Roll.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use portcullis::command::mint;
+use portcullis::domain::command::{Command, CreateKey, CreateWorker, Enroll};
+use portcullis::domain::enrollment::Limits;
+use portcullis::domain::event::KeyHolder;
+use portcullis::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use portcullis::domain::key::{Digest, Key, KeyKind, KeyStanding};
+use portcullis::domain::operator::Role;
+use portcullis::domain::pool::{PoolSettings, SettingsChange};
+use portcullis::domain::roll::Roll;
+use portcullis::domain::time::{Seconds, Timestamp};
+use portcullis::domain::worker::{Labels, Standing, Worker};
+use portcullis::projection::runner::Start;
+use portcullis::projection::{keys, workers};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+
+use super::ask;
+use crate::support::node::TestNode;
+
+const POOLS: [&str; 3] = ["default", "blue", "green"];
+const NAMES: [&str; 3] = ["runner", "collector", "naïve \"quoted\" name"];
+
+pub(super) struct History {
+    random: StdRng,
+    /// So that the histories of two nodes are about the same things and make none twice.
+    seed: u64,
+    made: u32,
+    values: Vec<Digest>,
+}
+
+pub(super) fn revoke(key: KeyId) -> Command {
+    Command::RevokeKey { key, descendants: true }
+}
+
+pub(super) fn isolate(worker: &WorkerId, until: Option<Timestamp>) -> Command {
+    Command::IsolateWorker { worker: worker.clone(), until }
+}
+
+impl History {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), seed, made: 0, values: Vec::new() }
+    }
+
+    fn one_of<T: Clone>(&mut self, all: &[T]) -> Option<T> {
+        (!all.is_empty()).then(|| all[self.random.random_range(0..all.len())].clone())
+    }
+
+    /// Before or after most of what these tests do; some of it while they run.
+    fn moment(&mut self) -> Timestamp {
+        mint::now().after(Seconds(self.random.random_range(1..4)))
+    }
+
+    fn moment_if(&mut self) -> Option<Timestamp> {
+        self.random.random_bool(0.4).then(|| self.moment())
+    }
+
+    /// So many wishes; those that are refused have done nothing, as it should be.
+    pub(super) async fn go_on(&mut self, node: &TestNode, wishes: usize) {
+        for _ in 0..wishes {
+            let roll = node.running.node.snapshot().roll.clone();
+            if let Some(command) = self.wish(&roll) {
+                drop(node.submit(command).await);
+            }
+        }
+    }
+
+    fn wish(&mut self, roll: &Roll) -> Option<Command> {
+        let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
+        let keys: Vec<KeyId> = roll.keys_after(None).into_iter().flatten().map(|key| key.id).collect();
+        let secrets: Vec<EnrollmentSecretId> = roll.enrollment_secrets().map(|secret| secret.id).collect();
+        let operators: Vec<OperatorId> = roll.operators().map(|operator| operator.id).collect();
+        Some(match self.random.random_range(0..28) {
+            0 => Command::CreatePool {
+                pool: self.pool(),
+                settings: PoolSettings { sharing: true, description: "with\0 a NUL".into(), ..PoolSettings::default() },
+            },
+            1 => Command::UpdatePool {
+                pool: self.pool(),
+                change: SettingsChange { sharing: Some(true), ..SettingsChange::default() },
+            },
+            2 => Command::RemovePool { pool: self.pool() },
+            3..7 => self.create_worker(),
+            7 => Command::UpdateWorker {
+                worker: self.one_of(&workers)?,
+                name: self.random.random_bool(0.5).then(|| self.name()),
+                labels: Some(self.labels()),
+                expires_at: self.random.random_bool(0.5).then(|| self.moment_if()),
+            },
+            8 => isolate(&self.one_of(&workers)?, self.moment_if()),
+            9 => Command::ReleaseWorker { worker: self.one_of(&workers)? },
+            10 => Command::ApproveWorker { worker: self.one_of(&workers)? },
+            11 => Command::RejectWorker { worker: self.one_of(&workers)? },
+            12 => Command::RemoveWorker { worker: self.one_of(&workers)? },
+            13..16 => {
+                let holder = KeyHolder::Worker(self.one_of(&workers)?);
+                self.create_key(holder)
+            }
+            16 => Command::ShareKey { key: self.one_of(&keys)?, worker: self.one_of(&workers)? },
+            17..19 => {
+                let key = self.one_of(&keys)?;
+                self.rotate_key(key, roll)
+            }
+            19 => revoke(self.one_of(&keys)?),
+            20 => Command::CreateEnrollmentSecret {
+                secret: EnrollmentSecretId::from_uuid(mint::id()),
+                pool: self.pool(),
+                verifier: Digest(*self.fresh_value()),
+                limits: Limits { uses_max: Some(2), expires_at: self.moment_if(), ..Limits::default() },
+            },
+            21 => Command::DisableEnrollmentSecret { secret: self.one_of(&secrets)? },
+            22..25 => Command::Enroll(Enroll {
+                secret: self.one_of(&secrets)?,
+                worker: self.fresh_worker(),
+                name: self.name(),
+                labels: self.labels(),
+                key: KeyId::from_uuid(mint::id()),
+                verifier: Digest(*self.fresh_value()),
+            }),
+            25 => Command::RotateEnrollmentSecret {
+                secret: self.one_of(&secrets)?,
+                successor: EnrollmentSecretId::from_uuid(mint::id()),
+                verifier: Digest(*self.fresh_value()),
+                overlap: Seconds(3),
+            },
+            26 => Command::CreateOperator {
+                operator: OperatorId::from_uuid(mint::id()),
+                name: self.name()?,
+                role: Role::Auditor,
+                key: KeyId::from_uuid(mint::id()),
+                verifier: Digest(*self.fresh_value()),
+                expires_at: self.moment_if(),
+            },
+            _ => {
+                let operator = self.one_of(&operators)?;
+                if self.random.random_bool(0.3) {
+                    Command::RemoveOperator { operator }
+                } else {
+                    self.create_key(KeyHolder::Operator(operator))
+                }
+            }
+        })
+    }
+
+    fn pool(&mut self) -> PoolId {
+        self.one_of(&POOLS).unwrap().parse().unwrap()
+    }
+
+    fn name(&mut self) -> Option<Arc<str>> {
+        self.one_of(&NAMES).map(Into::into)
+    }
+
+    fn labels(&mut self) -> Labels {
+        let mut labels = Labels::new();
+        if self.random.random_bool(0.5) {
+            labels.insert("site".into(), if self.random.random_bool(0.5) { "berlin".into() } else { "ulm".into() });
+        }
+        labels
+    }
+
+    fn fresh_value(&mut self) -> Box<[u8; 32]> {
+        Box::new(self.random.random())
+    }
+
+    /// One of few, so that some are had by several.
+    fn static_value(&mut self) -> Digest {
+        if self.values.len() < 4 {
+            let fresh = Digest(*self.fresh_value());
+            self.values.push(fresh);
+        }
+        let values = self.values.clone();
+        self.one_of(&values).unwrap()
+    }
+
+    fn fresh_worker(&mut self) -> WorkerId {
+        self.made += 1;
+        format!("w{}-{}", self.seed, self.made).parse().unwrap()
+    }
+
+    fn create_worker(&mut self) -> Command {
+        let id = KeyId::from_uuid(mint::id());
+        Command::CreateWorker(CreateWorker {
+            worker: self.fresh_worker(),
+            pool: self.pool(),
+            name: self.random.random_bool(0.7).then(|| self.name()).flatten(),
+            labels: self.labels(),
+            expires_at: self.moment_if(),
+            pending: self.random.random_bool(0.3),
+            static_secret: self.random.random_bool(0.3).then(|| (id, self.static_value())),
+        })
+    }
+
+    fn create_key(&mut self, holder: KeyHolder) -> Command {
+        let is_static = matches!(holder, KeyHolder::Worker(_)) && self.random.random_bool(0.4);
+        let verifier = if is_static { self.static_value() } else { Digest(*self.fresh_value()) };
+        Command::CreateKey(CreateKey {
+            key: KeyId::from_uuid(mint::id()),
+            holder,
+            kind: if is_static { KeyKind::Static } else { KeyKind::Api },
+            verifier,
+            expires_at: self.moment_if(),
+        })
+    }
+
+    fn rotate_key(&mut self, key: KeyId, roll: &Roll) -> Command {
+        let is_static = roll.key(key).is_some_and(|key| key.kind == KeyKind::Static);
+        let verifier = if is_static { self.static_value() } else { Digest(*self.fresh_value()) };
+        Command::RotateKey {
+            key,
+            successor: KeyId::from_uuid(mint::id()),
+            kind: if is_static { KeyKind::Static } else { KeyKind::Api },
+            verifier,
+            expires_at: self.moment_if(),
+            overlap: Seconds(self.random.random_range(0..4)),
+        }
+    }
+
+    /// Random filters at random moments find the same in the tables as a look at every row of the Roll.
+    pub(super) async fn assert_lists_agree(&mut self, start: &Start, roll: &Roll) {
+        for _ in 0..40 {
+            let now = Timestamp(mint::now().0 + self.random.random_range(-3_000_000..6_000_000));
+            self.assert_workers_agree(start, roll, now).await;
+            self.assert_keys_agree(start, roll, now).await;
+        }
+    }
+
+    async fn assert_workers_agree(&mut self, start: &Start, roll: &Roll, now: Timestamp) {
+        let site = ["berlin", "ulm"][self.random.random_range(0..2)];
+        let filter = workers::Filter {
+            after: self.random.random_bool(0.2).then(|| "w7-2".to_owned()),
+            pool: self.random.random_bool(0.4).then(|| self.pool()),
+            labels: if self.random.random_bool(0.3) {
+                BTreeMap::from([("site".to_owned(), site.to_owned())])
+            } else {
+                BTreeMap::new()
+            },
+            name: self.random.random_bool(0.3).then(|| self.name().unwrap().to_string()),
+            state: self.random.random_bool(0.7).then(|| Standing::ALL[self.random.random_range(0..6)]),
+        };
+        let fits = |worker: &&Worker| {
+            let label = |(name, value): (&String, &String)| {
+                worker.labels.as_ref().and_then(|labels| labels.get(&**name)).is_some_and(|found| **found == **value)
+            };
+            let left = matches!(filter.state, Some(Standing::Removed | Standing::Rejected));
+            filter.pool.as_ref().is_none_or(|pool| worker.pool == *pool)
+                && filter.labels.iter().all(label)
+                && filter
+                    .name
+                    .as_deref()
+                    .is_none_or(|name| worker.name.as_deref() == Some(name) && (left || worker.is_member()))
+                && filter.state.is_none_or(|state| worker.standing(now) == state)
+        };
+        let expected: Vec<&str> =
+            roll.workers_after(filter.after.as_deref()).filter(fits).map(|worker| worker.id.as_str()).collect();
+        let found = ask(start, &workers::list(&filter, now, 10_000), roll.next_position()).await;
+        let ids: Vec<&str> = found.iter().map(|row| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{filter:?} at {now:?}");
+        for row in &found {
+            let worker = roll.worker(row["id"].as_str().unwrap()).unwrap();
+            let namesakes = worker.name.as_deref().map_or(0, |name| roll.workers_named(name).count());
+            assert_eq!(row["name_shared_by"], namesakes, "{row}");
+        }
+    }
+
+    async fn assert_keys_agree(&mut self, start: &Start, roll: &Roll, now: Timestamp) {
+        const STATES: [KeyStanding; 4] =
+            [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked];
+        let all: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
+        let filter = keys::Filter {
+            after: self.random.random_bool(0.2).then_some(20),
+            worker: if self.random.random_bool(0.3) { self.one_of(&all) } else { None },
+            operator: None,
+            shared: self.random.random_bool(0.3),
+            pool: self.random.random_bool(0.3).then(|| self.pool()),
+            kind: self.random.random_bool(0.3).then_some(KeyKind::Static),
+            state: self.random.random_bool(0.7).then(|| STATES[self.random.random_range(0..4)]),
+        };
+        let shared: Vec<KeyId> = roll.shared().map(|key| key.id).collect();
+        let fits = |key: &&Key| {
+            let mut holders = key.workers().iter().filter_map(|index| roll.worker_at(*index));
+            filter.after.is_none_or(|after| key.issued > after)
+                && filter.worker.as_ref().is_none_or(|worker| holders.clone().any(|holder| holder.id == *worker))
+                && (!filter.shared || shared.contains(&key.id))
+                && filter.pool.as_ref().is_none_or(|pool| holders.next().is_some_and(|holder| holder.pool == *pool))
+                && filter.kind.is_none_or(|kind| key.kind == kind)
+                && filter.state.is_none_or(|state| key.standing(now) == state)
+        };
+        let expected: Vec<String> =
+            roll.keys_after(None).into_iter().flatten().filter(fits).map(|key| key.id.to_string()).collect();
+        let found: Vec<Value> = ask(start, &keys::list(&filter, now, 10_000), roll.next_position()).await;
+        let ids: Vec<&str> = found.iter().map(|row| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{filter:?} at {now:?}");
+    }
+}

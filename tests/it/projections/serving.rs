@@ -1,0 +1,101 @@
+//! The projections of a running service: jobs, what is asked of them on another node, and when keys were last used.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::Scratch;
+use crate::support::service::{Launch, Service};
+
+/// A key of a new worker: its id, and the key.
+async fn key(service: &Service) -> (String, String) {
+    let worker = service.post("/v1/workers", json!({})).await.expect(201);
+    let path = format!("/v1/workers/{}/keys", worker["id"].as_str().unwrap());
+    let made = service.post(&path, json!({})).await.expect(201);
+    (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
+}
+
+/// What a job has come to.
+async fn finished(service: &Service, projection: &str, field: &str) -> Value {
+    let path = format!("/v1/projections/{projection}");
+    let ended = || async {
+        let state = service.get(&path).await.expect(200)[field]["state"].clone();
+        state != "waiting" && state != "running"
+    };
+    service.until("the job ends", ended).await;
+    service.get(&path).await.expect(200)[field].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_just_made_is_in_the_next_list() {
+    let scratch = Scratch::new().await;
+    let one = Service::start(&scratch).await;
+    for number in 0..20 {
+        let id = format!("w-{number}");
+        let made = one.post("/v1/workers", json!({ "id": id })).await;
+        made.expect(201);
+        let listed = one.get(&format!("/v1/workers?limit=1&cursor=w-{}", number.max(1) - 1)).await;
+        assert!(listed.position() >= made.position(), "{listed:?}");
+        let all = one.get("/v1/workers").await.expect(200);
+        let ids: Vec<&str> = all["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+        assert!(ids.contains(&id.as_str()), "{ids:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_is_verified_and_rebuilt_while_it_is_read() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    for _ in 0..5 {
+        key(&service).await;
+    }
+    let listed = service.get("/v1/workers").await.expect(200);
+    let projections = service.get("/v1/projections").await.expect(200);
+    let names: Vec<&str> =
+        projections["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pools", "workers", "keys", "enrollment_secrets", "operators"]);
+
+    service.post("/v1/projections/workers/verify", json!({})).await.expect(202);
+    let verified = finished(&service, "workers", "verification").await;
+    assert_eq!((&verified["state"], &verified["rows_done"]), (&json!("done"), &json!(5)), "{verified}");
+
+    let superuser = scratch.superuser().await;
+    superuser.batch_execute("update workers_1.worker set pool = 'stolen'").await.unwrap();
+    service.post("/v1/projections/workers/verify", json!({})).await.expect(202);
+    let verified = finished(&service, "workers", "verification").await;
+    assert_eq!(verified["state"], "differs", "{verified}");
+    assert!(verified["finding"].as_str().unwrap().contains("`pool` is \"stolen\""), "{verified}");
+
+    let asked = service.post("/v1/projections/workers/rebuild", json!({})).await.expect(202);
+    let rebuilt = loop {
+        // Whatever stage it is at, the list is there.
+        assert_eq!(service.get("/v1/workers").await.expect(200)["items"].as_array().unwrap().len(), 5);
+        let rebuild = service.get("/v1/projections/workers").await.expect(200)["rebuild"].clone();
+        if rebuild["state"] == "done" {
+            break rebuild;
+        }
+    };
+    assert_eq!((&rebuilt["id"], &rebuilt["rows_done"]), (&asked["id"], &json!(5)), "{rebuilt}");
+    assert_eq!(service.get("/v1/workers").await.expect(200), listed);
+    assert_eq!(service.get("/v1/projections/none").await.problem(404), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_use_of_a_key_is_shown_and_survives_the_service() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    let (used, secret) = key(&service).await;
+    let (unused, _) = key(&service).await;
+    let before = chrono::Utc::now();
+    service.post("/v1/validate", json!({ "credential": secret })).await.expect(200);
+    // Told to stop, it writes down what it has noted.
+    assert!(service.stop(), "{}", service.log());
+    let service = Launch::on(&scratch).data_dir_of(&service).start().await;
+    let shown = service.get(&format!("/v1/keys/{used}")).await.expect(200);
+    let at: chrono::DateTime<chrono::Utc> = shown["last_used_at"].as_str().unwrap().parse().unwrap();
+    assert!((before - Duration::from_secs(1)..before + Duration::from_secs(60)).contains(&at), "{shown}");
+    assert!(service.get(&format!("/v1/keys/{unused}")).await.expect(200).get("last_used_at").is_none());
+    let listed = service.get("/v1/keys").await.expect(200);
+    let listed: Vec<_> = listed["items"].as_array().unwrap().iter().filter(|item| item["id"] == used).collect();
+    assert_eq!(listed[0]["last_used_at"], shown["last_used_at"]);
+}
