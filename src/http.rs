@@ -18,9 +18,12 @@ use utoipa_axum::routes;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
+use crate::domain::time::Timestamp;
 use crate::node::Node;
 use crate::postgres::Database;
+use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
+use crate::validate::{Presented, Snapshot, Verdict};
 
 pub mod attempts;
 mod body;
@@ -44,6 +47,7 @@ mod page;
 mod path;
 mod pools;
 mod problem;
+mod projections;
 mod query;
 mod schema;
 mod service;
@@ -70,13 +74,15 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     pub node: Arc<Node>,
     pub queue: CommandQueue,
-    /// For reading events; everything else is answered from memory.
+    /// For reading events, and lists; everything else is answered from memory.
     pub database: Database,
     pub metrics: Arc<Metrics>,
     pub telemetry: Arc<Telemetry>,
     pub attempts: Arc<Attempts>,
     /// Tokens of pools that count them.
     pub issued: Arc<IssuedCounts>,
+    /// When keys were last used.
+    pub used: Arc<KeysUsed>,
     pub settings: HttpSettings,
 }
 
@@ -100,6 +106,15 @@ impl App {
 
     pub fn queue(&self) -> &CommandQueue {
         &self.0.queue
+    }
+
+    /// Whether the credential is accepted at `now`; if it is, its key was used.
+    fn check<'s>(&self, snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+        let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
+        if let Ok(accepted) = &verdict {
+            self.0.used.note(accepted.key.id, now);
+        }
+        verdict
     }
 
     fn database(&self) -> &Database {
@@ -186,6 +201,10 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(operators::read, operators::update, operators::remove))
         .routes(routes!(operators::list_keys, operators::create_key))
         .routes(routes!(events::list))
+        .routes(routes!(projections::list))
+        .routes(routes!(projections::read))
+        .routes(routes!(projections::rebuild))
+        .routes(routes!(projections::verify))
         .routes(routes!(whoami::whoami))
 }
 

@@ -23,13 +23,16 @@ use crate::log::seen::Seen;
 use crate::node::MAX_STALE_DEFAULT;
 use crate::postgres::embedded::{self, Cluster, Lock};
 use crate::postgres::{Database, Options};
+use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
+use projecting::Projecting;
 
 mod counting;
 mod first_start;
 mod preflight;
+mod projecting;
 mod seen;
 
 /// Runs the service until it is told to stop.
@@ -80,6 +83,8 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     }
     let attempts = Arc::new(Attempts::new(metrics.clone()));
     let issued = Arc::new(IssuedCounts::default());
+    let used = Arc::new(KeysUsed::default());
+    let projecting = Projecting::start(&database, &running, used.clone());
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),
@@ -88,6 +93,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         telemetry,
         attempts: attempts.clone(),
         issued: issued.clone(),
+        used: used.clone(),
         settings: HttpSettings {
             public_url: settings.public_url.clone(),
             trusted_proxies: settings.limits.trusted_proxies.clone(),
@@ -106,6 +112,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;
+    projecting.end().await;
     stop(running).await;
     drop(stop_seeing);
     if let Err(error) = seeing.await {

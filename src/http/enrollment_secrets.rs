@@ -7,14 +7,14 @@ use axum::extract::State;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{CommandJson, count, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals};
-use super::page::{PagingQuery, page};
+use super::page::{Listed, PagingQuery, listed};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -25,10 +25,12 @@ use super::{chosen, schema};
 use crate::command::mint;
 use crate::credential::key::KeyKind as Prefix;
 use crate::domain::command::Command;
-use crate::domain::enrollment::{EnrollmentSecret, Limits, NamePattern};
+use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::ids::{EnrollmentSecretId, IdError, PoolId};
 use crate::domain::key::{Digest, OVERLAP_DEFAULT};
 use crate::log::entry::NUMBER_MAX;
+use crate::projection;
+use crate::projection::enrollment_secrets::EnrollmentSecretRow;
 
 /// A new enrollment secret.
 #[derive(Deserialize, ToSchema)]
@@ -90,14 +92,14 @@ pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
     mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
+) -> Result<Listed, Problem> {
     let paging = query.paging()?;
     query.end()?;
     let after: Option<EnrollmentSecretId> = paging.cursor_as()?;
-    let (snapshot, now) = (app.node().snapshot(), mint::now());
-    let secrets = snapshot.roll.enrollment_secrets().filter(|secret| after.is_none_or(|after| secret.id > after));
-    let render = |secret: &&Arc<EnrollmentSecret>| json!(EnrollmentSecretView::of(secret, now));
-    Ok(Reply(page(secrets, paging.limit()?, render, |secret| secret.id.to_string())))
+    let (limit, now) = (paging.limit()?, mint::now());
+    let question = projection::enrollment_secrets::list(after, limit);
+    let view = |row: &EnrollmentSecretRow| EnrollmentSecretView::from_row(row, now);
+    listed(&app, &question, limit, view, |row| &row.id).await
 }
 
 /// Creates an enrollment secret.
