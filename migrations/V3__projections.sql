@@ -66,7 +66,12 @@ begin
         raise exception 'projection.make_schema: `%` is no name of a projection', name
             using errcode = 'invalid_parameter_value';
     end if;
-    execute format('create schema if not exists %I', name);
+    if to_regnamespace(quote_ident(name)) is null then
+        execute format('create schema %I', name);
+        execute format('comment on schema %I is %L', name, 'a projection of Portcullis');
+    elsif obj_description(to_regnamespace(quote_ident(name)), 'pg_namespace') is distinct from 'a projection of Portcullis' then
+        raise exception 'projection.make_schema: `%` is a schema of somebody else', name using errcode = 'duplicate_schema';
+    end if;
     execute format('grant usage, create on schema %I to portcullis_service', name);
 end
 $$;
@@ -77,9 +82,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if name is null or name !~ '^[a-z][a-z_]{0,40}_[0-9]{1,6}(_next)?$' then
-        raise exception 'projection.drop_schema: `%` is no name of a projection', name
-            using errcode = 'invalid_parameter_value';
+    if to_regnamespace(quote_ident(name)) is not null
+        and obj_description(to_regnamespace(quote_ident(name)), 'pg_namespace') is distinct from 'a projection of Portcullis'
+    then
+        raise exception 'projection.drop_schema: `%` is not a projection', name using errcode = 'insufficient_privilege';
     end if;
     execute format('drop schema if exists %I cascade', name);
 end

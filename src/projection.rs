@@ -5,9 +5,12 @@
 //! What ends by itself stands in a row as a time, and is asked for at a moment ([`read`]). Each version lives in a schema of
 //! its own, `<name>_<version>`, that is never migrated: another is built beside it and put in its place ([`build`]).
 
+use tokio_postgres::error::SqlState;
+
 use crate::domain::event::Recorded;
 use crate::domain::roll::Roll;
 use crate::log::LogFault;
+use crate::node::NotCurrent;
 use crate::postgres::{DatabaseError, PoolError};
 
 pub mod build;
@@ -38,7 +41,8 @@ pub static ALL: [Projection; 5] =
 pub struct Projection {
     /// The name of its folder, of its view, and in the API.
     pub name: &'static str,
-    /// Whatever changes the tables or the meaning of a row makes it one more. `tests/golden/projections.txt` tells when.
+    /// Whatever changes the tables or the meaning of a row makes it one more. `tests/golden/projections.txt` has all that there
+    /// were, and a change without a new version fails a test.
     pub version: u32,
     /// The one table.
     table: &'static str,
@@ -75,6 +79,8 @@ pub enum ProjectionError {
     Log(#[from] LogFault),
     #[error("the database did not answer in time")]
     Silent,
+    #[error(transparent)]
+    NotCurrent(#[from] NotCurrent),
     /// Two at work: the one that came first has moved it.
     #[error("the cursor of {schema} is not at {expected}, where this node left it")]
     CursorMoved { schema: String, expected: u64 },
@@ -86,6 +92,13 @@ pub enum ProjectionError {
     Broken(#[from] tokio::task::JoinError),
     #[error("{0} has no cursor: it is not built yet")]
     NotBuilt(&'static str),
+}
+
+impl ProjectionError {
+    /// Whether somebody reads what was to be replaced, so that it has to wait.
+    fn is_of_readers(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
 }
 
 impl Projection {
@@ -114,7 +127,7 @@ impl Projection {
         format!("{}_next", self.schema())
     }
 
-    /// What decides which rows it has: its files, without its questions. For the test that asks for a new version.
+    /// What decides which tables it has: its files, without its questions.
     pub fn definition(&self) -> [&'static str; 3] {
         [self.sql.tables, self.sql.indexes, self.sql.upsert]
     }
@@ -129,4 +142,38 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of another shape in a schema of the same name would not be made: the older one is there.
+    #[test]
+    fn a_changed_projection_has_a_new_version() {
+        let golden = include_str!("../tests/golden/projections.txt");
+        let mut complaints = Vec::new();
+        for projection in &ALL {
+            let digest = blake3::hash(projection.definition().concat().as_bytes());
+            let version = format!("{} {} ", projection.name, projection.version);
+            match golden.lines().find(|line| line.starts_with(&version)) {
+                None => complaints.push(format!("add the line `{version}{digest}` to tests/golden/projections.txt")),
+                Some(line) if line == format!("{version}{digest}") => {}
+                Some(_) => complaints.push(format!("projections/{}: count its version up", projection.name)),
+            }
+        }
+        assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    }
+
+    #[test]
+    fn every_projection_is_found_by_its_name_and_lies_in_a_schema_of_its_own() {
+        for projection in &ALL {
+            assert!(Projection::named(projection.name).is_some_and(|found| std::ptr::eq(found, projection)));
+            // What `projection.make_schema` accepts, with a version of six digits.
+            assert!(projection.name.len() <= 40 && projection.version < 1_000_000);
+        }
+        let schemas: std::collections::BTreeSet<_> = ALL.iter().map(Projection::schema).collect();
+        assert_eq!(schemas.len(), ALL.len());
+        assert!(Projection::named("none").is_none());
+    }
 }

@@ -67,7 +67,7 @@ impl Listed {
 }
 
 /// Postgres keeps no NUL in a text; for the place of a cursor among ids, any other control character does as well.
-pub(super) fn without_nul(cursor: String) -> String {
+pub(super) fn without_nul(cursor: &str) -> String {
     cursor.replace('\0', "\u{1}")
 }
 

@@ -102,7 +102,7 @@ pub(super) async fn list(
     let paging = query.paging()?;
     query.end()?;
     let limit = paging.limit()?;
-    let question = projection::pools::list(paging.cursor.map(without_nul), limit);
+    let question = projection::pools::list(paging.cursor.as_deref().map(without_nul), limit);
     listed(&app, &question, limit, |row: &PoolRow| PoolView::from(row), |row| &row.id).await
 }
 

@@ -218,6 +218,7 @@ impl From<ProjectionError> for Problem {
     fn from(error: ProjectionError) -> Self {
         match error {
             ProjectionError::Log(fault) => fault.into(),
+            ProjectionError::NotCurrent(not_current) => not_current.into(),
             down @ (ProjectionError::Connect(_)
             | ProjectionError::Pool(_)
             | ProjectionError::Database(_)

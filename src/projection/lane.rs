@@ -16,6 +16,9 @@ use super::{Projection, ProjectionError, cursor};
 /// How long a projection is left alone whose rows the database has refused, or whose build has failed.
 const REST: Duration = Duration::from_secs(2);
 
+/// How often is looked whether other versions can go.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(60);
+
 pub(super) struct Lane {
     pub(super) projection: &'static Projection,
     /// Whether this node keeps it.
@@ -28,6 +31,8 @@ pub(super) struct Lane {
     verifying: Option<Work<Verdict>>,
     /// Something has failed that fails again, and is not tried before this.
     pub(super) rest_until: Option<Instant>,
+    /// When it was looked whether other versions can go.
+    others_looked_at: Option<Instant>,
 }
 
 /// Something that takes long, in a task that ends with this value.
@@ -46,7 +51,16 @@ impl<T> Drop for Work<T> {
 
 impl Lane {
     pub(super) fn new(projection: &'static Projection) -> Self {
-        Self { projection, held: false, cursor: None, building: None, built: None, verifying: None, rest_until: None }
+        Self {
+            projection,
+            held: false,
+            cursor: None,
+            building: None,
+            built: None,
+            verifying: None,
+            rest_until: None,
+            others_looked_at: None,
+        }
     }
 
     pub(super) fn may_work(&self) -> bool {
@@ -67,7 +81,20 @@ impl Lane {
         self.cursor = cursor::read(&*client, &schema).await?;
         let (projection, position) = (self.projection.name, self.cursor);
         tracing::info!(projection, ?position, "this node keeps the projection");
-        if self.cursor.is_some() { build::drop_others(client, self.projection).await } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Looks now and then whether the last node has gone that kept another version.
+    pub(super) async fn drop_others(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+        // Until this version is there, the view that people read is of the other one.
+        if self.cursor.is_none() || self.others_looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_OTHERS) {
+            return Ok(());
+        }
+        self.others_looked_at = Some(Instant::now());
+        match build::drop_others(client, self.projection).await {
+            Err(error) if error.is_of_readers() => Ok(()),
+            dropped => dropped,
+        }
     }
 
     /// Makes it anew beside the rows that there are.
@@ -107,14 +134,14 @@ impl Lane {
                 tracing::info!(projection = name, position, "built");
                 self.cursor = Some(position);
                 self.rest_until = None;
-                build::drop_others(client, self.projection).await
+                self.others_looked_at = None;
             }
             Err(error) => {
                 tracing::error!(projection = name, %error, "could not be built");
                 self.rest();
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Does what operators asked for, one thing at a time.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
 use super::build::{self, hasten};
 use super::lane::Lane;
@@ -33,8 +32,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// there no other node can take over.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Less than a list waits. A runner asks something at each tick.
+const SILENCE_MAX: &str = "3s";
 /// Past so many events it is quicker to make a projection anew than to bring it up to date.
-pub const REBUILD_PAST: u64 = 200_000;
+pub const REBUILD_PAST: u64 = 100_000;
 /// Events that are read at once.
 const READ_EVENTS: usize = 4_096;
 
@@ -59,8 +60,12 @@ pub async fn run(start: Start) {
         let lanes = ALL.iter().map(Lane::new).collect();
         let mut runner = Runner { start: start.clone(), lanes };
         let Err(error) = runner.work().await;
-        tracing::warn!(%error, "the projections are not kept for a moment");
+        tracing::warn!(%error, "this node keeps the projections no more, until it can again");
+        drop(runner);
         tokio::time::sleep(RECONNECT_PAUSE).await;
+        while start.node.check_current().is_err() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
     }
 }
 
@@ -69,6 +74,7 @@ impl Runner {
         let session = patient(async { Ok(self.start.database.session().await?) }).await?;
         let mut client = session.client;
         patient(hasten(&client)).await?;
+        patient(yield_when_silent(&client)).await?;
         let mut heads = self.start.heads.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,7 +84,11 @@ impl Runner {
                     // The writer has ended, and so does the service.
                     return std::future::pending().await;
                 },
-                _ = tick.tick() => patient(self.look_after(&mut client)).await?,
+                _ = tick.tick() => {
+                    // Who does not know the newest state must not keep others from theirs.
+                    self.start.node.check_current()?;
+                    patient(self.look_after(&mut client)).await?;
+                }
             }
             patient(self.advance(&mut client)).await?;
         }
@@ -93,6 +103,7 @@ impl Runner {
             if !lane.held {
                 continue;
             }
+            lane.drop_others(client).await?;
             lane.go_on_with_job(client, &self.start).await?;
             if lane.cursor.is_none() && lane.building.is_none() && lane.may_work() {
                 lane.start_build(&self.start, None);
@@ -103,12 +114,14 @@ impl Runner {
                 Some(Err(error)) => lane.end_build(client, Err(error)).await?,
             }
             let Some(position) = lane.built else { continue };
+            // Rows of which a list has been given out are not taken back: a build of a node that knows less waits.
+            if lane.cursor.is_some_and(|cursor| cursor > self.start.node.snapshot().roll.next_position()) {
+                continue;
+            }
             match switch_to(client, &self.start, lane, position).await {
-                Err(ProjectionError::Database(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    tracing::info!(
-                        projection = lane.projection.name,
-                        "a new build waits for those who read the old one"
-                    );
+                Err(error) if error.is_of_readers() => {
+                    let projection = lane.projection.name;
+                    tracing::info!(projection, "a new build waits for those who read the old one");
                 }
                 finished => lane.end_build(client, finished).await?,
             }
@@ -122,15 +135,12 @@ impl Runner {
         let to = snapshot.roll.next_position();
         let mut behind: BTreeMap<u64, Vec<&mut Lane>> = BTreeMap::new();
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_work()) {
-            match lane.cursor {
-                Some(from) if from + REBUILD_PAST < to => {
-                    if lane.building.is_none() {
-                        lane.start_build(&self.start, None);
-                    }
-                }
-                // One that is ahead of us was kept by a node that knew more: it waits until we do.
-                Some(from) if from < to => behind.entry(from).or_default().push(lane),
-                _ => {}
+            // One that is ahead of us was kept by a node that knew more: it waits until we do.
+            let Some(from) = lane.cursor.filter(|from| *from < to) else { continue };
+            if to - from <= REBUILD_PAST {
+                behind.entry(from).or_default().push(lane);
+            } else if lane.building.is_none() {
+                lane.start_build(&self.start, None);
             }
         }
         for (from, mut lanes) in behind {
@@ -241,6 +251,14 @@ async fn write(
         return Err(ProjectionError::CursorMoved { schema, expected: from });
     }
     Ok(transaction.commit().await?)
+}
+
+/// A node that stands still keeps its session, and its session the lock: the server ends it, and another node goes on.
+async fn yield_when_silent(client: &Client) -> Result<(), ProjectionError> {
+    let settings = format!(
+        "set idle_session_timeout to '{SILENCE_MAX}'; set idle_in_transaction_session_timeout to '{SILENCE_MAX}'"
+    );
+    Ok(client.batch_execute(&settings).await?)
 }
 
 async fn patient<T>(work: impl Future<Output = Result<T, ProjectionError>>) -> Result<T, ProjectionError> {

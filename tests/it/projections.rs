@@ -12,7 +12,7 @@ use portcullis::projection::build::{self, Progress};
 use portcullis::projection::read::{Question, ReadError};
 use portcullis::projection::runner::{self, Start};
 use portcullis::projection::verify::{Verdict, verify};
-use portcullis::projection::{ALL, Projection, keys, operators, pools, workers};
+use portcullis::projection::{ALL, Projection, job, keys, operators, pools, workers};
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -245,6 +245,39 @@ async fn a_rebuild_gives_identical_rows() {
     keeping.assert_exact().await;
 }
 
+/// Who reads for a long time is not disturbed, and keeps nobody else from reading: a switch waits until it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_waits_for_long_readers_and_stops_nobody() {
+    let scratch = Scratch::new().await;
+    let keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    keeping.caught_up().await;
+    let reader = scratch.superuser().await;
+    reader.batch_execute("begin; select * from projection.pools").await.unwrap();
+    let pools = Projection::named("pools").unwrap();
+    let asked = job::request(&keeping.start.database, pools, job::Kind::Rebuild).await.unwrap();
+    let state = || async {
+        let jobs = job::newest(&keeping.start.database, pools).await.unwrap();
+        jobs.into_iter().find(|job| job.id == asked.id).unwrap().state
+    };
+    // Long enough for an attempt to have given up.
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < Duration::from_secs(4) {
+        number += 1;
+        keeping.node.worker(&format!("w-{number}")).await;
+        keeping.caught_up().await;
+    }
+    assert_eq!(state().await, "running");
+    reader.batch_execute("commit").await.unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while state().await != "done" {
+        assert!(Instant::now() < give_up, "the rebuild never ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    keeping.assert_exact().await;
+}
+
 /// An event that cannot be read is not passed over (H1): the projection stays where it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_missing_stops_the_rows_before_it() {
@@ -281,6 +314,28 @@ async fn a_list_that_is_behind_says_so_in_time() {
     let late = question.ask::<Value>(&keeping.start.database, wanted, 10, Duration::from_millis(100)).await;
     assert!(matches!(late, Err(ReadError::Behind { .. })), "{late:?}");
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+/// The service can make and drop schemas of projections, and no other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_makes_and_drops_no_schema_but_its_own() {
+    let scratch = Scratch::new().await;
+    scratch.superuser().await.batch_execute("create schema sales_2024").await.unwrap();
+    let service = scratch.database().await.client().await.unwrap();
+    for statement in [
+        "select projection.make_schema('sales_2024')",
+        "select projection.drop_schema('sales_2024')",
+        "select projection.drop_schema('log')",
+        "select projection.make_schema('log')",
+        "select projection.make_schema('pg_temp_1')",
+        "select projection.make_schema(null)",
+        "create schema mine_1",
+    ] {
+        assert!(service.batch_execute(statement).await.is_err(), "{statement}");
+    }
+    let own = "select projection.make_schema('mine_1'); create table mine_1.mine (); \
+               select projection.drop_schema('mine_1')";
+    service.batch_execute(own).await.unwrap();
 }
 
 /// Old versions go once no node keeps them, and not before.

@@ -75,7 +75,7 @@ fn read(mut query: Pairs) -> Result<(Option<Filter>, usize), Problem> {
     let limit = paging.limit()?;
     let labels = query.all("label").iter().map(|text| label(text)).collect::<Result<Vec<_>, _>>()?;
     let mut filter = Filter {
-        after: paging.cursor.map(without_nul),
+        after: paging.cursor.as_deref().map(without_nul),
         pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
         state: query.one("state")?.map(|text| state(&text)).transpose()?,
         labels: BTreeMap::new(),

@@ -71,79 +71,101 @@ impl History {
     }
 
     fn wish(&mut self, roll: &Roll) -> Option<Command> {
-        let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
-        let keys: Vec<KeyId> = roll.keys_after(None).into_iter().flatten().map(|key| key.id).collect();
-        let secrets: Vec<EnrollmentSecretId> = roll.enrollment_secrets().map(|secret| secret.id).collect();
-        let operators: Vec<OperatorId> = roll.operators().map(|operator| operator.id).collect();
-        Some(match self.random.random_range(0..28) {
-            0 => Command::CreatePool {
-                pool: self.pool(),
-                settings: PoolSettings { sharing: true, description: "with\0 a NUL".into(), ..PoolSettings::default() },
-            },
+        match self.random.random_range(0..10) {
+            0 => Some(self.wish_of_pools()),
+            1..5 => self.wish_of_workers(roll),
+            5..8 => self.wish_of_keys(roll),
+            8 => self.wish_of_enrollment(roll),
+            _ => self.wish_of_operators(roll),
+        }
+    }
+
+    fn wish_of_pools(&mut self) -> Command {
+        let pool = self.pool();
+        match self.random.random_range(0..3) {
+            0 => {
+                let description = "with\0 a NUL".into();
+                let settings = PoolSettings { sharing: true, description, ..PoolSettings::default() };
+                Command::CreatePool { pool, settings }
+            }
             1 => Command::UpdatePool {
-                pool: self.pool(),
+                pool,
                 change: SettingsChange { sharing: Some(true), ..SettingsChange::default() },
             },
-            2 => Command::RemovePool { pool: self.pool() },
-            3..7 => self.create_worker(),
-            7 => Command::UpdateWorker {
-                worker: self.one_of(&workers)?,
+            _ => Command::RemovePool { pool },
+        }
+    }
+
+    fn wish_of_workers(&mut self, roll: &Roll) -> Option<Command> {
+        if self.random.random_bool(0.4) {
+            return Some(self.create_worker());
+        }
+        let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
+        let worker = self.one_of(&workers)?;
+        Some(match self.random.random_range(0..6) {
+            0 => Command::UpdateWorker {
+                worker,
                 name: self.random.random_bool(0.5).then(|| self.name()),
                 labels: Some(self.labels()),
                 expires_at: self.random.random_bool(0.5).then(|| self.moment_if()),
             },
-            8 => isolate(&self.one_of(&workers)?, self.moment_if()),
-            9 => Command::ReleaseWorker { worker: self.one_of(&workers)? },
-            10 => Command::ApproveWorker { worker: self.one_of(&workers)? },
-            11 => Command::RejectWorker { worker: self.one_of(&workers)? },
-            12 => Command::RemoveWorker { worker: self.one_of(&workers)? },
-            13..16 => {
-                let holder = KeyHolder::Worker(self.one_of(&workers)?);
-                self.create_key(holder)
-            }
-            16 => Command::ShareKey { key: self.one_of(&keys)?, worker: self.one_of(&workers)? },
-            17..19 => {
-                let key = self.one_of(&keys)?;
-                self.rotate_key(key, roll)
-            }
-            19 => revoke(self.one_of(&keys)?),
-            20 => Command::CreateEnrollmentSecret {
-                secret: EnrollmentSecretId::from_uuid(mint::id()),
-                pool: self.pool(),
-                verifier: Digest(*self.fresh_value()),
-                limits: Limits { uses_max: Some(2), expires_at: self.moment_if(), ..Limits::default() },
-            },
-            21 => Command::DisableEnrollmentSecret { secret: self.one_of(&secrets)? },
-            22..25 => Command::Enroll(Enroll {
-                secret: self.one_of(&secrets)?,
+            1 => isolate(&worker, self.moment_if()),
+            2 => Command::ReleaseWorker { worker },
+            3 => Command::ApproveWorker { worker },
+            4 => Command::RejectWorker { worker },
+            _ => Command::RemoveWorker { worker },
+        })
+    }
+
+    fn wish_of_keys(&mut self, roll: &Roll) -> Option<Command> {
+        let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
+        let keys: Vec<KeyId> = roll.keys_after(None).into_iter().flatten().map(|key| key.id).collect();
+        let (worker, key) = (self.one_of(&workers)?, self.one_of(&keys)?);
+        Some(match self.random.random_range(0..7) {
+            0..3 => self.create_key(KeyHolder::Worker(worker)),
+            3 => Command::ShareKey { key, worker },
+            4..6 => self.rotate_key(key, roll),
+            _ => revoke(key),
+        })
+    }
+
+    fn wish_of_enrollment(&mut self, roll: &Roll) -> Option<Command> {
+        let (pool, verifier) = (self.pool(), self.fresh_value());
+        let fresh = EnrollmentSecretId::from_uuid(mint::id());
+        if self.random.random_bool(0.3) {
+            let limits = Limits { uses_max: Some(2), expires_at: self.moment_if(), ..Limits::default() };
+            return Some(Command::CreateEnrollmentSecret { secret: fresh, pool, verifier, limits });
+        }
+        let secrets: Vec<EnrollmentSecretId> = roll.enrollment_secrets().map(|secret| secret.id).collect();
+        let secret = self.one_of(&secrets)?;
+        Some(match self.random.random_range(0..8) {
+            0 => Command::DisableEnrollmentSecret { secret },
+            1 => Command::RotateEnrollmentSecret { secret, successor: fresh, verifier, overlap: Seconds(3) },
+            _ => Command::Enroll(Enroll {
+                secret,
                 worker: self.fresh_worker(),
                 name: self.name(),
                 labels: self.labels(),
                 key: KeyId::from_uuid(mint::id()),
-                verifier: Digest(*self.fresh_value()),
+                verifier,
             }),
-            25 => Command::RotateEnrollmentSecret {
-                secret: self.one_of(&secrets)?,
-                successor: EnrollmentSecretId::from_uuid(mint::id()),
-                verifier: Digest(*self.fresh_value()),
-                overlap: Seconds(3),
-            },
-            26 => Command::CreateOperator {
+        })
+    }
+
+    fn wish_of_operators(&mut self, roll: &Roll) -> Option<Command> {
+        let operators: Vec<OperatorId> = roll.operators().map(|operator| operator.id).collect();
+        let operator = self.one_of(&operators)?;
+        Some(match self.random.random_range(0..4) {
+            0 => Command::RemoveOperator { operator },
+            1 => self.create_key(KeyHolder::Operator(operator)),
+            _ => Command::CreateOperator {
                 operator: OperatorId::from_uuid(mint::id()),
                 name: self.name()?,
                 role: Role::Auditor,
                 key: KeyId::from_uuid(mint::id()),
-                verifier: Digest(*self.fresh_value()),
+                verifier: self.fresh_value(),
                 expires_at: self.moment_if(),
             },
-            _ => {
-                let operator = self.one_of(&operators)?;
-                if self.random.random_bool(0.3) {
-                    Command::RemoveOperator { operator }
-                } else {
-                    self.create_key(KeyHolder::Operator(operator))
-                }
-            }
         })
     }
 
@@ -163,14 +185,14 @@ impl History {
         labels
     }
 
-    fn fresh_value(&mut self) -> Box<[u8; 32]> {
-        Box::new(self.random.random())
+    fn fresh_value(&mut self) -> Digest {
+        Digest(self.random.random())
     }
 
     /// One of few, so that some are had by several.
     fn static_value(&mut self) -> Digest {
         if self.values.len() < 4 {
-            let fresh = Digest(*self.fresh_value());
+            let fresh = self.fresh_value();
             self.values.push(fresh);
         }
         let values = self.values.clone();
@@ -197,7 +219,7 @@ impl History {
 
     fn create_key(&mut self, holder: KeyHolder) -> Command {
         let is_static = matches!(holder, KeyHolder::Worker(_)) && self.random.random_bool(0.4);
-        let verifier = if is_static { self.static_value() } else { Digest(*self.fresh_value()) };
+        let verifier = if is_static { self.static_value() } else { self.fresh_value() };
         Command::CreateKey(CreateKey {
             key: KeyId::from_uuid(mint::id()),
             holder,
@@ -209,7 +231,7 @@ impl History {
 
     fn rotate_key(&mut self, key: KeyId, roll: &Roll) -> Command {
         let is_static = roll.key(key).is_some_and(|key| key.kind == KeyKind::Static);
-        let verifier = if is_static { self.static_value() } else { Digest(*self.fresh_value()) };
+        let verifier = if is_static { self.static_value() } else { self.fresh_value() };
         Command::RotateKey {
             key,
             successor: KeyId::from_uuid(mint::id()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::cluster::Scratch;
@@ -40,6 +41,33 @@ async fn what_was_just_made_is_in_the_next_list() {
         let ids: Vec<&str> = all["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
         assert!(ids.contains(&id.as_str()), "{ids:?}");
     }
+}
+
+/// The node that keeps the projections stands still, with its session and all: another goes on, and a list on that one
+/// waits for it no longer than lists wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stands_still_does_not_keep_the_lists_of_others() {
+    let scratch = Scratch::new().await;
+    let keeper = Service::start(&scratch).await;
+    key(&keeper).await;
+    keeper.get("/v1/keys").await.expect(200);
+    let root_key = keeper.file("root.key");
+    let other = Launch::on(&scratch).variable("PORTCULLIS_ROOT_KEY_FILE", root_key.to_str().unwrap()).start().await;
+    let pid = Pid::from_raw(i32::try_from(keeper.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let made = other.post_as(&keeper.token, "/v1/workers", json!({ "id": "w-1" })).await;
+    made.expect(201);
+    let listed = other.get_as(&keeper.token, "/v1/workers").await;
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(listed.expect(200)["items"].as_array().unwrap().len(), 2);
+    // Awake again, it reads what the other keeps.
+    let made = other.post_as(&keeper.token, "/v1/workers", json!({ "id": "w-2" })).await;
+    made.expect(201);
+    let sees = || async {
+        let listed = keeper.get("/v1/workers").await;
+        listed.status.is_success() && listed.position() >= made.position()
+    };
+    keeper.until("the one that stood still sees the new worker", sees).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
