@@ -353,6 +353,8 @@ async fn a_version_that_no_node_keeps_is_dropped() {
     keeping.caught_up().await;
     let there = "select to_regclass('pools_0.pool') is not null";
     let is_there = || async { superuser.query_one(there, &[]).await.unwrap().get::<_, bool>(0) };
+    // Until it has been looked at.
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(is_there().await, "a node of the older version still reads it");
     superuser.batch_execute("select pg_advisory_unlock_all()").await.unwrap();
     keeping.restart_runner();
