@@ -134,11 +134,19 @@ async fn a_runner_that_is_killed_again_and_again_loses_nothing() {
     let scratch = Scratch::new().await;
     let mut keeping = Keeping::start(&scratch).await;
     keeping.node.bootstrap().await;
-    let (mut history, mut random) = (History::new(11), rand::rngs::StdRng::seed_from_u64(11));
-    for _ in 0..25 {
-        history.go_on(&keeping.node, 8).await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..30))).await;
-        keeping.restart_runner();
+    let mut random = rand::rngs::StdRng::seed_from_u64(11);
+    let Keeping { node, start, running } = &mut keeping;
+    let mut history = std::pin::pin!(async { History::new(11).go_on(node, 600).await });
+    loop {
+        // While it works, and not once it is idle.
+        let pause = tokio::time::sleep(Duration::from_micros(random.random_range(10_000..40_000)));
+        tokio::select! {
+            () = &mut history => break,
+            () = pause => {
+                running.abort();
+                *running = tokio::spawn(runner::run(start.clone()));
+            }
+        }
     }
     keeping.assert_exact().await;
 }
