@@ -134,21 +134,25 @@ async fn a_runner_that_is_killed_again_and_again_loses_nothing() {
     let scratch = Scratch::new().await;
     let mut keeping = Keeping::start(&scratch).await;
     keeping.node.bootstrap().await;
+    kill_at_random(&mut keeping, History::new(11)).await;
+    keeping.assert_exact().await;
+}
+
+/// Kills the runner while it works, and not once it is idle, for as long as the history goes on.
+async fn kill_at_random(keeping: &mut Keeping, mut history: History) {
     let mut random = rand::rngs::StdRng::seed_from_u64(11);
-    let Keeping { node, start, running } = &mut keeping;
-    let mut history = std::pin::pin!(async { History::new(11).go_on(node, 600).await });
+    let Keeping { node, start, running } = keeping;
+    let mut history = std::pin::pin!(history.go_on(node, 1_000));
     loop {
-        // While it works, and not once it is idle.
-        let pause = tokio::time::sleep(Duration::from_micros(random.random_range(10_000..40_000)));
+        let pause = tokio::time::sleep(Duration::from_micros(random.random_range(30_000..200_000)));
         tokio::select! {
-            () = &mut history => break,
+            () = &mut history => return,
             () = pause => {
                 running.abort();
                 *running = tokio::spawn(runner::run(start.clone()));
             }
         }
     }
-    keeping.assert_exact().await;
 }
 
 /// Two nodes on one database: one keeps the projections, and when it is gone the other does.
