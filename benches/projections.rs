@@ -25,7 +25,7 @@ mod support {
 use support::cluster::Cluster;
 use support::fleet::Fleet;
 use support::log::Filling;
-use support::report::{Rounds, is_measuring, number, row, say};
+use support::report::{Rounds, is_measuring, number, row, say, to_float};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,24 +52,22 @@ async fn measure() -> anyhow::Result<()> {
     for round in 0..ROUNDS {
         let began = Instant::now();
         let snapshot = fold(&client, &fleet.keys, log).await?;
-        let folded = began.elapsed();
+        let (events, folded) = (snapshot.roll.next_position(), began.elapsed().as_secs_f64());
         for projection in &ALL {
             rebuild(&cluster, projection, &snapshot).await?;
         }
-        let rebuilt = began.elapsed();
+        let rebuilt = began.elapsed().as_secs_f64();
         drop(snapshot);
         let copied = copy_all(&cluster).await?;
-        let seconds = rebuilt.as_secs_f64();
+        let rate = number(to_float(events) / rebuilt);
+        let [all, fold, copy] = [rebuilt, folded, copied].map(number);
         say(format_args!(
-            "round {round}: {} s, of which the fold {:.1?}; the same rows copied {} s",
-            number(seconds),
-            folded,
-            number(copied)
+            "round {round}: {all} s ({rate} events/s), of which the fold {fold} s; the same rows copied {copy} s"
         ));
-        whole.push(seconds);
-        folding.push(folded.as_secs_f64());
+        whole.push(rebuilt);
+        folding.push(folded);
         ceiling.push(copied);
-        ratio.push(copied / (rebuilt - folded).as_secs_f64());
+        ratio.push(copied / (rebuilt - folded));
     }
     row("all projections from 1,000,000 events", &whole, " s", ..=60.0);
     row("— of which the fold of the log", &folding, " s", ..);
