@@ -3,17 +3,13 @@
 //! Its ceiling is a bare axum handler, behind the same listener, that answers the same bytes. Both are asked by the same
 //! program in a process of its own, in turn.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::Context as _;
 use portcullis::credential::key::KEY_CHARS;
 use portcullis::credential::root_key::RootKey;
-use portcullis::postgres::embedded::{LOGIN, OWNER};
 use secrecy::ExposeSecret;
-use tempfile::TempDir;
 
 mod support {
     pub(crate) mod bare;
@@ -23,6 +19,7 @@ mod support {
     pub(crate) mod load;
     pub(crate) mod log;
     pub(crate) mod report;
+    pub(crate) mod service;
 }
 
 use support::cluster::Cluster;
@@ -30,6 +27,7 @@ use support::fleet::Fleet;
 use support::load::{self, Load, Loaded};
 use support::log::Filling;
 use support::report::{Rounds, is_measuring, number, row, say};
+use support::service::Service;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,7 +60,8 @@ async fn compare() -> anyhow::Result<()> {
     let began = Instant::now();
     fill(&cluster, &mut fleet, count, &credentials).await?;
     say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
-    let service = Service::start(&cluster, folder).await?;
+    let service = Service::start(&cluster, folder, &[])?;
+    service.settle().await;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
 
     let load = |address: &str, seconds| Load {
@@ -110,50 +109,6 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, credentials: &
     filling.finish().await?;
     file.flush()?;
     cluster.settle().await
-}
-
-/// The real binary, on that log, without TLS.
-struct Service {
-    child: Child,
-    address: String,
-    _folder: TempDir,
-}
-
-impl Service {
-    async fn start(cluster: &Cluster, folder: TempDir) -> anyhow::Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.path())
-            .args(["--database-url", &cluster.url(LOGIN), "--owner-database-url", &cluster.url(OWNER)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut stdout = BufReader::new(child.stdout.take().context("its output is piped")?);
-        let mut line = String::new();
-        stdout.read_line(&mut line)?;
-        let (_, url) = line.trim().split_once(" listens on ").context("the service did not start")?;
-        let address = url.trim_start_matches("http://").to_owned();
-        // Whatever follows is read to the end: a service whose output nobody takes would stop at a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        // Let it settle: the state that it folded is moved once more by its own first events.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        Ok(Self { child, address, _folder: folder })
-    }
-
-    fn resident_mebibytes(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1_024.0)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Whatever fails here, the machine is left as it is.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 impl Series {

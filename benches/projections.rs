@@ -112,19 +112,14 @@ async fn copy_all(cluster: &Cluster) -> anyhow::Result<f64> {
     client.batch_execute("set maintenance_work_mem to '128MB'").await?;
     let began = Instant::now();
     for projection in &ALL {
-        let [tables, indexes, _] = projection.definition();
+        let (tables, indexes) = projection.definition();
         let copy = "pools_0";
         client.execute("select projection.make_schema($1)", &[&copy]).await?;
         client.batch_execute(&format!("set search_path to {copy}")).await?;
-        client.batch_execute(tables).await?;
-        let table: String = client
-            .query_one(
-                "select relname::text from pg_class where relnamespace = 'pools_0'::regnamespace and relkind = 'r'",
-                &[],
-            )
-            .await?
-            .get(0);
-        client.batch_execute(&format!("insert into {table} select * from {}.{table}", projection.schema())).await?;
+        for (table, definition) in tables {
+            client.batch_execute(definition).await?;
+            client.batch_execute(&format!("insert into {table} select * from {}.{table}", projection.schema())).await?;
+        }
         client.batch_execute(indexes).await?;
         client.execute("select projection.drop_schema($1)", &[&copy]).await?;
     }

@@ -55,6 +55,46 @@ create table projection.key_used (
 )
 with (fillfactor = 70);
 
+-- Nodes that have left, as they were when they were last heard of. The log names a node only where a barrier asked it, so
+-- this is no projection of the log: it is of no rebuild, and what is lost here is lost.
+create table projection.node_left (
+    node_id      uuid        not null,
+    name         text        not null,
+    version      text        not null,
+    address      text        not null,
+    applied      bigint      not null,
+    started_at   timestamptz not null,
+    last_seen_at timestamptz not null,
+    constraint node_left_pkey primary key (node_id)
+);
+
+-- It runs as the owner: the service itself changes nothing here.
+create function projection.remember_node() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into projection.node_left values
+        (old.node_id, old.name, old.version, old.address, old.applied, old.started_at, old.renewed_at)
+        on conflict on constraint node_left_pkey do update set
+           (name, version, address, applied, last_seen_at)
+         = (excluded.name, excluded.version, excluded.address, excluded.applied, excluded.last_seen_at);
+    return old;
+end
+$$;
+
+create trigger node_is_remembered after delete on log.node for each row execute function projection.remember_node();
+
+-- Every node that was ever on the list of those that follow the log.
+create view projection.nodes_seen as
+    select node_id, name, version, address, applied, started_at, renewed_at as last_seen_at, true as listed
+      from log.node
+    union all
+    select gone.node_id, gone.name, gone.version, gone.address, gone.applied, gone.started_at, gone.last_seen_at, false
+      from projection.node_left gone
+     where not exists (select from log.node here where here.node_id = gone.node_id);
+
 -- A schema for one version of a projection. It runs as the owner, because the service may not make schemas.
 create function projection.make_schema(name text) returns void
 language plpgsql
@@ -91,6 +131,7 @@ begin
 end
 $$;
 
+revoke all on function projection.remember_node() from public;
 revoke all on function projection.make_schema(text) from public;
 revoke all on function projection.drop_schema(text) from public;
 grant execute on function projection.make_schema(text), projection.drop_schema(text) to portcullis_service;
@@ -100,4 +141,4 @@ grant usage, create on schema projection to portcullis_service;
 grant select, insert, update, delete on projection.cursor, projection.job, projection.key_used to portcullis_service;
 
 grant usage on schema projection to portcullis_reader;
-grant select on projection.cursor, projection.key_used to portcullis_reader;
+grant select on projection.cursor, projection.key_used, projection.nodes_seen to portcullis_reader;

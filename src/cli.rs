@@ -1,8 +1,8 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! All but `serve` talk HTTP like any other client and use nothing of the service's own, so that whatever the command
-//! line can do, a program can. Data goes to standard output and prose to standard error: `--output json | jq` sees
-//! nothing but the answer.
+//! All but `serve` talk HTTP like any other client and use nothing of the service's own but what it says of the form of ids
+//! and secrets, so that whatever the command line can do, a program can. Data goes to standard output and prose to standard
+//! error: `--output json | jq` sees nothing but the answer.
 
 mod caution;
 mod client;
@@ -11,9 +11,11 @@ mod connection;
 mod enrollment;
 mod events;
 mod failure;
+mod fence;
 mod handover;
 mod key;
 mod manual;
+mod node;
 mod operator;
 mod output;
 mod pool;
@@ -26,6 +28,7 @@ mod signing_key;
 mod time;
 mod token;
 mod validate;
+mod waiting;
 mod worker;
 
 use std::process::ExitCode;
@@ -96,9 +99,15 @@ enum Ask {
     /// Enrollment secrets: by which workers that nobody announced get in.
     #[command(subcommand, after_help = "Example:\n  portcullis enrollment create builders --key-file enrollment.key")]
     Enrollment(enrollment::Verb),
+    /// Fences: one refuses all that was issued to a scope so far.
+    #[command(subcommand, after_help = "Example:\n  portcullis fence raise pool:builders --dry-run")]
+    Fence(fence::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
+    /// Nodes: the services that share one log, and how far each has followed it.
+    #[command(subcommand, after_help = "Example:\n  portcullis node list")]
+    Node(node::Verb),
     /// Operators: people and services that administer.
     #[command(
         subcommand,
@@ -158,18 +167,25 @@ impl Cli {
 impl Ask {
     /// Does what is asked of the service.
     async fn ask(self, session: Session) -> Result<(), Failure> {
+        self.answer(&session).await?;
+        session.wait_for_changes().await
+    }
+
+    async fn answer(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Ask::Pool(verb) => pool::run(verb, &session).await,
-            Ask::Worker(verb) => worker::run(verb, &session).await,
-            Ask::Key(verb) => key::run(verb, &session).await,
-            Ask::Enrollment(verb) => enrollment::run(verb, &session).await,
-            Ask::SigningKey(verb) => signing_key::run(verb, &session).await,
-            Ask::Operator(verb) => operator::run(verb, &session).await,
-            Ask::Token(verb) => token::run(verb, &session).await,
-            Ask::Validate(args) => validate::run(args, &session).await,
-            Ask::Events(verb) => events::run(verb, &session).await,
-            Ask::Projection(verb) => projection::run(verb, &session).await,
-            Ask::Compromised(args) => compromised::run(args, &session).await,
+            Ask::Pool(verb) => pool::run(verb, session).await,
+            Ask::Worker(verb) => worker::run(verb, session).await,
+            Ask::Key(verb) => key::run(verb, session).await,
+            Ask::Enrollment(verb) => enrollment::run(verb, session).await,
+            Ask::Fence(verb) => fence::run(verb, session).await,
+            Ask::SigningKey(verb) => signing_key::run(verb, session).await,
+            Ask::Node(verb) => node::run(verb, session).await,
+            Ask::Operator(verb) => operator::run(verb, session).await,
+            Ask::Token(verb) => token::run(verb, session).await,
+            Ask::Validate(args) => validate::run(args, session).await,
+            Ask::Events(verb) => events::run(verb, session).await,
+            Ask::Projection(verb) => projection::run(verb, session).await,
+            Ask::Compromised(args) => compromised::run(args, session).await,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::log::Tampered;
 
 mod batch;
+pub mod in_force;
 pub mod issued;
 pub mod mint;
 pub mod writer;

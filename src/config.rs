@@ -12,6 +12,11 @@ use ipnet::IpNet;
 pub use self::settings::{DatabaseSource, Limits, Settings, SettingsError, Surroundings, TlsSource};
 use crate::telemetry::LogFormat;
 
+/// As every host name is (RFC 1035).
+const NODE_NAME_CHARS_MAX: usize = 253;
+const MAX_STALE_MIN: Duration = Duration::from_secs(1);
+const MAX_STALE_MAX: Duration = Duration::from_mins(5);
+
 /// The options of `portcullis serve`, as typed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
@@ -25,7 +30,8 @@ pub struct ServeArgs {
     /// The address and port to listen on.
     ///
     /// Example: `--bind 0.0.0.0:443`
-    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    #[arg(long, env = "PORTCULLIS_BIND", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000",
+          value_parser = address)]
     pub bind: SocketAddr,
 
     /// The URL that clients reach the service by; it is the issuer of access tokens.
@@ -64,6 +70,8 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_length: u32,
 
+    #[command(flatten)]
+    pub node: NodeArgs,
     #[command(flatten)]
     pub database: DatabaseArgs,
     #[command(flatten)]
@@ -170,6 +178,24 @@ pub struct TlsArgs {
     pub allow_plaintext: bool,
 }
 
+/// This node among those that share one database.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+pub struct NodeArgs {
+    /// The name of this node, for people. Default: the name of the machine.
+    ///
+    /// Example: `--node-name gate-1`
+    #[arg(long, env = "PORTCULLIS_NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+
+    /// For how long this node answers without having heard of the log; then it refuses everything until it has. A change
+    /// waits as long for a node that is gone.
+    ///
+    /// Example: `--max-stale 3s`
+    #[arg(long, env = "PORTCULLIS_MAX_STALE", value_name = "DURATION", default_value = "5s", value_parser = max_stale)]
+    pub max_stale: Duration,
+}
+
 /// What one client, or all of them, may take.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
@@ -181,7 +207,7 @@ pub struct LimitArgs {
     #[arg(long, env = "PORTCULLIS_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// How long one request may take, from its headers to the end of its answer.
+    /// How long one request may take, from its headers to the end of its answer. Half of it is for its body to arrive.
     ///
     /// Example: `--request-timeout 10s`
     #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s",
@@ -233,6 +259,23 @@ pub struct TelemetryArgs {
     pub log: String,
 }
 
+/// Nothing that would be an attack in a terminal.
+fn node_name(text: &str) -> Result<String, String> {
+    if (1..=NODE_NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a name has 1 to {NODE_NAME_CHARS_MAX} characters, none of them control characters"))
+}
+
+/// Three renewals have to fit, over a connection that may have to be made; and nobody waits an hour for a node that is gone.
+fn max_stale(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if (MAX_STALE_MIN..=MAX_STALE_MAX).contains(&span) {
+        return Ok(span);
+    }
+    Err(format!("between {} s and {} s", MAX_STALE_MIN.as_secs(), MAX_STALE_MAX.as_secs()))
+}
+
 /// Reads `15m` or `1h 30s`. Zero is refused: as a limit it would refuse everything, and "no limit" is not on offer.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -254,6 +297,10 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
     if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as `127.0.0.1:3000` or `[::]:443`".to_owned())
 }
 
 /// Reads a network, or one address as the network that holds only it.

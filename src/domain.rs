@@ -9,6 +9,7 @@ pub mod command;
 pub mod decide;
 pub mod enrollment;
 pub mod event;
+pub mod fence;
 pub mod ids;
 pub mod key;
 pub mod operator;

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::HeaderName;
 use axum::routing::any;
 use ipnet::IpNet;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
 use crate::domain::time::Timestamp;
 use crate::node::Node;
+use crate::node::barrier::Barriers;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
@@ -35,10 +35,13 @@ mod credential;
 mod enroll;
 mod enrollment_secrets;
 mod events;
+mod fences;
 mod keys;
 mod layer;
+mod links;
 pub mod listen;
 mod meta;
+mod nodes;
 mod oauth;
 mod openapi;
 mod operators;
@@ -57,6 +60,7 @@ mod tokens;
 mod unread;
 pub mod validate;
 mod view;
+mod waiting;
 mod whoami;
 mod wish;
 mod workers;
@@ -81,6 +85,8 @@ pub struct Parts {
     pub attempts: Arc<Attempts>,
     /// Tokens of pools that count them.
     pub issued: Arc<IssuedCounts>,
+    /// Waiting for the other nodes.
+    pub barriers: Barriers,
     /// When keys were last used.
     pub used: Arc<KeysUsed>,
     pub settings: HttpSettings,
@@ -88,6 +94,8 @@ pub struct Parts {
 
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
+    /// The id of this node.
+    pub node: Uuid,
     /// The URL that clients use: the issuer of tokens.
     pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
@@ -135,6 +143,10 @@ impl App {
 
     fn issued(&self) -> &IssuedCounts {
         &self.0.issued
+    }
+
+    fn barriers(&self) -> &Barriers {
+        &self.0.barriers
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -200,7 +212,10 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(operators::list, operators::create))
         .routes(routes!(operators::read, operators::update, operators::remove))
         .routes(routes!(operators::list_keys, operators::create_key))
+        .routes(routes!(fences::list, fences::raise))
         .routes(routes!(events::list))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::in_force))
         .routes(routes!(projections::list))
         .routes(routes!(projections::read))
         .routes(routes!(projections::rebuild))
@@ -210,7 +225,14 @@ fn for_operators() -> OpenApiRouter<App> {
 
 /// The OpenAPI document.
 fn document() -> OpenApiDocument {
-    routes().into_openapi()
+    completed(routes().into_openapi())
+}
+
+fn completed(mut document: OpenApiDocument) -> OpenApiDocument {
+    openapi::name_operations(&mut document);
+    openapi::with_at_least(&mut document);
+    links::add(&mut document);
+    document
 }
 
 /// The paths of all routes, for the labels of metrics.
@@ -221,12 +243,11 @@ pub fn route_paths() -> Vec<String> {
 /// The whole service.
 pub fn router(app: App) -> Router {
     let (router, document) = routes().split_for_parts();
+    let document = completed(document);
     router
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
-        .layer(DefaultBodyLimit::max(app.body_bytes_max()))
-        .layer(CatchPanicLayer::custom(layer::panicked))
         .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
         .with_state(app)
 }

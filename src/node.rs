@@ -4,10 +4,10 @@
 //! and keeps it for as long as it answers one request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use tokio::sync::watch;
 
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::roll::Roll;
@@ -15,6 +15,11 @@ use crate::log::LogFault;
 use crate::validate::Snapshot;
 use crate::validate::ring::SigningRing;
 
+use lease::{Deadline, Lease, Uptime};
+
+pub mod barrier;
+pub mod lease;
+pub mod presence;
 pub mod replay;
 
 /// Without a confirmation of the head for longer than this, a node refuses (promise 5).
@@ -24,37 +29,40 @@ pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(5);
 pub struct Node {
     keys: Arc<DerivedKeys>,
     published: ArcSwap<Snapshot>,
-    started: Instant,
-    /// Milliseconds after `started` up to which the head is confirmed; 0 before the first time.
-    confirmed_ms: AtomicU64,
+    /// The position of the next event, for those who wait for one.
+    next_position: watch::Sender<u64>,
+    /// Until when what is published counts as the newest.
+    confirmed_until: Deadline,
     max_stale: Duration,
+    lease: Lease,
     fault: ArcSwapOption<String>,
 }
 
 /// Why a node does not answer for its state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCurrent {
-    #[error("this node has not confirmed the head of the log for longer than it may")]
+    #[error("this node has not confirmed the head of the log, or its lease, for longer than it may")]
     Stale,
     #[error("this node has stopped following the log: {0}")]
     Stopped(Arc<String>),
 }
 
 impl Node {
-    /// A node that has folded the log. It is not current before the writer has confirmed the head.
+    /// A node that has folded the log. It is not current before the head is confirmed and it holds a lease.
     pub fn new(keys: Arc<DerivedKeys>, roll: Roll, max_stale: Duration) -> Result<Self, LogFault> {
         let ring = Arc::new(SigningRing::of(&roll, &keys)?);
         Ok(Self {
             keys,
+            next_position: watch::Sender::new(roll.next_position()),
             published: ArcSwap::from_pointee(Snapshot { roll, ring }),
-            started: Instant::now(),
-            confirmed_ms: AtomicU64::new(0),
+            confirmed_until: Deadline::default(),
             max_stale,
+            lease: Lease::none(max_stale),
             fault: ArcSwapOption::empty(),
         })
     }
 
-    /// The state to validate against, if this node may answer for it at all. One clock reading, three atomic loads; never
+    /// The state to validate against, if this node may answer for it at all. One clock reading, four atomic loads; never
     /// held across an `await`.
     pub fn current(&self) -> Result<Guard<Arc<Snapshot>>, NotCurrent> {
         // Looked at first: a state that is published after this is only newer.
@@ -76,11 +84,25 @@ impl Node {
         if let Some(fault) = self.fault.load().as_ref() {
             return Err(NotCurrent::Stopped(fault.clone()));
         }
-        let confirmed = Duration::from_millis(self.confirmed_ms.load(Ordering::Acquire));
-        if confirmed.is_zero() || self.started.elapsed() > confirmed + self.max_stale {
-            return Err(NotCurrent::Stale);
-        }
-        Ok(())
+        let now = Uptime::now();
+        if self.is_confirmed(now) && self.lease.is_live(now) { Ok(()) } else { Err(NotCurrent::Stale) }
+    }
+
+    /// Whether the published state was the newest not longer than `max_stale` ago (promise 5).
+    pub(crate) fn is_confirmed(&self, now: Uptime) -> bool {
+        self.confirmed_until.is_ahead_of(now)
+    }
+
+    /// What the other nodes go by (promise 4).
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Waits until the event at `position` is in the published state.
+    pub async fn reached(&self, position: u64) {
+        let mut next = self.next_position.subscribe();
+        // The sender is this node's own, so there is one for as long as anybody waits.
+        drop(next.wait_for(|next| *next > position).await);
     }
 
     /// Swaps in a newer state. The Roll only ever moves forward (H2).
@@ -89,16 +111,15 @@ impl Node {
         debug_assert!(roll.next_position() >= before.roll.next_position());
         let ring =
             if before.ring.is_of(&roll) { before.ring.clone() } else { Arc::new(SigningRing::of(&roll, &self.keys)?) };
+        let next_position = roll.next_position();
         self.published.store(Arc::new(Snapshot { roll, ring }));
+        self.next_position.send_replace(next_position);
         Ok(())
     }
 
     /// The published state was the newest at `asked`, the moment *before* the database was asked.
-    pub(crate) fn confirm(&self, asked: Instant) {
-        let after_start = asked.saturating_duration_since(self.started).as_millis();
-        // At least 1: 0 says that there was none.
-        let confirmed = u64::try_from(after_start).unwrap_or(u64::MAX).max(1);
-        self.confirmed_ms.fetch_max(confirmed, Ordering::AcqRel);
+    pub(crate) fn confirm(&self, asked: Uptime) {
+        self.confirmed_until.move_on(asked.after(self.max_stale));
     }
 
     /// The log cannot be believed any more. The node refuses everything from now on, and says why to operators.
@@ -117,30 +138,48 @@ mod tests {
         Node::new(RootKey::from_bytes([7; 32]).derive(), Roll::default(), max_stale).unwrap()
     }
 
-    #[test]
-    fn a_node_is_current_only_for_as_long_as_its_confirmation_lasts() {
-        let node = node(Duration::from_millis(40));
-        assert_eq!(node.check_current(), Err(NotCurrent::Stale), "never confirmed");
-
-        let asked = Instant::now();
-        node.confirm(asked);
-        assert_eq!(node.check_current(), Ok(()));
-        while asked.elapsed() <= Duration::from_millis(45) {
-            std::thread::yield_now();
+    fn is_current(node: &Node, confirmed: Option<Uptime>, renewed: Option<Uptime>) -> bool {
+        if let Some(asked) = confirmed {
+            node.confirm(asked);
         }
-        assert_eq!(node.check_current(), Err(NotCurrent::Stale), "not confirmed for longer than it may");
+        if let Some(sent) = renewed {
+            node.lease().renewed(sent);
+        }
+        node.check_current().is_ok()
+    }
 
-        node.confirm(Instant::now());
-        node.confirm(asked);
-        assert_eq!(node.check_current(), Ok(()), "an older answer that comes late takes nothing back");
+    #[test]
+    fn a_node_is_current_only_while_both_its_confirmation_and_its_lease_last() {
+        let max_stale = Duration::from_secs(64);
+        let now = Uptime::now();
+        let long_ago = Uptime::at_start();
+        // (confirmed, renewed, is current)
+        let table = [
+            (None, None, false),
+            (Some(now), None, false),
+            (None, Some(now), false),
+            (Some(now), Some(now), true),
+            (Some(long_ago), Some(now), false),
+            (Some(now), Some(long_ago), false),
+        ];
+        for (confirmed, renewed, expected) in table {
+            assert_eq!(is_current(&node(max_stale), confirmed, renewed), expected, "{confirmed:?} {renewed:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_answer_that_comes_late_takes_nothing_back() {
+        let (node, now) = (node(Duration::from_secs(64)), Uptime::now());
+        assert!(is_current(&node, Some(now), Some(now)));
+        assert!(is_current(&node, Some(Uptime::at_start()), Some(Uptime::at_start())));
     }
 
     #[test]
     fn a_node_that_was_stopped_stays_stopped() {
         let node = node(MAX_STALE_DEFAULT);
-        node.confirm(Instant::now());
+        assert!(is_current(&node, Some(Uptime::now()), Some(Uptime::now())));
         node.stop(&LogFault::WrongRootKey);
-        node.confirm(Instant::now());
+        assert!(!is_current(&node, Some(Uptime::now()), Some(Uptime::now())));
         assert!(matches!(node.check_current(), Err(NotCurrent::Stopped(_))));
     }
 }

@@ -1,13 +1,13 @@
 //! Projections: the Roll as tables, for lists, for reports, and for anyone with a SQL client.
 //!
-//! A row is rendered from the Roll, so that there is no second implementation of the rules; an event only says which rows
-//! to look at ([`model`]). Rows and cursor change in one transaction, by whichever node keeps the projection ([`runner`]).
-//! What ends by itself stands in a row as a time, and is asked for at a moment ([`read`]). Each version lives in a schema of
+//! A row is rendered from the Roll ([`model`]), so that there is no second implementation of the rules; an event only says
+//! which rows to look at ([`touched`]). Rows and cursor change in one transaction, by whichever node keeps the projection ([`runner`]).
+//! What ends by itself stands in a row as a time, and what a fence refuses as the position at which it was issued: both are
+//! asked for when it is read ([`read`], [`floors`]). Each version lives in a schema of
 //! its own, `<name>_<version>`, that is never migrated: another is built beside it and put in its place ([`build`]).
 
 use tokio_postgres::error::SqlState;
 
-use crate::domain::event::Recorded;
 use crate::domain::roll::Roll;
 use crate::log::LogFault;
 use crate::node::NotCurrent;
@@ -16,26 +16,36 @@ use crate::postgres::{DatabaseError, PoolError};
 pub mod build;
 pub mod cursor;
 pub mod enrollment_secrets;
+pub mod fences;
+mod floors;
 pub mod job;
 pub mod keys;
+pub mod lag;
 mod lane;
 pub mod model;
 pub mod operators;
 pub mod pools;
 pub mod read;
 pub mod runner;
+mod touched;
 pub mod used;
 mod value;
 pub mod verify;
 pub mod workers;
 
-use model::{Model, Rendered};
+use model::{Model, Render};
 
 pub use value::Moment;
 
 /// All of them, in the order in which they are listed.
-pub static ALL: [Projection; 5] =
-    [pools::PROJECTION, workers::PROJECTION, keys::PROJECTION, enrollment_secrets::PROJECTION, operators::PROJECTION];
+pub static ALL: [Projection; 6] = [
+    pools::PROJECTION,
+    workers::PROJECTION,
+    keys::PROJECTION,
+    enrollment_secrets::PROJECTION,
+    operators::PROJECTION,
+    fences::PROJECTION,
+];
 
 /// One read model in SQL.
 pub struct Projection {
@@ -44,27 +54,26 @@ pub struct Projection {
     /// Whatever changes the tables or the meaning of a row makes it one more. `tests/golden/projections.txt` has all that there
     /// were, and a change without a new version fails a test.
     pub version: u32,
-    /// The one table.
-    table: &'static str,
-    sql: Sql,
+    /// The one that it is named for, and what its lists ask beside.
+    tables: &'static [Table],
+    /// Made once the rows are in, which is quicker than row by row.
+    indexes: &'static str,
+    /// What people see of it, as a query of its tables.
+    view: &'static str,
+}
+
+/// A table, and what its rows are.
+struct Table {
+    name: &'static str,
+    /// The column by which a row is known.
+    key: &'static str,
+    definition: &'static str,
+    upsert: &'static str,
     render: Render,
 }
 
-/// The files of a projection's folder.
-struct Sql {
-    tables: &'static str,
-    /// Made once the rows are in, which is quicker than row by row.
-    indexes: &'static str,
-    upsert: &'static str,
-}
-
-/// A [`Model`] whose types nobody needs to name.
-struct Render {
-    touched: fn(&Roll, &[Recorded]) -> Vec<String>,
-    all: for<'r> fn(&'r Roll) -> Box<dyn Iterator<Item = Rendered> + 'r>,
-    count: fn(&Roll) -> usize,
-    canonical: fn(&str) -> Result<Rendered, serde_json::Error>,
-}
+/// The rows that some events have changed, for each table of a projection.
+type Changes = Vec<Vec<String>>;
 
 /// Why a projection cannot be kept, built or compared.
 #[derive(Debug, thiserror::Error)]
@@ -102,16 +111,6 @@ impl ProjectionError {
 }
 
 impl Projection {
-    const fn of<M: Model>(name: &'static str, version: u32, table: &'static str, sql: Sql) -> Self {
-        let render = Render {
-            touched: model::touched::<M>,
-            all: model::all::<M>,
-            count: M::count,
-            canonical: model::canonical::<M>,
-        };
-        Self { name, version, table, sql, render }
-    }
-
     /// The one of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|projection| projection.name == name)
@@ -127,9 +126,39 @@ impl Projection {
         format!("{}_next", self.schema())
     }
 
-    /// What decides which tables it has: its files, without its questions.
-    pub fn definition(&self) -> [&'static str; 3] {
-        [self.sql.tables, self.sql.indexes, self.sql.upsert]
+    /// Its tables as somebody locks them.
+    fn tables_in(&self, schema: &str) -> String {
+        let names: Vec<String> = self.tables.iter().map(|table| format!("{schema}.{}", table.name)).collect();
+        names.join(", ")
+    }
+
+    /// How many rows it has.
+    fn count(&self, roll: &Roll) -> usize {
+        self.tables.iter().map(|table| (table.render.count)(roll)).sum()
+    }
+
+    /// The names and the statements that make its tables, and then those that make their indexes.
+    pub fn definition(&self) -> (Vec<(&'static str, &'static str)>, &'static str) {
+        (self.tables.iter().map(|table| (table.name, table.definition)).collect(), self.indexes)
+    }
+
+    /// What its version stands for: all of its files but the questions.
+    #[cfg(test)]
+    fn digest(&self) -> blake3::Hash {
+        let tables = self.tables.iter().flat_map(|table| [table.definition, table.upsert]);
+        let texts: Vec<&str> = tables.chain([self.indexes, self.view]).collect();
+        blake3::hash(texts.concat().as_bytes())
+    }
+}
+
+impl Table {
+    const fn of<M: Model>(
+        name: &'static str,
+        key: &'static str,
+        definition: &'static str,
+        upsert: &'static str,
+    ) -> Self {
+        Self { name, key, definition, upsert, render: Render::of::<M>() }
     }
 }
 
@@ -154,7 +183,7 @@ mod tests {
         let golden = include_str!("../tests/golden/projections.txt");
         let mut complaints = Vec::new();
         for projection in &ALL {
-            let digest = blake3::hash(projection.definition().concat().as_bytes());
+            let digest = projection.digest();
             let version = format!("{} {} ", projection.name, projection.version);
             match golden.lines().find(|line| line.starts_with(&version)) {
                 None => complaints.push(format!("add the line `{version}{digest}` to tests/golden/projections.txt")),

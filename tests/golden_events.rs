@@ -12,6 +12,7 @@ use std::sync::Arc;
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
 use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
     CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
@@ -192,6 +193,8 @@ fn service_events() -> Vec<Event> {
         Event::OperatorUpdated { operator: operator(), name: "Ana".into(), role: Role::Auditor },
         Event::OperatorRemoved { operator: operator() },
         Event::AuthFailuresObserved { from: NOW, to: later(60), failures },
+        Event::FenceRaised { scope: FenceScope::Pool(pool()), up_to: 1_000_003 },
+        Event::BarrierPassed { through: 7, confirmed: vec!["gate-1".into()], waited_out: vec!["gate-2".into()] },
     ]
 }
 

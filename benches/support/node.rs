@@ -7,6 +7,7 @@ use portcullis::credential::root_key::DerivedKeys;
 use portcullis::domain::admit::Denial;
 use portcullis::domain::command::Command;
 use portcullis::node::MAX_STALE_DEFAULT;
+use portcullis::node::presence::Identity;
 use portcullis::postgres::Database;
 use portcullis::telemetry::metrics::Vocabulary;
 use portcullis::telemetry::{Metrics, Telemetry};
@@ -19,8 +20,9 @@ pub(crate) async fn start(
     metrics: Arc<Metrics>,
     keys: Arc<DerivedKeys>,
 ) -> anyhow::Result<Running> {
-    let start =
-        writer::Start { database, metrics, max_stale: MAX_STALE_DEFAULT, queue_length: QUEUE_LENGTH, seen: None };
+    let identity = Identity::new("bench".to_owned(), "http://127.0.0.1".to_owned());
+    let (max_stale, queue_length) = (MAX_STALE_DEFAULT, QUEUE_LENGTH);
+    let start = writer::Start { database, metrics, identity, max_stale, queue_length, seen: None };
     Ok(writer::start(start, keys).await?)
 }
 

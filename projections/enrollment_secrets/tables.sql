@@ -13,6 +13,7 @@ create table enrollment_secret (
     approval      boolean     not null,
     created_at    timestamptz not null,
     issued        bigint      not null,
+    refused_below bigint      not null, -- by all fences over it: it is refused if it was issued at a lower position
     parent        text        collate "C",
     constraint enrollment_secret_pkey primary key (id)
 );

@@ -5,7 +5,7 @@ create table operator (
     role        text        not null,
     removed     boolean     not null,
     created_at  timestamptz not null,
-    keys        text[]      not null, -- those that are not revoked; none where the operator was removed
+    keys        text[]      not null, -- those that nobody has ended; none where the operator was removed
     keys_end_at timestamptz[] not null, -- of each of them: when it ends by itself, or null
     constraint operator_pkey primary key (id)
 );

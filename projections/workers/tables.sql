@@ -11,7 +11,8 @@ create table worker (
     created_at     timestamptz not null,
     created        bigint      not null, -- the position of its `worker.created`
     enrolled_by    text        collate "C",
-    keys_end_at    timestamptz[] not null, -- of each key that is not revoked: when it ends by itself, or null
+    keys_issued    bigint[]    not null, -- of each key that nobody has ended: the position at which it was issued
+    keys_end_at    timestamptz[] not null, -- and when it ends by itself, or null
     shared_keys    boolean     not null,
     constraint worker_pkey primary key (id)
 );

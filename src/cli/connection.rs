@@ -3,30 +3,33 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use etcetera::BaseStrategy as _;
 use reqwest::{Certificate, Url};
 use secrecy::SecretString;
 
 use super::failure::Failure;
 use super::output::{Format, Screen};
 use crate::config::duration;
+use crate::config::settings::platform_data_dir;
 use crate::secret::{SecretFileError, read_secret_file};
 
 /// Holds the operator's token where no file is wanted. Not an option: arguments are seen by every user.
 const TOKEN_VARIABLE: &str = "PORTCULLIS_TOKEN";
+const TOKEN_FILE_VARIABLE: &str = "PORTCULLIS_TOKEN_FILE";
 
 /// Options of everything that asks a service.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct ClientArgs {
     /// The service.
-    #[arg(long, global = true, env = "PORTCULLIS_URL", value_name = "URL", default_value = "https://127.0.0.1:3000")]
+    #[arg(long, global = true, env = "PORTCULLIS_URL", value_name = "URL", default_value = "https://127.0.0.1:3000",
+          value_parser = url)]
     url: Url,
 
-    /// The file with the operator's API key. PORTCULLIS_TOKEN may hold the key itself instead.
+    /// The file with the operator's API key. PORTCULLIS_TOKEN may hold the key itself instead; this option goes before it,
+    /// and of the two variables only one may be set.
     ///
     /// Default: `admin.token` in the data directory of a service on this machine.
-    #[arg(long, global = true, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = TOKEN_FILE_VARIABLE, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
     /// The certificate authorities that may vouch for the service, as PEM.
@@ -62,6 +65,14 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true, value_name = "TEXT")]
     reason: Option<String>,
 
+    /// After a change, wait until it is in force on every node, and show the nodes as they confirm.
+    #[arg(long, global = true)]
+    wait: bool,
+
+    /// How long `--wait` waits. The change stands, however it ends.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    wait_timeout: Duration,
+
     /// How data is written to standard output.
     #[arg(long, short, global = true, env = "PORTCULLIS_OUTPUT", value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -81,6 +92,11 @@ pub(crate) struct Connection {
 }
 
 impl ClientArgs {
+    /// For how long to wait for all nodes after a change; `None` where nobody asked.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait.then_some(self.wait_timeout)
+    }
+
     pub(crate) fn screen(&self) -> Screen {
         Screen::new(self.output, self.quiet)
     }
@@ -142,11 +158,18 @@ impl ClientArgs {
 
     /// The operator's API key.
     pub(crate) fn operator_token(&self) -> Result<SecretString, Failure> {
-        if let Some(path) = &self.token_file {
-            return token_in(path);
-        }
-        if let Some(token) = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
-            return Ok(SecretString::from(token));
+        let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+        match (&self.token_file, token) {
+            // An option that was typed is meant; of two variables, either may be left over from something else.
+            (Some(path), Some(_)) if std::env::var_os(TOKEN_FILE_VARIABLE).is_some_and(|named| named == *path) => {
+                return Err(Failure::Usage(format!(
+                    "{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both set, and may be two operators; unset one, or \
+                     choose with `--token-file`"
+                )));
+            }
+            (Some(path), _) => return token_in(path),
+            (None, Some(token)) => return Ok(SecretString::from(token)),
+            (None, None) => {}
         }
         let none = || {
             Failure::Usage(format!(
@@ -159,9 +182,13 @@ impl ClientArgs {
     }
 }
 
+fn url(text: &str) -> Result<Url, String> {
+    text.parse().map_err(|_| "write it whole, such as `https://portcullis.example.org:3000`".to_owned())
+}
+
 fn token_in(path: &Path) -> Result<SecretString, Failure> {
     read_secret_file(path).map_err(|error| match error {
-        SecretFileError::Io { .. } => Failure::fault("the operator's API key", error),
+        SecretFileError::Io { .. } => Failure::fault("the operator's API key (`--token-file`)", error),
         error => Failure::Usage(error.to_string()),
     })
 }
@@ -169,7 +196,7 @@ fn token_in(path: &Path) -> Result<SecretString, Failure> {
 /// Where a service on this machine keeps its files, by the same rule as its own.
 fn data_dir() -> Option<PathBuf> {
     let told = std::env::var_os("PORTCULLIS_DATA_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    told.or_else(|| etcetera::choose_base_strategy().ok().map(|base| base.data_dir().join("portcullis")))
+    told.or_else(platform_data_dir)
 }
 
 fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {

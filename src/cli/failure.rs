@@ -123,13 +123,14 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.title)?;
+        // The detail alone may be "must be in the future": whoever reads one line should know what.
+        if let Some(field) = &self.field {
+            write!(f, ": `{field}`")?;
+        }
         if let Some(detail) = self.detail.as_deref().filter(|detail| *detail != self.title) {
             write!(f, ": {detail}")?;
         }
         write!(f, "\n  code: {}", self.code)?;
-        if let Some(field) = &self.field {
-            write!(f, "\n  field: {field}")?;
-        }
         write!(f, "\n  what to do: {}", remedy::of(&self.code, self.status))?;
         if let Some(request) = &self.request_id {
             write!(f, "\n  request id: {request}")?;
@@ -182,6 +183,13 @@ mod tests {
         for part in ["Conflict: pool `a` exists", "code: pool_exists", "what to do: ", "request id: r1"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn the_first_line_names_the_field() {
+        let body = br#"{"title":"Bad Request","detail":"must be in the future","code":"invalid","field":"until"}"#;
+        let text = Problem::read(400, None, body).to_string();
+        assert_eq!(text.lines().next(), Some("Bad Request: `until`: must be in the future"));
     }
 
     #[test]

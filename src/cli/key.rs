@@ -91,7 +91,7 @@ pub(crate) struct Which {
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
     /// In this state.
-    #[arg(long, value_name = "STATE", value_parser = ["live", "overlapping", "expired", "revoked"])]
+    #[arg(long, value_name = "STATE", value_parser = ["live", "overlapping", "expired", "revoked", "fenced"])]
     state: Option<String>,
     /// Of this kind.
     #[arg(long, value_name = "KIND", value_parser = ["api_key", "static_secret"])]

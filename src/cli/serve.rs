@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
+use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
@@ -20,7 +23,8 @@ use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::log::head::check_root_key;
 use crate::log::seen::Seen;
-use crate::node::MAX_STALE_DEFAULT;
+use crate::node::barrier::Barriers;
+use crate::node::presence::{self, Identity};
 use crate::postgres::embedded::{self, Cluster, Lock};
 use crate::postgres::{Database, Options};
 use crate::projection::used::KeysUsed;
@@ -28,6 +32,9 @@ use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
 use projecting::Projecting;
+
+/// A database that is gone must not keep the service from stopping.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 mod counting;
 mod first_start;
@@ -72,7 +79,9 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
-    let mut running = start_writer(settings, &database, &keys, &metrics).await?;
+    let identity = Identity::new(settings.node_name.clone(), settings.public_url.clone());
+    let node = identity.id;
+    let mut running = start_writer(settings, identity, &database, &keys, &metrics).await?;
     let is_first_start = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
     if settings.new_admin && !is_first_start {
@@ -83,25 +92,34 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     }
     let attempts = Arc::new(Attempts::new(metrics.clone()));
     let issued = Arc::new(IssuedCounts::default());
+    let barriers = Barriers::start(database.clone());
+    let in_force = InForce {
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        barriers: barriers.clone(),
+        reductions: running.reductions.clone(),
+    };
     let used = Arc::new(KeysUsed::default());
-    let projecting = Projecting::start(&database, &running, used.clone());
+    let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),
-        database,
+        database: database.clone(),
         metrics: metrics.clone(),
         telemetry,
         attempts: attempts.clone(),
         issued: issued.clone(),
+        barriers,
         used: used.clone(),
         settings: HttpSettings {
+            node,
             public_url: settings.public_url.clone(),
             trusted_proxies: settings.limits.trusted_proxies.clone(),
             request_timeout: settings.limits.request_timeout,
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
-    let counting = Counting::start(attempts, issued, &running.queue);
+    let counting = Counting::start(attempts, issued, in_force, &running.queue);
     let (stop_seeing, stop_seen) = oneshot::channel::<()>();
     let stopped = async { drop(stop_seen.await) };
     let seen_file = seen::path(&settings.data_dir);
@@ -114,6 +132,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     counting.end().await;
     projecting.end().await;
     stop(running).await;
+    leave(&database, node).await;
     drop(stop_seeing);
     if let Err(error) = seeing.await {
         tracing::error!(%error, "keeping what was seen of the log broke off");
@@ -121,9 +140,23 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     listened
 }
 
+/// Takes this node off the list: it answers nobody any more, so nobody has to wait it out.
+async fn leave(database: &Database, node: Uuid) {
+    let leaving = async {
+        let client = database.client().await.map_err(|error| error.to_string())?;
+        presence::leave(&client, node).await.map_err(|error| error.to_string())
+    };
+    match tokio::time::timeout(LEAVE_PATIENCE, leaving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error, "this node could not be taken off the list; it is waited out once"),
+        Err(_) => tracing::warn!("this node could not be taken off the list in time; it is waited out once"),
+    }
+}
+
 /// Opens the log, unless it is an older one than this node has seen, and starts its writer.
 async fn start_writer(
     settings: &Settings,
+    identity: Identity,
     database: &Database,
     keys: &Arc<DerivedKeys>,
     metrics: &Arc<Metrics>,
@@ -132,7 +165,8 @@ async fn start_writer(
     let start = writer::Start {
         database: database.clone(),
         metrics: metrics.clone(),
-        max_stale: MAX_STALE_DEFAULT,
+        identity,
+        max_stale: settings.max_stale,
         queue_length: settings.queue_length,
         seen: Seen::load(&seen_file, keys)?,
     };
@@ -163,7 +197,7 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, tls: Option<Tl
     // would end the process where it stands.
     let told_to_stop = until_told_to_stop()?;
     announce(settings, &listener, tls.as_ref())?;
-    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await?;
+    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await;
     if let Some(watching) = watching {
         watching.abort();
     }

@@ -1,6 +1,7 @@
 //! What every verb starts from: a client, a screen, and the options that go with each command.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use super::client::{Answer, Call, Client};
 use super::connection::{ClientArgs, Connection};
 use super::failure::Failure;
 use super::output::{Column, Format, Pieces, Screen, closed};
+use super::waiting;
 
 /// The largest page that the service gives.
 pub(crate) const PAGE_MAX: u64 = 1000;
@@ -17,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) screen: Screen,
     args: ClientArgs,
     connection: Connection,
+    /// The newest position at which something was changed; 0 where nothing was.
+    changed_at: AtomicU64,
 }
 
 /// How much of a list.
@@ -35,7 +39,12 @@ pub(crate) struct Paging {
 
 impl Session {
     pub(crate) fn open(args: &ClientArgs) -> Result<Self, Failure> {
-        Ok(Self { screen: args.screen(), connection: args.connection()?, args: args.clone() })
+        Ok(Self {
+            screen: args.screen(),
+            connection: args.connection()?,
+            args: args.clone(),
+            changed_at: AtomicU64::default(),
+        })
     }
 
     /// A client for whoever holds a credential of their own; no operator is needed.
@@ -62,12 +71,37 @@ impl Session {
 
     /// Changes something, as the operator.
     pub(crate) async fn change(&self, call: Call) -> Result<Answer, Failure> {
-        self.operator()?.send(&self.command(call)).await
+        let answer = self.operator()?.send(&self.command(call)).await?;
+        self.note_position(&answer);
+        Ok(answer)
+    }
+
+    fn note_position(&self, answer: &Answer) {
+        self.changed_at.fetch_max(answer.position.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// With `--wait`: until what was changed is in force on every node. After the answer was shown, which may hold a secret
+    /// that nobody can ask for again.
+    pub(crate) async fn wait_for_changes(&self) -> Result<(), Failure> {
+        match self.changed_at.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            position => self.wait_for(position).await,
+        }
+    }
+
+    /// With `--wait`: until all up to the position is in force on every node.
+    pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Failure> {
+        match self.args.wait() {
+            Some(patience) => waiting::everywhere(self.screen, &self.operator()?, position, patience).await,
+            None => Ok(()),
+        }
     }
 
     /// Changes something, as whoever the call says.
     pub(crate) async fn change_as(&self, call: Call) -> Result<Answer, Failure> {
-        self.client().send(&call.once(self.connection.idempotency_key.as_deref())).await
+        let answer = self.client().send(&call.once(self.connection.idempotency_key.as_deref())).await?;
+        self.note_position(&answer);
+        Ok(answer)
     }
 
     fn command(&self, call: Call) -> Call {

@@ -267,7 +267,7 @@ impl Create {
             ("pool", json!(self.pool)),
             ("id", json!(self.id)),
             ("name", json!(self.name)),
-            ("labels", labels(self.label)),
+            ("labels", labels(self.label)?),
             ("expires_at", json!(self.expires_at)),
             ("pending", if self.pending { json!(true) } else { Value::Null }),
             ("static_secret", chosen),
@@ -284,8 +284,11 @@ impl Create {
 
 impl Update {
     async fn run(self, session: &Session) -> Result<(), Failure> {
-        let mut body =
-            given([("name", json!(self.name)), ("labels", labels(self.label)), ("expires_at", json!(self.expires_at))]);
+        let mut body = given([
+            ("name", json!(self.name)),
+            ("labels", labels(self.label)?),
+            ("expires_at", json!(self.expires_at)),
+        ]);
         // What is taken away is said as an explicit null, or as nothing left.
         if self.no_name {
             body["name"] = Value::Null;
@@ -315,9 +318,14 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(crate) fn labels(pairs: Vec<(String, String)>) -> Value {
-    if pairs.is_empty() {
-        return Value::Null;
+pub(crate) fn labels(pairs: Vec<(String, String)>) -> Result<Value, Failure> {
+    let mut labels = Map::new();
+    for (key, value) in pairs {
+        // Which of two was meant would be a guess.
+        if labels.contains_key(&key) {
+            return Err(Failure::Usage(format!("`--label {key}=…` is given twice; a label has one value")));
+        }
+        labels.insert(key, Value::from(value));
     }
-    Value::Object(pairs.into_iter().map(|(key, value)| (key, Value::from(value))).collect::<Map<_, _>>())
+    Ok(if labels.is_empty() { Value::Null } else { Value::Object(labels) })
 }

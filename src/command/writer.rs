@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use self::clock::Clock;
-use self::confirming::confirm;
 use self::following::hear;
+use self::leasing::Leasing;
 use self::link::{Link, no_link, patient, unhurried};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
@@ -24,14 +24,16 @@ use crate::log::append::{AppendError, Appended};
 use crate::log::head::{self, Head};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, guard, outcome, read};
+use crate::node::lease::Uptime;
+use crate::node::presence::Identity;
 use crate::node::replay::{self, Folded};
 use crate::node::{Node, NotCurrent};
 use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
 use crate::telemetry::Metrics;
 
 mod clock;
-mod confirming;
 mod following;
+mod leasing;
 mod link;
 
 /// The most commands in one batch: a bound on how long the first of them waits for the last.
@@ -61,6 +63,8 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 pub struct Start {
     pub database: Database,
     pub metrics: Arc<Metrics>,
+    pub identity: Identity,
+    /// For how long this node may answer without having heard of the log, and the length of its lease.
     pub max_stale: Duration,
     pub queue_length: usize,
     /// What this node has seen of the log before: one that has less is refused.
@@ -74,6 +78,8 @@ pub struct Running {
     pub log: LogId,
     /// Where the published Roll ends. Closed when the writer ends.
     pub heads: watch::Receiver<Head>,
+    /// The newest position at which this node itself has taken access away.
+    pub reductions: watch::Receiver<u64>,
     /// Ends when the writer does: after `stop`, once every queued command is answered, or patience is over.
     pub task: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -90,6 +96,7 @@ struct Writer {
     head: Head,
     /// Where the published Roll ends.
     published: watch::Sender<Head>,
+    reductions: watch::Sender<u64>,
     clock: Arc<Clock>,
     /// Partitions cover all positions below.
     partitioned: u64,
@@ -152,6 +159,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
     let (published, heads) = watch::channel(head.clone());
+    let (sender, reductions) = watch::channel(0);
     let (database, clock) = (start.database.clone(), Arc::new(Clock::default()));
     let mut writer = Writer {
         database: start.database,
@@ -163,25 +171,37 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         roll,
         head,
         published,
+        reductions: sender,
         clock: clock.clone(),
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
-    writer.follow().await.map_err(Setback::into_start_error)?;
+    let renewed = Some(writer.take_lease(&start.identity).await.map_err(Setback::into_start_error)?);
     let (stop, stopped) = watch::channel(false);
+    let leasing = Leasing {
+        database,
+        node: node.clone(),
+        clock,
+        identity: start.identity,
+        published: heads.clone(),
+        renewed,
+        // The writer has followed to a head that it read after it had put this node on the list.
+        admitted_from: Some(0),
+        wanted: 0,
+        told: 0,
+    };
     let task = tokio::spawn({
-        let (node, heads) = (node.clone(), heads.clone());
         async move {
             tokio::select! {
                 () = writer.run(stopped.clone()) => {}
-                () = confirm(&database, &node, &clock, heads) => {}
+                () = leasing.keep() => {}
                 () = overdue(stopped) => {
                     tracing::error!("stopped with commands of which it is unknown whether they are in the log");
                 }
             }
         }
     });
-    Ok(Running { node, queue, log, heads, task, stop })
+    Ok(Running { node, queue, log, heads, reductions, task, stop })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +259,7 @@ impl Writer {
                 },
                 heard = hear(&mut self.link) => self.look_again(heard).await,
                 _ = poll.tick() => self.follow_or_reconnect().await,
-                _ = forget.tick() => self.forget_outcomes().await,
+                _ = forget.tick() => self.forget().await,
                 // Closed, not dropped: what is in the queue is still answered.
                 Ok(()) = stopped.changed() => self.queue.close(),
             }
@@ -317,7 +337,7 @@ impl Writer {
             self.follow().await?;
         }
         self.clock.check()?;
-        let asked = Instant::now();
+        let asked = Uptime::now();
         let (decided, appended) = if effort.races_lost >= RACES_LOST_MAX {
             self.execute("begin").await?;
             let attempt = self.decide_and_append(submissions, effort, true).await;
@@ -334,7 +354,9 @@ impl Writer {
             self.decide_and_append(submissions, effort, false).await?
         };
         if appended {
+            let reduced = decided.draft.reduced();
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
+            self.reductions.send_if_modified(|known| std::mem::replace(known, reduced) != reduced);
         }
         Ok(decided.replies)
     }
@@ -347,7 +369,7 @@ impl Writer {
         locked: bool,
     ) -> Result<(Decided, bool), Setback> {
         if locked {
-            let asked = Instant::now();
+            let asked = Uptime::now();
             let head = patient(Head::lock(self.client()?)).await?;
             self.follow_to(&head, asked).await?;
         }

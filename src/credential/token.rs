@@ -40,7 +40,8 @@ pub struct Claims {
     pub scope: String,
     #[serde(with = "as_text")]
     pub pool: PoolId,
-    /// The position at which it was issued: fences compare it, so that they hold for offline verifiers too.
+    /// The position at which it was issued: fences compare it. Whoever verifies offline and knows a fence can compare it too;
+    /// what a fence at an earlier position refuses by lineage, only a node knows.
     pub pos: u64,
     /// The first token of this chain of renewals.
     #[serde(with = "as_text")]

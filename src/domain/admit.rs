@@ -21,6 +21,8 @@ pub enum Denial {
     SecretWrong,
     KeyRevoked,
     KeyExpired,
+    /// It, or what it came of, was issued at or before a fence over one of its scopes.
+    Fenced,
     WorkerUnknown,
     /// The key serves several workers, and none was named.
     WorkerRequired,
@@ -44,12 +46,13 @@ pub enum Denial {
 }
 
 impl Denial {
-    pub const ALL: [Denial; 20] = [
+    pub const ALL: [Denial; 21] = [
         Denial::Malformed,
         Denial::KeyUnknown,
         Denial::SecretWrong,
         Denial::KeyRevoked,
         Denial::KeyExpired,
+        Denial::Fenced,
         Denial::WorkerUnknown,
         Denial::WorkerRequired,
         Denial::WorkerMismatch,
@@ -75,6 +78,7 @@ impl Denial {
             Denial::SecretWrong => "secret_wrong",
             Denial::KeyRevoked => "key_revoked",
             Denial::KeyExpired => "key_expired",
+            Denial::Fenced => "fenced",
             Denial::WorkerUnknown => "worker_unknown",
             Denial::WorkerRequired => "worker_required",
             Denial::WorkerMismatch => "worker_mismatch",
@@ -100,6 +104,7 @@ pub fn admit_key(key: &Key, now: Timestamp) -> Result<(), Denial> {
         KeyStanding::Live | KeyStanding::Overlapping => Ok(()),
         KeyStanding::Expired => Err(Denial::KeyExpired),
         KeyStanding::Revoked => Err(Denial::KeyRevoked),
+        KeyStanding::Fenced => Err(Denial::Fenced),
     }
 }
 
@@ -132,7 +137,13 @@ pub fn holder<'a>(roll: &'a Roll, key: &Key, named: Option<&str>) -> Result<&'a 
     roll.worker_at(index).ok_or(Denial::WorkerUnknown)
 }
 
-/// A worker's key, genuine, presented for the worker named if any.
+/// Whether no fence refuses what was issued to the worker at this position.
+pub fn admit_issued(roll: &Roll, worker: &Worker, issued: u64) -> Result<(), Denial> {
+    if roll.is_fenced(worker, issued) { Err(Denial::Fenced) } else { Ok(()) }
+}
+
+/// A worker's key, genuine, presented for the worker named if any. What is true of the key comes before what is true of
+/// the worker: a fence ends a key as a revocation does, and no release gives it back.
 pub fn admit_worker_key<'a>(
     roll: &'a Roll,
     key: &Key,
@@ -141,6 +152,7 @@ pub fn admit_worker_key<'a>(
 ) -> Result<&'a Worker, Denial> {
     let worker = holder(roll, key, named)?;
     admit_key(key, now)?;
+    admit_issued(roll, worker, key.issued)?;
     admit_worker(worker, now)?;
     Ok(worker)
 }
@@ -156,7 +168,8 @@ pub fn admit_operator_key<'a>(roll: &'a Roll, key: &Key, now: Timestamp) -> Resu
     Ok(operator)
 }
 
-/// A token whose signature was found good.
+/// A token whose signature was found good. Fences are asked for its key: that was issued before it, so whatever refuses
+/// the token refuses the key, and what came of a refused key is refused too.
 pub fn admit_token<'a>(roll: &'a Roll, facts: &TokenFacts, now: Timestamp) -> Result<(&'a Worker, &'a Key), Denial> {
     if facts.expires_at <= now {
         return Err(Denial::TokenExpired);

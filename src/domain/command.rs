@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::actor::Author;
 use super::enrollment::Limits;
 use super::event::{FailureCount, KeyHolder};
+use super::fence::FenceScope;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
@@ -139,6 +140,18 @@ pub enum Command {
         operator: OperatorId,
     },
 
+    /// Up to the newest position, if no other is given: everything that was issued so far.
+    RaiseFence {
+        scope: FenceScope,
+        up_to: Option<u64>,
+    },
+
+    /// Holds already where a later position is known to be in force.
+    RecordBarrier {
+        through: u64,
+        confirmed: Vec<Arc<str>>,
+        waited_out: Vec<Arc<str>>,
+    },
     RecordAuthFailures {
         from: Timestamp,
         to: Timestamp,
@@ -204,7 +217,7 @@ pub struct IssueToken {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 28] = [
+    pub const NAMES: [&'static str; 30] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -232,6 +245,8 @@ impl Command {
         "create_operator",
         "update_operator",
         "remove_operator",
+        "raise_fence",
+        "record_barrier",
         "record_auth_failures",
     ];
 
@@ -266,6 +281,8 @@ impl Command {
             Command::CreateOperator { .. } => "create_operator",
             Command::UpdateOperator { .. } => "update_operator",
             Command::RemoveOperator { .. } => "remove_operator",
+            Command::RaiseFence { .. } => "raise_fence",
+            Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }
     }

@@ -10,6 +10,7 @@ use super::roll::Roll;
 
 mod author;
 mod enrollment;
+mod fences;
 mod keys;
 mod limits;
 mod operators;
@@ -81,6 +82,14 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
         }
         Command::RemoveOperator { operator } => operators::remove(roll, *operator, context.now),
 
+        Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
+
+        Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
+        Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {
+            through: *through,
+            confirmed: confirmed.clone(),
+            waited_out: waited_out.clone(),
+        }]),
         Command::RecordAuthFailures { from, to, failures } => {
             Ok(vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }])
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, PoolId};
 use super::key::Digest;
 use super::time::Timestamp;
@@ -30,6 +31,8 @@ pub struct EnrollmentSecret {
     pub created_at: Timestamp,
     /// The position at which it was issued.
     pub issued: u64,
+    /// Of all fences over it: everything, its pool, its lineage.
+    pub fence: Floor,
     pub parent: Option<EnrollmentSecretId>,
     /// Workers that it let in, approved or not.
     pub uses: u64,
@@ -64,6 +67,8 @@ pub enum EnrollmentStanding {
     Overlapping,
     Expired,
     Disabled,
+    /// It was issued at or before a fence over it.
+    Fenced,
 }
 
 /// A regular expression that has to match a name from its start to its end.
@@ -85,19 +90,26 @@ pub enum NamePatternError {
 impl EnrollmentSecret {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> EnrollmentStanding {
-        self.state.standing(self.limits.expires_at, now)
+        self.state.standing(self.limits.expires_at, self.is_fenced(), now)
+    }
+
+    /// Whether a fence refuses it, whatever else is true of it.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fence.refuses(self.issued)
     }
 }
 
 impl EnrollmentState {
-    /// What time makes of it, for a secret that was given this expiry.
+    /// What time and fences make of it, for a secret that was given this expiry.
     #[must_use]
-    pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> EnrollmentStanding {
+    pub fn standing(self, expires_at: Option<Timestamp>, fenced: bool, now: Timestamp) -> EnrollmentStanding {
         let expired = expires_at.is_some_and(|at| at <= now);
         match self {
             EnrollmentState::Disabled => EnrollmentStanding::Disabled,
             EnrollmentState::Live | EnrollmentState::Superseded { .. } if expired => EnrollmentStanding::Expired,
             EnrollmentState::Superseded { until } if until <= now => EnrollmentStanding::Expired,
+            EnrollmentState::Live | EnrollmentState::Superseded { .. } if fenced => EnrollmentStanding::Fenced,
             EnrollmentState::Superseded { .. } => EnrollmentStanding::Overlapping,
             EnrollmentState::Live => EnrollmentStanding::Live,
         }
@@ -112,6 +124,7 @@ impl EnrollmentStanding {
             EnrollmentStanding::Overlapping => "overlapping",
             EnrollmentStanding::Expired => "expired",
             EnrollmentStanding::Disabled => "disabled",
+            EnrollmentStanding::Fenced => "fenced",
         }
     }
 }

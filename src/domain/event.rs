@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::actor::Author;
 use super::enrollment::Limits;
+use super::fence::FenceScope;
 use super::ids::{
     CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
 };
@@ -147,6 +148,21 @@ pub enum Event {
         operator: OperatorId,
     },
 
+    /// All that was issued to this scope at `up_to` or before it is refused from now on.
+    FenceRaised {
+        scope: FenceScope,
+        up_to: u64,
+    },
+
+    /// Every node has applied all up to and with `through`, or can answer for nothing any more.
+    BarrierPassed {
+        through: u64,
+        /// The names of the nodes that had applied it.
+        confirmed: Vec<Arc<str>>,
+        /// Of those that were given up, since their leases had ended.
+        waited_out: Vec<Arc<str>>,
+    },
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -242,7 +258,50 @@ impl Event {
             Event::OperatorCreated { operator, .. }
             | Event::OperatorUpdated { operator, .. }
             | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
+            Event::FenceRaised { scope, .. } => match scope {
+                FenceScope::Everything => ("log", SubjectId::Chosen("everything")),
+                FenceScope::Pool(pool) => ("pool", SubjectId::Chosen(pool.as_str())),
+                FenceScope::Lineage(secret) => ("enrollment_secret", SubjectId::Made(secret.0)),
+                FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
+            },
+            Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
+        }
+    }
+
+    /// Whether somebody may be refused from this event on who was accepted before: what can be waited for until it is in
+    /// force on every node.
+    #[must_use]
+    pub fn reduces_access(&self) -> bool {
+        match self {
+            Event::PoolRemoved { .. }
+            | Event::WorkerRejected { .. }
+            | Event::WorkerIsolated { .. }
+            | Event::WorkerRemoved { .. }
+            | Event::KeyRotated { .. }
+            | Event::KeyRevoked { .. }
+            | Event::EnrollmentSecretRotated { .. }
+            | Event::EnrollmentSecretDisabled { .. }
+            | Event::TokenRevoked { .. }
+            | Event::SigningKeysRotated { .. }
+            | Event::OperatorUpdated { .. }
+            | Event::OperatorRemoved { .. }
+            | Event::FenceRaised { .. } => true,
+            Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
+            Event::PoolCreated { .. }
+            | Event::PoolUpdated { .. }
+            | Event::WorkerCreated(_)
+            | Event::WorkerApproved { .. }
+            | Event::WorkerReleased { .. }
+            | Event::KeyCreated(_)
+            | Event::KeyShared { .. }
+            | Event::EnrollmentSecretCreated { .. }
+            | Event::TokenIssued(_)
+            | Event::TokensIssued { .. }
+            | Event::SigningKeysInstalled { .. }
+            | Event::OperatorCreated { .. }
+            | Event::BarrierPassed { .. }
+            | Event::AuthFailuresObserved { .. } => false,
         }
     }
 }

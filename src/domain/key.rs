@@ -49,6 +49,9 @@ pub enum KeyState {
     },
     /// For ever.
     Revoked,
+    /// For ever: a fence refuses the credential that this key came of. Keys that were themselves issued at or before a
+    /// fence are known by their position, and not by this.
+    Fenced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +62,8 @@ pub enum KeyStanding {
     /// Its time, or its overlap, is over.
     Expired,
     Revoked,
+    /// A fence refuses it.
+    Fenced,
 }
 
 /// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
@@ -82,17 +87,18 @@ pub struct Key {
 }
 
 impl Key {
+    /// As far as the key itself goes.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> KeyStanding {
         self.state.standing(self.expires_at, now)
     }
 
-    /// Whether it works at `now`, as far as the key itself goes.
+    /// Whether it works at `now`, as far as the key itself goes: of its workers' fences, ask the Roll.
     #[must_use]
     pub fn is_good(&self, now: Timestamp) -> bool {
         match self.standing(now) {
             KeyStanding::Live | KeyStanding::Overlapping => true,
-            KeyStanding::Expired | KeyStanding::Revoked => false,
+            KeyStanding::Expired | KeyStanding::Revoked | KeyStanding::Fenced => false,
         }
     }
 
@@ -100,7 +106,7 @@ impl Key {
     #[must_use]
     pub fn ends_at(&self) -> Option<Timestamp> {
         match (self.expires_at, self.state) {
-            (at, KeyState::Live | KeyState::Revoked) => at,
+            (at, KeyState::Live | KeyState::Revoked | KeyState::Fenced) => at,
             (Some(at), KeyState::Superseded { until }) => Some(at.min(until)),
             (None, KeyState::Superseded { until }) => Some(until),
         }
@@ -118,13 +124,14 @@ impl Key {
 }
 
 impl KeyState {
-    /// What time makes of it, for a key that was given this expiry.
+    /// What time makes of it, for a key that was given this expiry. Of fences over its workers, ask the Roll.
     #[must_use]
     pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> KeyStanding {
         let expired = expires_at.is_some_and(|at| at <= now);
         match self {
             KeyState::Revoked => KeyStanding::Revoked,
-            KeyState::Live | KeyState::Superseded { .. } if expired => KeyStanding::Expired,
+            KeyState::Live | KeyState::Superseded { .. } | KeyState::Fenced if expired => KeyStanding::Expired,
+            KeyState::Fenced => KeyStanding::Fenced,
             KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
             KeyState::Superseded { .. } => KeyStanding::Overlapping,
             KeyState::Live => KeyStanding::Live,
@@ -143,6 +150,18 @@ impl KeyKind {
 }
 
 impl KeyStanding {
+    pub const ALL: [KeyStanding; 5] =
+        [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked, KeyStanding::Fenced];
+
+    /// With the fences over its workers: what has ended has ended by what came first.
+    #[must_use]
+    pub fn fenced_if(self, fenced: bool) -> Self {
+        match self {
+            KeyStanding::Live | KeyStanding::Overlapping if fenced => KeyStanding::Fenced,
+            own => own,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -150,6 +169,7 @@ impl KeyStanding {
             KeyStanding::Overlapping => "overlapping",
             KeyStanding::Expired => "expired",
             KeyStanding::Revoked => "revoked",
+            KeyStanding::Fenced => "fenced",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::fence::Floor;
 use super::ids::PoolId;
 use super::time::{Seconds, Timestamp};
 
@@ -66,6 +67,8 @@ pub struct Pool {
     pub removed: bool,
     /// Workers that are not removed or rejected.
     pub workers: u64,
+    /// Of the fences over the pool alone.
+    pub fence: Floor,
 }
 
 impl Default for PoolSettings {

@@ -15,7 +15,7 @@ pub enum Refusal {
     #[error("the credential of this request is not good")]
     Denied(Denial),
 
-    #[error("there is no pool `{0}`; create it first")]
+    #[error("there is no pool `{0}`; create it, or choose another: `GET /v1/pools` lists them")]
     PoolUnknown(PoolId),
     #[error("pool `{0}` exists with other settings; update it, or choose another name")]
     PoolExists(PoolId),
@@ -24,44 +24,55 @@ pub enum Refusal {
     #[error("pool `{pool}` still has {workers} workers or enrollment secrets; remove or disable them first")]
     PoolNotEmpty { pool: PoolId, workers: u64 },
 
-    #[error("there is no worker `{0}`")]
+    #[error("there is no worker `{0}`; `GET /v1/workers` finds it by name, label or pool")]
     WorkerUnknown(WorkerId),
     #[error("worker `{0}` exists, and not as described; ids are unique for ever, choose another")]
     WorkerExists(WorkerId),
-    #[error("worker `{worker}` is {}", .standing.as_str())]
+    #[error("worker `{worker}` is {}", told(*.standing))]
     WorkerState { worker: WorkerId, standing: Standing },
 
-    #[error("there is no key `{0}`")]
+    #[error("there is no key `{0}`; `GET /v1/workers/{{id}}/keys` lists a worker's")]
     KeyUnknown(KeyId),
     #[error("key `{0}` is revoked, and no key is ever revived; create a new one")]
     KeyRevoked(KeyId),
     #[error("key `{0}` has expired; create a new one")]
     KeyExpired(KeyId),
+    #[error("key `{0}` was issued before a fence that refuses it; create a new one")]
+    KeyFenced(KeyId),
+    #[error(
+        "key `{key}` was rotated already, and `{successor}` has taken its place: use that one. Whoever lost the answer asks \
+         again with the same Idempotency-Key; where that is lost too, have `{successor}` revoked, then rotate again"
+    )]
+    KeyAlreadyRotated { key: KeyId, successor: KeyId },
     #[error("a key with the id `{0}` exists")]
     KeyExists(KeyId),
     #[error("key `{0}` is of another kind; rotate a static secret with a new value, and an API key without one")]
     KeyKind(KeyId),
-    #[error("key `{0}` is an operator's, and cannot be given to workers")]
+    #[error("key `{0}` is an operator's, and cannot be given to workers; create one for the worker")]
     KeyOfOperator(KeyId),
     #[error("a worker holds at most {WORKER_KEYS_MAX} live keys, an operator {OPERATOR_KEYS_MAX}; revoke one first")]
     TooManyKeys,
-    #[error("a shared key serves at most {SHARERS_MAX} workers, a static secret {SECRET_SHARERS_MAX}")]
+    #[error(
+        "a shared key serves at most {SHARERS_MAX} workers, a static secret {SECRET_SHARERS_MAX}; give others a key of their own"
+    )]
     TooManySharers,
     #[error("pool `{0}` does not allow sharing; allow it, or give the worker a key of its own")]
     SharingOff(PoolId),
-    #[error("a key is shared only within its own pool, `{0}`")]
+    #[error("a key is shared only within its own pool, `{0}`; give the worker a key of its own")]
     SharedAcrossPools(PoolId),
     #[error("this static secret is already in use; choose another, or allow sharing in the pool")]
     StaticSecretInUse,
     #[error("this static secret was revoked or has ended, and no secret is ever revived; choose another")]
     StaticSecretRevoked,
 
-    #[error("there is no enrollment secret `{0}`")]
+    #[error("there is no enrollment secret `{0}`; `GET /v1/enrollment-secrets` lists them")]
     EnrollmentUnknown(EnrollmentSecretId),
     #[error("this value is, or was, an enrollment secret; choose another")]
     EnrollmentSecretInUse,
     #[error("enrollment secret `{0}` is disabled or has ended; create a new one")]
     EnrollmentEnded(EnrollmentSecretId),
+    #[error("enrollment secret `{0}` was issued before a fence that refuses it; create a new one")]
+    EnrollmentFenced(EnrollmentSecretId),
     #[error("the source address is outside of the CIDRs of enrollment secret `{0}`")]
     EnrollmentSource(EnrollmentSecretId),
     #[error("the name does not match the pattern of enrollment secret `{0}`")]
@@ -69,20 +80,32 @@ pub enum Refusal {
     #[error("enrollment secret `{0}` already has {PENDING_MAX} workers waiting; approve or reject some first")]
     EnrollmentCrowded(EnrollmentSecretId),
 
-    #[error("the scopes asked for are not all among the pool's")]
+    #[error("the scopes asked for are not all among the pool's; ask for fewer, or have them added to the pool")]
     ScopeNotAllowed,
     #[error("there are no signing keys; the service was never started on this log")]
     NoSigningKey,
 
-    #[error("there is no operator `{0}`")]
+    #[error("there is no operator `{0}`; `GET /v1/operators` lists them")]
     OperatorUnknown(OperatorId),
-    #[error("operator `{0}` was removed")]
+    #[error("operator `{0}` was removed, for good; create another")]
     OperatorRemoved(OperatorId),
     #[error("this would leave no admin with a working key; make another admin first")]
     LastAdmin,
 
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
+}
+
+/// What it is, and what can be done about it.
+fn told(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Pending => "pending, and nothing gets it in yet; approve or reject it",
+        Standing::Active => "active, and waits for approval no longer; isolate or remove it",
+        Standing::Isolated => "isolated, and waits for approval no longer; remove it if it has to go",
+        Standing::Rejected => "rejected, for good; create another",
+        Standing::Removed => "removed, for good; create another",
+        Standing::Expired => "expired; give it a later `expires_at`",
+    }
 }
 
 impl Refusal {
@@ -109,6 +132,8 @@ impl Refusal {
             Refusal::KeyUnknown(_) => "key_unknown",
             Refusal::KeyRevoked(_) => "key_revoked",
             Refusal::KeyExpired(_) => "key_expired",
+            Refusal::KeyFenced(_) => "key_fenced",
+            Refusal::KeyAlreadyRotated { .. } => "key_already_rotated",
             Refusal::KeyExists(_) => "key_exists",
             Refusal::KeyKind(_) => "key_kind",
             Refusal::KeyOfOperator(_) => "key_of_operator",
@@ -121,6 +146,7 @@ impl Refusal {
             Refusal::EnrollmentUnknown(_) => "enrollment_secret_unknown",
             Refusal::EnrollmentSecretInUse => "enrollment_secret_in_use",
             Refusal::EnrollmentEnded(_) => "enrollment_secret_ended",
+            Refusal::EnrollmentFenced(_) => "enrollment_secret_fenced",
             Refusal::EnrollmentSource(_) => "enrollment_source",
             Refusal::EnrollmentName(_) => "enrollment_name",
             Refusal::EnrollmentCrowded(_) => "enrollment_crowded",

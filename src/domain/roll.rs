@@ -19,10 +19,12 @@ use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
+use fences::Fences;
 use keys::Keys;
 use rows::Rows;
 
 mod evolve;
+mod fences;
 mod index;
 mod keys;
 mod rows;
@@ -35,6 +37,10 @@ pub struct Roll {
     next_position: u64,
     /// When the last of them was recorded.
     recorded_at: Timestamp,
+    /// The position of the last event that took access away; 0, which is none, before there was one.
+    reduced: u64,
+    /// All up to and with this position is in force on every node.
+    in_force: u64,
     pools: OrdMap<PoolId, Arc<Pool>>,
     workers: Rows<Worker>,
     worker_ids: OrdMap<WorkerId, WorkerIndex>,
@@ -52,6 +58,7 @@ pub struct Roll {
     session_cuts: IdMap<TokenId, SessionCut>,
     session_cut_ends: OrdSet<(Timestamp, TokenId)>,
     operators: OrdMap<OperatorId, Arc<Operator>>,
+    fences: Fences,
 }
 
 type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
@@ -90,6 +97,18 @@ impl Roll {
     #[must_use]
     pub fn recorded_at(&self) -> Timestamp {
         self.recorded_at
+    }
+
+    /// The position of the last event that took access away; 0 before there was one.
+    #[must_use]
+    pub fn reduced(&self) -> u64 {
+        self.reduced
+    }
+
+    /// Up to and with which position all is known to be in force on every node.
+    #[must_use]
+    pub fn in_force(&self) -> u64 {
+        self.in_force
     }
 
     #[must_use]
@@ -148,6 +167,11 @@ impl Roll {
     /// All keys, oldest first, from the one after `cursor` on; `None` where there is no such key.
     pub fn keys_after(&self, cursor: Option<KeyId>) -> Option<impl Iterator<Item = &Key>> {
         self.keys.after(cursor)
+    }
+
+    /// The keys that were issued after this position, oldest first.
+    pub fn keys_issued_after(&self, position: u64) -> impl Iterator<Item = &Key> {
+        self.keys.issued_after(position)
     }
 
     /// The keys whose value has this verifier, oldest first.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, KeyId, PoolId, WorkerId};
 use super::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct WorkerIndex(pub u32);
 pub struct Worker {
     pub state: WorkerState,
     pub expires_at: Option<Timestamp>,
+    /// Of the fences over this worker alone.
+    pub fence: Floor,
     pub id: WorkerId,
     pub pool: PoolId,
     /// `None`: nobody gave it one, and its id stands for it.

@@ -2,14 +2,17 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::{HeaderMap, HeaderName, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, Uri, header, request::Parts};
 use chrono::Datelike;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::caller::is_repeated;
 use super::problem::Problem;
+use super::unread;
+use super::waiting::Wait;
 use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body of a command, with what makes a repeat of it recognisable. An empty body and `null` read as `{}`, so that a
@@ -29,6 +32,7 @@ pub(super) struct JsonBytes(pub Bytes);
 pub(super) struct Asked {
     pub idempotency_key: Option<String>,
     pub fingerprint: [u8; 32],
+    pub wait: Wait,
 }
 
 /// A query string, strict.
@@ -37,6 +41,9 @@ pub(super) struct Params<T>(pub T);
 
 const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// What to do instead, for whoever is used to forms.
+const NOT_A_FORM: &str = "a form cannot be read here: send an object, as with curl's `-d '{\"name\": \"value\"}'`";
+
 /// The longest `Idempotency-Key`: Stripe's limit, which clients know.
 pub(super) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
@@ -44,11 +51,11 @@ impl<T: DeserializeOwned> FromRequest<App> for CommandJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        check_content_type(request.headers())?;
+        let sent = check_content_type(request.headers())?;
         let (parts, body) = request.into_parts();
         let bytes = read(Request::from_parts(parts.clone(), body), app).await?;
         let asked = Asked::of(&parts, &bytes, app)?;
-        Ok(Self { value: parse(&bytes)?, asked })
+        Ok(Self { value: parse_sent(&bytes, sent)?, asked })
     }
 }
 
@@ -72,10 +79,19 @@ impl FromRequestParts<App> for Asked {
 
 impl Asked {
     pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = without_wait(&parts.uri);
         let fingerprint = app.node().keys().fingerprint(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
-        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint })
+        let wait = Wait::of(&parts.uri)?;
+        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait })
     }
+}
+
+/// Path and query, but for how long its sender waits: who asks again may have more patience, and means the same.
+fn without_wait(uri: &Uri) -> String {
+    let query = uri.query().unwrap_or_default();
+    let means = |pair: &&str| !pair.is_empty() && !pair.starts_with("wait=") && !pair.starts_with("timeout=");
+    let query = query.split('&').filter(means).collect::<Vec<_>>().join("&");
+    if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) }
 }
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
@@ -140,13 +156,37 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(text.to_owned()))
 }
 
+/// The whole body. It may take half of the request's time, so that the handler has as much left, and so that a body that
+/// does not come is told from an answer that does not.
 pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, app).await.map_err(|rejection| {
-        if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::payload_too_large(app.body_bytes_max())
-        } else {
-            Problem::malformed("the body did not arrive whole")
-        }
+    let bytes_max = app.body_bytes_max();
+    if says_more_than(bytes_max, request.headers()) {
+        return Err(Problem::payload_too_large(bytes_max));
+    }
+    let patience = app.settings().request_timeout / 2;
+    let mut body = unread::claim(request);
+    let problem = match tokio::time::timeout(patience, Limited::new(&mut body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Problem::payload_too_large(bytes_max),
+        Ok(Err(_)) => Problem::malformed("the body did not arrive whole; send it again"),
+        Err(_) => Problem::body_timeout(patience),
+    };
+    unread::give_back(body);
+    Err(problem)
+}
+
+/// Whether the body will be larger than that, as its sender says: then none of it need be waited for.
+fn says_more_than(bytes_max: usize, headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > bytes_max as u64)
+}
+
+/// Parses what came as `sent`: where a form came as a form, that is the mistake, and not the place where its JSON ends.
+fn parse_sent<'b, T: Deserialize<'b>>(bytes: &'b [u8], sent: SentAs) -> Result<T, Problem> {
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    parse(bytes).map_err(|problem| match sent {
+        SentAs::Form if !is_object => Problem::malformed(format!("the body is no JSON; {NOT_A_FORM}")),
+        SentAs::Json | SentAs::Form => problem,
     })
 }
 
@@ -171,15 +211,24 @@ fn without_value(text: &str) -> String {
     quoted.map_or_else(|| text.to_owned(), |(before, after)| format!("{before} string, expected {after}"))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    // curl's `-d` says this form type of any body; who writes JSON means JSON.
-    let fits = ["application/json", "application/x-www-form-urlencoded"];
-    if fits.iter().any(|fit| essence.eq_ignore_ascii_case(fit)) || essence.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::unsupported_media_type("application/json"))
+/// What a body came as, where it may be read as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentAs {
+    Json,
+    /// curl's `-d` says so of any body; who writes JSON means JSON.
+    Form,
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<SentAs, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(SentAs::Json) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" | "" => Ok(SentAs::Json),
+        "application/x-www-form-urlencoded" => Ok(SentAs::Form),
+        "multipart/form-data" => {
+            Err(Problem::unsupported_media_type(format!("send `Content-Type: application/json`; {NOT_A_FORM}")))
+        }
+        _ => Err(Problem::unsupported_media_type("send `Content-Type: application/json`, and JSON")),
     }
 }
 

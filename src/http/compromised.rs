@@ -69,6 +69,8 @@ pub(super) struct Accepted {
 
 /// One thing to end, and by whose right.
 struct End {
+    /// What ends, by its public name.
+    what: String,
     command: Command,
     actor: Actor,
     credential: Option<CredentialUsed>,
@@ -77,7 +79,9 @@ struct End {
 /// Ends a credential: a key with what it was itself rotated into, a token with what was renewed from it, every key with
 /// this static secret, an enrollment secret.
 ///
-/// Nobody needs more than the credential for it, and the answer tells nobody whether it was one.
+/// Nobody needs more than the credential for it, and the answer tells nobody whether it was one: so it does not wait for other
+/// nodes either, where it would be told how that went. An `Idempotency-Key` names
+/// a report of this one credential, for no other caller is known here: the same key with another credential is another report.
 #[utoipa::path(
     post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(IdempotencyKey), security(()),
     responses((status = 200, body = Accepted), Refusals)
@@ -85,8 +89,7 @@ struct End {
 pub(super) async fn compromised(
     State(app): State<App>,
     Extension(meta): Extension<Meta>,
-    // An Idempotency-Key is taken and not needed: what has ended cannot end again.
-    CommandJson { value: report, .. }: CommandJson<Report>,
+    CommandJson { value: report, asked }: CommandJson<Report>,
 ) -> Result<Reply<Accepted>, Problem> {
     let answer_at = Instant::now() + ANSWERED_AFTER;
     // Before anything is known of the credential, so that a refusal tells nothing of it.
@@ -100,7 +103,7 @@ pub(super) async fn compromised(
             let (app, span) = (app.clone(), tracing::Span::current());
             let patience = app.settings().request_timeout / 2;
             let ending = async move {
-                end_all(&app, &meta, ends).await;
+                end_all(&app, &meta, asked.idempotency_key.as_deref(), ends).await;
                 drop(under_way);
             };
             let ending = tokio::spawn(ending.instrument(span));
@@ -121,16 +124,21 @@ pub(super) async fn compromised(
     Ok(Reply(Accepted { accepted: true }))
 }
 
-async fn end_all(app: &App, meta: &Meta, ends: Vec<End>) {
-    futures_util::stream::iter(ends).for_each_concurrent(ENDED_AT_ONCE, |it| end(app, meta, it)).await;
+async fn end_all(app: &App, meta: &Meta, idempotency_key: Option<&str>, ends: Vec<End>) {
+    let each = |it| end(app, meta, idempotency_key, it);
+    futures_util::stream::iter(ends).for_each_concurrent(ENDED_AT_ONCE, each).await;
 }
 
 /// Tries until it is in the log or refused, for as long as makes sense. Nobody waits any more, so the log lines say it all.
-async fn end(app: &App, meta: &Meta, end: End) {
+async fn end(app: &App, meta: &Meta, idempotency_key: Option<&str>, end: End) {
     let give_up = Instant::now() + ENDED_WITHIN;
+    let named = idempotency_key.map(|key| named(app, key, &end));
+    let (id, fingerprint) = named.unzip();
+    let id = id.unwrap_or_else(|| CommandId::from_uuid(mint::id()));
     loop {
-        let Err(error) = app.queue().submit(wish(meta, &end)).await else { return };
-        let is_final = matches!(error, CommandError::Refused(_) | CommandError::Stopping);
+        let Err(error) = app.queue().submit(wish(meta, id, fingerprint, &end)).await else { return };
+        let is_final =
+            matches!(error, CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::Stopping);
         if is_final || Instant::now() > give_up {
             tracing::error!(%error, command = ?end.command, "a credential that was reported as compromised is still alive");
             return;
@@ -140,7 +148,16 @@ async fn end(app: &App, meta: &Meta, end: End) {
     }
 }
 
-fn wish(meta: &Meta, end: &End) -> Wish {
+/// The command's id, of the key that the caller named and of what ends; with the fingerprint that goes with it. So each of
+/// many keys with one value has an id of its own; and no id is used for anything else, which would have to be refused and
+/// so would tell that the credential was genuine.
+fn named(app: &App, idempotency_key: &str, end: &End) -> (CommandId, [u8; 32]) {
+    let keys = app.node().keys();
+    let scope = format!("compromised:{}", end.what);
+    (keys.command_id(&scope, idempotency_key), keys.fingerprint(&[scope.as_bytes()]))
+}
+
+fn wish(meta: &Meta, id: CommandId, fingerprint: Option<[u8; 32]>, end: &End) -> Wish {
     let author = Author {
         actor: end.actor.clone(),
         credential: end.credential,
@@ -148,8 +165,8 @@ fn wish(meta: &Meta, end: &End) -> Wish {
         request_id: Some(meta.request_id.clone()),
     };
     Wish {
-        id: CommandId::from_uuid(mint::id()),
-        fingerprint: None,
+        id,
+        fingerprint,
         command: end.command.clone(),
         context: Context { now: mint::now(), author, reason: Some(REASON.into()) },
         answer: Arc::new(|_, _| Value::Null),
@@ -165,6 +182,7 @@ fn ends(app: &App, snapshot: &Snapshot, report: &Report) -> Result<Vec<End>, Att
     let mut ends: Vec<End> = roll
         .enrollment_secret_by_verifier(&verifier)
         .map(|secret| End {
+            what: format!("enrollment_secret:{}", secret.id),
             command: Command::DisableEnrollmentSecret { secret: secret.id },
             actor: Actor::System,
             credential: Some(CredentialUsed::EnrollmentSecret(secret.id)),
@@ -204,12 +222,13 @@ fn end_of_key(roll: &Roll, key: &Key) -> Option<End> {
         }
     };
     let command = Command::RevokeKey { key: key.id, descendants: true };
-    Some(End { command, actor, credential: Some(CredentialUsed::Key(key.id)) })
+    Some(End { what: format!("key:{}", key.id), command, actor, credential: Some(CredentialUsed::Key(key.id)) })
 }
 
 fn end_of_token<'s>(snapshot: &'s Snapshot, text: &str) -> Result<End, Denied<'s>> {
     let facts = validate::genuine_token(snapshot, text, mint::now())?;
     Ok(End {
+        what: format!("token:{}", facts.token),
         actor: Actor::Worker(facts.worker.clone()),
         credential: Some(CredentialUsed::Token {
             token: facts.token,

@@ -195,7 +195,11 @@ fn rotated_away<'s>(snapshot: &'s Snapshot, denied: &Denied<'s>, now: Timestamp)
     let (Some(worker), Some(CredentialId::Key(key))) = (denied.worker, denied.credential) else { return None };
     let key = snapshot.roll.key(key)?;
     let superseded = denied.denial == Denial::KeyExpired && matches!(key.state, KeyState::Superseded { .. });
-    (superseded && admit::admit_worker(worker, now).is_ok()).then_some((worker, key))
+    // What the key was rotated into came of it, and a fence that refuses the one refuses the other: no such key is handed
+    // out again as a good one.
+    let good =
+        || admit::admit_issued(&snapshot.roll, worker, key.issued).and_then(|()| admit::admit_worker(worker, now));
+    (superseded && good().is_ok()).then_some((worker, key))
 }
 
 // === impl WorkerCaller ===

@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use super::attempts::Attempt;
 use super::body::{Asked, CommandJson};
 use super::caller::{bearer, is_repeated};
+use super::keys::refused_since;
 use super::meta::Meta;
 use super::openapi::{IdempotencyKey, Refusals};
 use super::problem::Problem;
+use super::waiting::Wait;
 use super::wish::{Answered, Sending, Unanswered};
 use super::{App, schema};
 use crate::command::{CommandError, mint};
@@ -123,7 +125,12 @@ pub(super) async fn enroll(
     }
     let sending = Sending::new(&app, author, asked).secret("key", fresh.text.expose_secret()).known_to_caller(secret);
     let answered = sending.try_send(command, move |roll, _| enrolled(roll, &worker, key)).await;
-    Ok(answered.map_err(|unanswered| attempt.problem(unanswered))?.created("/v1/worker".to_owned()))
+    let answered = answered.map_err(|unanswered| attempt.problem(unanswered))?;
+    // An answer that was lost is given again only while the key in it is worth having.
+    if answered.repeated && refused_since(&app, &answered.body["key_id"]).is_some() {
+        return Err(attempt.refuse("key_fenced"));
+    }
+    Ok(answered.created("/v1/worker".to_owned()))
 }
 
 /// The nonce is an idempotency key by another name. What is asked is compared as it was meant, and not as it was written:
@@ -151,7 +158,11 @@ fn idempotency(
     let labels = serde_json::to_vec(labels).map_err(Problem::internal)?;
     let name = name.map_or(&b"unnamed"[..], |_| b"named").iter().chain(name.unwrap_or_default().as_bytes());
     let name: Vec<u8> = name.copied().collect();
-    Ok(Asked { idempotency_key, fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]) })
+    Ok(Asked {
+        idempotency_key,
+        wait: Wait::Local,
+        fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]),
+    })
 }
 
 fn enrolled(roll: &Roll, worker: &WorkerId, key: KeyId) -> Value {
@@ -223,6 +234,7 @@ fn is_closed(refusal: &Refusal) -> bool {
         refusal,
         Refusal::EnrollmentUnknown(_)
             | Refusal::EnrollmentEnded(_)
+            | Refusal::EnrollmentFenced(_)
             | Refusal::EnrollmentSource(_)
             | Refusal::EnrollmentName(_)
             | Refusal::EnrollmentCrowded(_)

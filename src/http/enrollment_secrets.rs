@@ -7,14 +7,14 @@ use axum::extract::State;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{CommandJson, count, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
-use super::page::{Listed, PagingQuery, listed};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
+use super::page::{Listed, PagingQuery, simple};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -28,6 +28,7 @@ use crate::domain::command::Command;
 use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::ids::{EnrollmentSecretId, IdError, PoolId};
 use crate::domain::key::{Digest, OVERLAP_DEFAULT};
+use crate::domain::refusal::Refusal;
 use crate::log::entry::NUMBER_MAX;
 use crate::projection;
 use crate::projection::enrollment_secrets::EnrollmentSecretRow;
@@ -91,15 +92,10 @@ pub(super) struct EnrollmentSecretPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
+    query: Pairs,
 ) -> Result<Listed, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let after: Option<EnrollmentSecretId> = paging.cursor_as()?;
-    let (limit, now) = (paging.limit()?, mint::now());
-    let question = projection::enrollment_secrets::list(after, limit);
-    let view = |row: &EnrollmentSecretRow| EnrollmentSecretView::from_row(row, now);
-    listed(&app, &question, limit, view, |row| &row.id).await
+    let view = |row: &EnrollmentSecretRow| EnrollmentSecretView::from_row(row, mint::now());
+    simple(&app, query, projection::enrollment_secrets::list, view, |row| &row.id).await
 }
 
 /// Creates an enrollment secret.
@@ -144,7 +140,7 @@ pub(super) async fn read(
 /// Puts a new secret in a secret's place, with the same limits; the old one works for the overlap.
 #[utoipa::path(
     post, path = "/v1/enrollment-secrets/{id}/rotate", tag = "enrollment secrets",
-    request_body = Option<EnrollmentSecretRotation>, params(MadePath, IdempotencyKey),
+    request_body = Option<EnrollmentSecretRotation>, params(MadePath, IdempotencyKey, WaitQuery),
     responses((status = 201, body = EnrollmentSecretMade), Refusals)
 )]
 pub(super) async fn rotate(
@@ -163,7 +159,7 @@ pub(super) async fn rotate(
 /// Ends an enrollment secret, for ever. The workers that it let in stay.
 #[utoipa::path(
     post, path = "/v1/enrollment-secrets/{id}/disable", tag = "enrollment secrets", request_body = Option<Why>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = Changed<EnrollmentSecretView>), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<EnrollmentSecretView>), Refusals)
 )]
 pub(super) async fn disable(
     State(app): State<App>,
@@ -201,7 +197,7 @@ impl NewSecret {
     }
 
     async fn send(self, sending: Sending<'_>, command: Command) -> Result<Answered, Problem> {
-        let (id, now) = (self.id, sending.now());
+        let (app, id, now) = (sending.app(), self.id, sending.now());
         let sending = match &self.text {
             Some(text) => sending.secret("secret", text.expose_secret()),
             None => sending,
@@ -209,8 +205,21 @@ impl NewSecret {
         let answer = sending.send(command, move |roll, _| {
             json!(roll.enrollment_secret(id).map(|secret| EnrollmentSecretMade::of(roll, secret, now)))
         });
-        Ok(answer.await?.created_in("/v1/enrollment-secrets"))
+        let answer = answer.await?;
+        if answer.repeated
+            && let Some(secret) = refused_since(app, &answer.body["id"])
+        {
+            return Err(Refusal::EnrollmentFenced(secret).into());
+        }
+        Ok(answer.created_in("/v1/enrollment-secrets"))
     }
+}
+
+/// The secret, if a fence refuses it by now: the first answer, given again, would call it good.
+fn refused_since(app: &App, id: &Value) -> Option<EnrollmentSecretId> {
+    let roll = &app.node().snapshot().roll;
+    let secret = id.as_str().and_then(|id| id.parse().ok()).and_then(|id| roll.enrollment_secret(id))?;
+    secret.is_fenced().then_some(secret.id)
 }
 
 fn cidrs(texts: &[String]) -> Result<Arc<[IpNet]>, Problem> {

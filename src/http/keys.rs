@@ -4,13 +4,13 @@ use axum::Json as Reply;
 use axum::extract::State;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{CommandJson, duration, moment_if};
 use super::caller::{AnyOperator, Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::path::{Id, MadePath, WorkerPath, no_such};
 use super::problem::Problem;
 use super::view::{Changed, KeyMade, KeyView};
@@ -22,6 +22,7 @@ use crate::domain::command::{Command, CreateKey};
 use crate::domain::event::{Event, KeyHolder};
 use crate::domain::ids::{KeyId, WorkerId};
 use crate::domain::key::{Digest, Holder, KeyKind, OVERLAP_DEFAULT};
+use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::projection::used;
 
@@ -143,7 +144,7 @@ pub(super) async fn read(
 /// Puts a new key in a key's place; the old one works for the overlap. Any operator may rotate a key of their own.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/rotate", tag = "keys", request_body = Option<KeyRotation>,
-    params(MadePath, IdempotencyKey), responses((status = 201, body = KeyMade), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 201, body = KeyMade), Refusals)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,
@@ -171,7 +172,7 @@ pub(super) async fn rotate(
 /// Ends a key, for ever. Any operator may revoke the key that they present.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/revoke", tag = "keys", request_body = Option<KeyRevocation>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = KeyRevoked), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = KeyRevoked), Refusals)
 )]
 pub(super) async fn revoke(
     State(app): State<App>,
@@ -227,12 +228,26 @@ pub(super) async fn make(
     command: Command,
     find: impl Fn(&Roll) -> Option<KeyId> + Send + Sync + 'static,
 ) -> Result<Answered, Problem> {
-    let now = sending.now();
+    let (app, now) = (sending.app(), sending.now());
     let answer = sending.send(command, move |roll, _| {
         let key = find(roll).and_then(|key| roll.key(key));
         json!(key.map(|key| KeyMade::of(roll, key, now)))
     });
-    Ok(answer.await?.created_in("/v1/keys"))
+    let answer = answer.await?;
+    if answer.repeated
+        && let Some(key) = refused_since(app, &answer.body["id"])
+    {
+        return Err(Refusal::KeyFenced(key).into());
+    }
+    Ok(answer.created_in("/v1/keys"))
+}
+
+/// The key, if a fence refuses it by now. A first answer that is given again calls it good, and whoever lost that answer
+/// would deploy a key that nobody accepts.
+pub(super) fn refused_since(app: &App, id: &Value) -> Option<KeyId> {
+    let roll = &app.node().snapshot().roll;
+    let key = id.as_str().and_then(|id| id.parse().ok()).and_then(|id| roll.key(id))?;
+    roll.is_fenced_for_any(key).then_some(key.id)
 }
 
 /// The worker's own key with this value.

@@ -4,19 +4,24 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as FromState};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use tracing::{Instrument, Span};
 use utoipa::openapi::OpenApi;
 
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
+use super::waiting::{AT_LEAST_AHEAD_MAX, AT_LEAST_PATIENCE, AT_LEAST_PLACES, at_least};
+use crate::command::CommandError;
+
 use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,25 +51,24 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("", MatchedPath::as_str);
     let span = span(app, &request, &meta, route);
-    let declared = state.declared.check(route, request.method(), request.uri());
+    let ready = match state.declared.check(route, request.method(), request.uri()) {
+        Ok(()) if path.is_some() => reached(app, request.uri()).await,
+        Ok(()) => Ok(()),
+        Err(problem) => Err(problem),
+    };
     // Before the handler looks at the state: what it answers is of this position or a later one.
     let position = app.node().snapshot().roll.next_position().saturating_sub(1);
     request.extensions_mut().insert(meta);
-    let (request, unread) = unread::watch(request);
-
-    let mut response = match declared {
+    let serve = async |request: Request| match ready {
         Ok(()) => {
-            let answer = tokio::time::timeout(app.settings().request_timeout, next.run(request)).instrument(span).await;
+            let answer = caught(next.run(request));
+            let answer = tokio::time::timeout(app.settings().request_timeout, answer).instrument(span).await;
             answer.unwrap_or_else(|_| Problem::timeout().into_response())
         }
-        Err(problem) => {
-            drop(request);
-            problem.into_response()
-        }
+        Err(problem) => problem.into_response(),
     };
-    if let Some(unread) = unread {
-        unread.drain(app.body_bytes_max()).await;
-    }
+    // Twice what is allowed: whoever sends a little too much is told so, even by a client that drops an early answer.
+    let mut response = unread::serve(request, 2 * app.body_bytes_max(), serve).await;
 
     let headers = response.headers_mut();
     headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));
@@ -72,6 +76,19 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
     let route = path.and_then(|path| state.routes.get(path.as_str()).copied());
     app.metrics().answered(route, response.status().as_u16(), began.elapsed());
     response
+}
+
+/// Waits for the position that a read asks for, if it does.
+async fn reached(app: &App, uri: &Uri) -> Result<(), Problem> {
+    let Some(position) = at_least(uri)? else { return Ok(()) };
+    let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
+    if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
+        return Err(Problem::position_not_reached(position, newest()));
+    }
+    // Nobody has been asked yet who they are.
+    let Ok(_place) = AT_LEAST_PLACES.try_acquire() else { return Err(CommandError::QueueFull.into()) };
+    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
+    reached.map_err(|_| Problem::position_not_reached(position, newest()))
 }
 
 fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
@@ -85,9 +102,32 @@ fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
 }
 
 /// A bug in a handler is one failed request and a line in the log, and no more.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that `CatchPanicLayer` asks for")]
-pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+///
+/// What the handler had in hand goes with it; what it shares with others is replaced whole, or counted.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     Problem::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_one_failed_request() {
+        let broken = caught(async { panic!("with what nobody shall read") }).await;
+        assert_eq!(broken.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(broken.into_body(), 4_096).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("internal") && !body.contains("nobody shall read"), "{body}");
+        let sound = caught(async { StatusCode::NO_CONTENT.into_response() }).await;
+        assert_eq!(sound.status(), StatusCode::NO_CONTENT);
+    }
 }

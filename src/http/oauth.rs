@@ -67,6 +67,9 @@ pub(super) enum OauthRefusals {
     /// The client may not do this
     #[response(status = 403)]
     Forbidden(#[to_schema] OauthError),
+    /// The body did not arrive in time
+    #[response(status = 408)]
+    BodyTimeout(#[to_schema] OauthError),
     /// The state does not allow it
     #[response(status = 409)]
     Conflict(#[to_schema] OauthError),
@@ -100,7 +103,9 @@ impl FromRequest<App> for Form {
         let essence = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = essence.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case(FORM) {
-            return Err(invalid_request("send `Content-Type: application/x-www-form-urlencoded`"));
+            return Err(invalid_request(
+                "send a form, as curl's `-d name=value` does: `Content-Type: application/x-www-form-urlencoded`",
+            ));
         }
         let bytes = body::read(Request::from_parts(parts.clone(), body), app).await?;
         let asked = Asked::of(&parts, &bytes, app)?;
@@ -167,7 +172,10 @@ impl From<Problem> for OauthProblem {
 impl IntoResponse for OauthProblem {
     fn into_response(self) -> Response {
         let status = self.problem.status();
-        let description = described(self.problem.detail());
+        let detail = self.problem.detail();
+        // The standard has no member for the field.
+        let detail = self.problem.field().map_or_else(|| detail.to_owned(), |field| format!("{field}: {detail}"));
+        let description = described(&detail);
         let retry_after = self.problem.retry_after_seconds();
         // Made for its line in the log; the body is another.
         drop(self.problem.into_response());

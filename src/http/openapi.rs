@@ -61,6 +61,39 @@ pub(super) struct Reason {
     reason: Option<String>,
 }
 
+/// Until when to wait with the answer.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by `waiting::Wait`; here it is documented")]
+pub(super) struct WaitQuery {
+    /// `everywhere`: answer when the change is in force on every node, and name them in `in_force`. A node that cannot
+    /// confirm is waited out: then it refuses by itself.
+    #[param(schema_with = schema::wait, required = false)]
+    wait: Option<String>,
+    /// With `wait=everywhere`: for how long, 10s unless given. After it the answer is 504, and the change stands.
+    #[param(schema_with = schema::wait_timeout, required = false)]
+    timeout: Option<String>,
+}
+
+/// Every read of our own API can be asked for a state that is new enough.
+pub(super) fn with_at_least(document: &mut Spec) {
+    use utoipa::openapi::Required;
+    use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+    let paths = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/v1/"));
+    // A verdict is of the newest state or none: it waits for nothing.
+    let paths = paths.filter(|(path, _)| *path != "/v1/check");
+    for operation in paths.filter_map(|(_, item)| item.get.as_mut()) {
+        let at_least = ParameterBuilder::new()
+            .name("at_least")
+            .parameter_in(ParameterIn::Query)
+            .required(Required::False)
+            .description(Some("Wait until the node holds this position; 504 where it does not in time."))
+            .schema(Some(schema::position()))
+            .build();
+        operation.parameters.get_or_insert_default().push(at_least.into());
+    }
+}
+
 /// What any operation may answer beside its own.
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "documentation")]
@@ -77,6 +110,9 @@ pub(super) enum Refusals {
     /// There is no such thing
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] ProblemBody<'static>),
+    /// The body did not arrive in time
+    #[response(status = 408, content_type = "application/problem+json")]
+    BodyTimeout(#[to_schema] ProblemBody<'static>),
     /// The state does not allow it; `code` says why
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(#[to_schema] ProblemBody<'static>),
@@ -106,7 +142,44 @@ pub(super) enum Refusals {
     Timeout(#[to_schema] ProblemBody<'static>),
 }
 
+/// Names each operation by its method and path. Left alone they would be named by their functions, of which many are called
+/// `list`; and a name that stands twice makes a generated client of half of the operations.
+pub(super) fn name_operations(document: &mut Spec) {
+    for (path, item) in &mut document.paths.paths {
+        let words: Vec<&str> =
+            path.split(|char: char| !char.is_ascii_alphanumeric()).filter(|it| !it.is_empty()).collect();
+        let operations = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{}", words.join("_")));
+            }
+        }
+    }
+}
+
 /// `/openapi.json`, and `/docs` for people.
 pub(super) fn pages(document: &Spec) -> Router<App> {
     SwaggerUi::new("/docs").url("/openapi.json", document.clone()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::document;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let document = serde_json::to_value(document()).unwrap();
+        let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+        let mut names: Vec<&str> = items.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{names:?}");
+    }
 }

@@ -11,8 +11,8 @@ use super::App;
 use super::body::{Asked, CommandJson, moment_if};
 use super::caller::{Caller, MayManageOperators, MayReadFleet};
 use super::keys::list::{Filter, KeyPage, page_of_keys};
-use super::openapi::{IdempotencyKey, Reason, Refusals};
-use super::page::{Listed, PagingQuery, listed};
+use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
+use super::page::{Listed, PagingQuery, simple};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -83,14 +83,10 @@ pub(super) struct OperatorPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
+    query: Pairs,
 ) -> Result<Listed, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let after: Option<OperatorId> = paging.cursor_as()?;
-    let (limit, now) = (paging.limit()?, mint::now());
-    let question = projection::operators::list(after, limit);
-    listed(&app, &question, limit, |row: &OperatorRow| OperatorView::from_row(row, now), |row| &row.id).await
+    let view = |row: &OperatorRow| OperatorView::from_row(row, mint::now());
+    simple(&app, query, projection::operators::list, view, |row| &row.id).await
 }
 
 /// Creates an operator, with a first key.
@@ -140,7 +136,7 @@ pub(super) async fn read(
 /// Changes an operator's name or role.
 #[utoipa::path(
     patch, path = "/v1/operators/{id}", tag = "operators", request_body = Option<OperatorChange>,
-    params(MadePath, IdempotencyKey), responses((status = 200, body = Changed<OperatorView>), Refusals)
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<OperatorView>), Refusals)
 )]
 pub(super) async fn update(
     State(app): State<App>,
@@ -156,7 +152,7 @@ pub(super) async fn update(
 
 /// Removes an operator, for ever: none of its keys works any more.
 #[utoipa::path(
-    delete, path = "/v1/operators/{id}", tag = "operators", params(MadePath, Reason, IdempotencyKey),
+    delete, path = "/v1/operators/{id}", tag = "operators", params(MadePath, Reason, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<OperatorView>), Refusals)
 )]
 pub(super) async fn remove(

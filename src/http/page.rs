@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use super::query::Pairs;
 use super::{App, POSITION_HEADER, schema};
 use crate::node::Node;
 use crate::projection::read::{CATCH_UP_MAX, Question};
@@ -76,6 +77,20 @@ impl IntoResponse for Listed {
         let position = HeaderValue::from(self.next_position.saturating_sub(1));
         ([(POSITION_HEADER, position)], Json(self.page)).into_response()
     }
+}
+
+/// A list without filters, in the order of its ids: `question` asks for so many rows after the cursor.
+pub(super) async fn simple<R: DeserializeOwned, V: Serialize, C: FromStr>(
+    app: &App,
+    mut query: Pairs,
+    question: impl Fn(Option<C>, usize) -> Question,
+    view: impl Fn(&R) -> V,
+    cursor_of: impl Fn(&R) -> &str,
+) -> Result<Listed, Problem> {
+    let paging = query.paging()?;
+    query.end()?;
+    let (after, limit) = (paging.cursor_as()?, paging.limit()?);
+    listed(app, &question(after, limit), limit, view, cursor_of).await
 }
 
 /// Asks a projection for a page, of what this node knows now or newer. `cursor_of` names the last row for the next request.

@@ -9,8 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::body::{Asked, CommandJson, duration};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Reason, Refusals};
-use super::page::{Listed, listed, without_nul};
+use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
+use super::page::{Listed, simple, without_nul};
 use super::path::{Id, PoolPath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -97,13 +97,10 @@ pub(super) struct PoolPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
+    query: Pairs,
 ) -> Result<Listed, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let limit = paging.limit()?;
-    let question = projection::pools::list(paging.cursor.as_deref().map(without_nul), limit);
-    listed(&app, &question, limit, |row: &PoolRow| PoolView::from(row), |row| &row.id).await
+    let question = |after: Option<String>, limit| projection::pools::list(after.as_deref().map(without_nul), limit);
+    simple(&app, query, question, |row: &PoolRow| PoolView::from(row), |row| &row.id).await
 }
 
 /// Creates a pool. The same pool again is a success; with other settings it is a conflict.
@@ -167,7 +164,7 @@ pub(super) async fn update(
 
 /// Removes an empty pool. Its name is not used again.
 #[utoipa::path(
-    delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath, Reason, IdempotencyKey),
+    delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath, Reason, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<PoolView>), Refusals)
 )]
 pub(super) async fn remove(

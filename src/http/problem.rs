@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -91,13 +92,22 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
     }
 
-    pub fn unsupported_media_type(expected: &'static str) -> Self {
-        let detail = format!("send `Content-Type: {expected}`");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    /// The body stopped on its way: nothing was done.
+    pub fn body_timeout(patience: Duration) -> Self {
+        let detail = format!("the body did not arrive whole within {patience:?}; nothing was done, send it again");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    }
+
+    pub fn unsupported_media_type(remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", remedy)
     }
 
     pub fn too_many_attempts(retry_after_seconds: u64) -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", "too many failed attempts; wait");
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many failed attempts; wait for as long as Retry-After says",
+        );
         Self { retry_after_seconds: Some(retry_after_seconds), ..problem }
     }
 
@@ -128,6 +138,21 @@ impl Problem {
     pub fn timeout() -> Self {
         let detail = "the answer took too long; a command may still be carried out: ask again with its Idempotency-Key";
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    }
+
+    /// It is done, and may not yet be in force on other nodes.
+    pub fn not_everywhere(position: u64, why: &str) -> Self {
+        let detail = format!(
+            "done at position {position}, but not known to be in force on every node: {why}; \
+             ask `GET /v1/in-force/{position}?timeout=10s`, or again with the same Idempotency-Key"
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "not_in_force_everywhere", detail)
+    }
+
+    /// The node does not hold the position that a read asks for.
+    pub fn position_not_reached(asked: u64, newest: u64) -> Self {
+        let detail = format!("this node holds the log up to position {newest}, and not yet {asked}; ask again");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "position_not_reached", detail)
     }
 
     /// The log cannot be read to find out whether the command is in it.
@@ -169,6 +194,11 @@ impl Problem {
 
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The field that is wrong, where one is.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     pub fn code(&self) -> &str {

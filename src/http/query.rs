@@ -21,7 +21,10 @@ impl FromRequestParts<App> for Pairs {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
-        pairs(&parts.uri).map(Self)
+        let mut pairs = Self::of(&parts.uri)?;
+        // These are taken for every handler alike, where its operation declares them: see `waiting`.
+        pairs.0.retain(|(name, _)| !matches!(name.as_str(), "wait" | "timeout" | "at_least"));
+        Ok(pairs)
     }
 }
 
@@ -31,6 +34,10 @@ fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
 }
 
 impl Pairs {
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        pairs(uri).map(Self)
+    }
+
     /// All values of a parameter that may be repeated.
     pub(super) fn all(&mut self, name: &str) -> Vec<String> {
         self.0.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect()

@@ -25,6 +25,9 @@ use crate::projection::job::Kind;
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
 /// 128 bits: 22 digits that begin with a greater one are more.
 const MADE_ID: &str = "^[0-7][0-9A-Za-z]{21}$";
+/// As `domain::fence::FenceScope` is written.
+const FENCE_SCOPE: &str =
+    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|enrollment_secret:[0-6][0-9A-Za-z]{21})$";
 /// As it is handed out. Some 22 digits that begin with `7` are more than 128 bits; lists are in the order of ids that
 /// begin with the time of their making, and those do not come so far for 8,000 years.
 const MADE_ID_CURSOR: &str = "^[0-6][0-9A-Za-z]{21}$";
@@ -33,7 +36,8 @@ const SCOPE_LIST: &str = r"^[ !#-\[\]-~]*$";
 /// As `domain::key::OVERLAP_MAX` has it: at most 90 days.
 const OVERLAP: &str = "^([0-9]{1,6}s|[0-9]{1,5}m|[0-9]{1,3}h|([0-9]|[1-8][0-9]|90)d)$";
 const TOKEN_TTL: &str = "^([5-9]s|[1-9][0-9]{1,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|([1-9]|[12][0-9]|30)d)$";
-const DURATION: &str = "^[0-9]{1,6}(s|m|h|d)$";
+/// Days of more digits are more seconds than are counted.
+const DURATION: &str = "^([0-9]{1,6}(s|m|h)|[0-9]{1,4}d)$";
 const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
 fn text() -> ObjectBuilder {
@@ -114,6 +118,17 @@ pub(super) fn duration_or_null() -> Object {
     let mut duration = or_null(matching(DURATION));
     duration.examples = vec![json!("24h"), json!("0s")];
     duration
+}
+
+/// Where a command is waited for.
+pub(super) fn wait() -> Object {
+    one_of(["local", "everywhere"])
+}
+
+pub(super) fn wait_timeout() -> Object {
+    let mut timeout = matching("^([0-9]|1[0-9]|2[0-5])s$");
+    timeout.examples = vec![json!("10s")];
+    timeout
 }
 
 /// How long a rotated credential stays good beside the new one.
@@ -207,11 +222,11 @@ pub(super) fn key_kind() -> Object {
 }
 
 pub(super) fn key_state() -> Object {
-    one_of(["live", "overlapping", "expired", "revoked"])
+    one_of(["live", "overlapping", "expired", "revoked", "fenced"])
 }
 
 pub(super) fn enrollment_state() -> Object {
-    one_of(["live", "overlapping", "expired", "disabled"])
+    one_of(["live", "overlapping", "expired", "disabled", "fenced"])
 }
 
 pub(super) fn role() -> Object {
@@ -269,6 +284,17 @@ pub(super) fn count_or_null() -> Object {
 
 pub(super) fn position() -> Object {
     integer(0, NUMBER_MAX).build()
+}
+
+pub(super) fn position_or_null() -> Object {
+    or_null(position())
+}
+
+/// Whose credentials a fence is about.
+pub(super) fn fence_scope() -> Object {
+    let mut scope = matching(FENCE_SCOPE);
+    scope.examples = vec![json!("everything"), json!("pool:default")];
+    scope
 }
 
 pub(super) fn limit() -> Object {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{CommandJson, duration};
 use super::caller::{Caller, MayManageSigningKeys, MayReadFleet};
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::problem::Problem;
 use super::schema;
 use super::view::{Changed, SigningKeyView};
@@ -31,7 +31,7 @@ pub(super) struct SigningKeyRotation {
     algorithm: Option<String>,
     /// How long what the retiring key signed is still good: as long as any pool's tokens live if not given, 0s for an end
     /// at once.
-    #[schema(schema_with = schema::duration_or_null)]
+    #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
     #[schema(schema_with = schema::reason_or_null)]
     reason: Option<String>,
@@ -64,7 +64,7 @@ pub(super) async fn list(State(app): State<App>, _caller: Caller<MayReadFleet>) 
 /// Makes the next key the active one, retires the active one, and makes another next one.
 #[utoipa::path(
     post, path = "/v1/signing-keys/rotate", tag = "signing keys", request_body = Option<SigningKeyRotation>,
-    params(IdempotencyKey), responses((status = 200, body = Changed<SigningKeys>), Refusals)
+    params(IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<SigningKeys>), Refusals)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,

@@ -8,6 +8,7 @@ use crate::command::Done;
 use crate::domain::time::{Seconds, Timestamp};
 
 mod enrollment_secret;
+mod fence;
 mod key;
 mod operator;
 mod pool;
@@ -15,6 +16,7 @@ mod signing_key;
 mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
+pub(super) use fence::{FencePlan, FenceView};
 pub(super) use key::{KeyMade, KeyView, overlap_until};
 pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use pool::PoolView;

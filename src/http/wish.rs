@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::App;
 use super::body::Asked;
 use super::problem::Problem;
+use super::waiting::Wait;
 use crate::command::{CommandError, Done, SealedAnswer, Wish, mint};
 use crate::credential::idempotency::OutcomeKey;
 use crate::domain::actor::{Actor, Author};
@@ -53,6 +54,8 @@ pub enum Unanswered {
     Command(CommandError),
     /// It was carried out before, and the secrets of its answer cannot be shown again.
     Secrets(Problem),
+    /// It was carried out, and is not known to be in force on every node.
+    Elsewhere(Problem),
 }
 
 impl<'a> Sending<'a> {
@@ -89,6 +92,10 @@ impl<'a> Sending<'a> {
         self.now
     }
 
+    pub(super) fn app(&self) -> &'a App {
+        self.app
+    }
+
     /// Sends the command and waits for its end. `answer` renders the body, without its secrets, from the state right after.
     pub(super) async fn send(
         self,
@@ -105,6 +112,12 @@ impl<'a> Sending<'a> {
         answer: impl Fn(&Roll, &Done<'_>) -> Value + Send + Sync + 'static,
     ) -> Result<Answered, Unanswered> {
         let idempotency = self.idempotency();
+        // The command may be done and the wait fail: without a key the secret could never be asked for again.
+        if self.asked.wait != Wait::Local && !self.secrets.is_empty() && idempotency.is_none() {
+            let detail = "needed with `wait=everywhere`, since the answer holds a secret; send one, such as a UUID";
+            return Err(Unanswered::Elsewhere(Problem::invalid("Idempotency-Key", detail)));
+        }
+        let names = matches!(self.author.actor, Actor::Operator(_));
         let sealed = idempotency.as_ref().and_then(|(id, key)| self.seal(*id, key));
         let wish = Wish {
             id: idempotency.as_ref().map_or_else(|| CommandId::from_uuid(mint::id()), |(id, _)| *id),
@@ -122,8 +135,10 @@ impl<'a> Sending<'a> {
             // A wish that held already has made nothing: what was minted for it is no credential.
             (_, _) => outcome.changed.then_some(self.secrets),
         };
-        if let (Value::Object(body), Some(secrets)) = (&mut body, secrets) {
-            body.extend(secrets);
+        let in_force = self.asked.wait.wait(self.app, outcome.position, names).await.map_err(Unanswered::Elsewhere)?;
+        if let Value::Object(body) = &mut body {
+            body.extend(secrets.unwrap_or_default());
+            body.extend(in_force.map(|nodes| ("in_force".to_owned(), nodes)));
         }
         Ok(Answered {
             body,
@@ -168,7 +183,7 @@ impl From<Unanswered> for Problem {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Command(error) => error.into(),
-            Unanswered::Secrets(problem) => problem,
+            Unanswered::Secrets(problem) | Unanswered::Elsewhere(problem) => problem,
         }
     }
 }

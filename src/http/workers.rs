@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{Asked, CommandJson, given, moment, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
-use super::openapi::{IdempotencyKey, Reason, Refusals};
+use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
 use super::path::{Id, WorkerPath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -127,7 +127,7 @@ pub(super) async fn read(
 
 /// Changes a worker's name, labels or expiry.
 #[utoipa::path(
-    patch, path = "/v1/workers/{id}", tag = "workers", request_body = Option<WorkerChange>, params(WorkerPath, IdempotencyKey),
+    patch, path = "/v1/workers/{id}", tag = "workers", request_body = Option<WorkerChange>, params(WorkerPath, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<WorkerView>), Refusals)
 )]
 pub(super) async fn update(
@@ -149,7 +149,7 @@ pub(super) async fn update(
 
 /// Removes a worker, for ever: none of its credentials works any more, and its id is not used again.
 #[utoipa::path(
-    delete, path = "/v1/workers/{id}", tag = "workers", params(WorkerPath, Reason, IdempotencyKey),
+    delete, path = "/v1/workers/{id}", tag = "workers", params(WorkerPath, Reason, IdempotencyKey, WaitQuery),
     responses((status = 200, body = Changed<WorkerView>), Refusals)
 )]
 pub(super) async fn remove(

@@ -12,6 +12,7 @@ use super::schema;
 use super::text::{Text, optional, read_count, written_count};
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::event::{Event, Recorded};
+use crate::domain::fence::FenceScope;
 use crate::domain::ids::PoolId;
 use crate::domain::time::Timestamp;
 
@@ -203,7 +204,8 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         Event::PoolCreated { pool, .. }
         | Event::PoolUpdated { pool, .. }
         | Event::PoolRemoved { pool }
-        | Event::EnrollmentSecretCreated { pool, .. } => Some(pool),
+        | Event::EnrollmentSecretCreated { pool, .. }
+        | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => Some(pool),
         Event::WorkerCreated(created) => Some(&created.pool),
         Event::WorkerUpdated { .. }
         | Event::WorkerApproved { .. }
@@ -225,6 +227,8 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
         | Event::OperatorRemoved { .. }
+        | Event::FenceRaised { .. }
+        | Event::BarrierPassed { .. }
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

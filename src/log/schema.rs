@@ -5,7 +5,9 @@
 //! table stop the reader: to skip one is to have a state that others do not have.
 
 mod auth;
+mod barrier;
 mod enrollment;
+mod fence;
 mod key;
 mod operator;
 mod pool;
@@ -50,6 +52,8 @@ pub const KINDS: &[(&str, u32)] = &[
     ("operator.created", 1),
     ("operator.updated", 1),
     ("operator.removed", 1),
+    ("fence.raised", 1),
+    ("barrier.passed", 1),
     ("auth.failures_observed", 1),
 ];
 
@@ -88,6 +92,8 @@ pub fn kind(event: &Event) -> (&'static str, u32) {
         Event::OperatorCreated { .. } => ("operator.created", 1),
         Event::OperatorUpdated { .. } => ("operator.updated", 1),
         Event::OperatorRemoved { .. } => ("operator.removed", 1),
+        Event::FenceRaised { .. } => ("fence.raised", 1),
+        Event::BarrierPassed { .. } => ("barrier.passed", 1),
         Event::AuthFailuresObserved { .. } => ("auth.failures_observed", 1),
     }
 }
@@ -134,6 +140,10 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
             json(&operator::SettledV1::new(*operator, name, *role))
         }
         Event::OperatorRemoved { operator } => json(&operator::RemovedV1::new(*operator)),
+        Event::FenceRaised { scope, up_to } => json(&fence::RaisedV1::new(scope, *up_to)?),
+        Event::BarrierPassed { through, confirmed, waited_out } => {
+            json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
+        }
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -167,6 +177,8 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("operator.created", 1) => written.read::<operator::SettledV1<'_>>()?.created(),
         ("operator.updated", 1) => written.read::<operator::SettledV1<'_>>()?.updated(),
         ("operator.removed", 1) => written.read::<operator::RemovedV1<'_>>()?.removed(),
+        ("fence.raised", 1) => written.read::<fence::RaisedV1<'_>>()?.raised(),
+        ("barrier.passed", 1) => written.read::<barrier::PassedV1<'_>>()?.passed(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

@@ -12,6 +12,7 @@ use super::{SERVICE_ROLE, chain};
 /// below fail until it is named too, while cargo would not even notice that there is something new to build.
 const FILES: &[(&str, &str)] = &[
     ("V1__log", include_str!("../../migrations/V1__log.sql")),
+    ("V2__nodes", include_str!("../../migrations/V2__nodes.sql")),
     ("V3__projections", include_str!("../../migrations/V3__projections.sql")),
 ];
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
-use super::{Projection, ProjectionError, cursor};
+use super::runner::patient;
+use super::{Projection, ProjectionError, Table, cursor};
 use crate::postgres::Database;
 use crate::validate::Snapshot;
 
@@ -57,33 +58,47 @@ pub async fn build(
     client.execute("select projection.drop_schema($1)", &[&schema]).await?;
     client.execute("select projection.make_schema($1)", &[&schema]).await?;
     client.batch_execute(&format!("set search_path to {schema}, pg_temp")).await?;
-    client.batch_execute(projection.sql.tables).await?;
+    for table in projection.tables {
+        client.batch_execute(table.definition).await?;
+    }
 
     let next_position = snapshot.roll.next_position();
-    progress.of((projection.render.count)(&snapshot.roll));
+    progress.of(projection.count(&snapshot.roll));
     let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
     let rendering = tokio::task::spawn_blocking(move || render_all(projection, &snapshot, &sender));
-    let upsert = client.prepare(projection.sql.upsert).await?;
-    while let Some((rows, count)) = chunks.recv().await {
-        client.execute(&upsert, &[&rows]).await?;
-        progress.add(count);
+    while let Some(chunk) = chunks.recv().await {
+        client.execute(chunk.table.upsert, &[&chunk.rows]).await?;
+        progress.add(chunk.count);
     }
     rendering.await?;
-    client.batch_execute(projection.sql.indexes).await?;
-    // Without it, nothing is known of a new table, and the first questions are answered by guesses.
-    client.batch_execute(&format!("analyze {}", projection.table)).await?;
+    client.batch_execute(projection.indexes).await?;
+    for table in projection.tables {
+        // Without it, nothing is known of a new table, and the first questions are answered by guesses.
+        client.batch_execute(&format!("analyze {}", table.name)).await?;
+    }
     Ok(next_position)
 }
 
-/// Every row, as JSON arrays of them with their counts.
-fn render_all(projection: &Projection, snapshot: &Snapshot, sender: &mpsc::Sender<(String, usize)>) {
-    let mut rows = (projection.render.all)(&snapshot.roll);
-    loop {
-        let chunk: Vec<String> = rows.by_ref().take(CHUNK_ROWS).map(|row| row.json).collect();
-        let count = chunk.len();
-        // Nobody is left to take them: the build has failed, and says so itself.
-        if chunk.is_empty() || sender.blocking_send((array(&chunk), count)).is_err() {
-            return;
+/// Rows of one statement, as a JSON array.
+struct Chunk {
+    table: &'static Table,
+    rows: String,
+    count: usize,
+}
+
+fn render_all(projection: &Projection, snapshot: &Snapshot, sender: &mpsc::Sender<Chunk>) {
+    for table in projection.tables {
+        let mut rows = (table.render.all)(&snapshot.roll);
+        loop {
+            let chunk: Vec<String> = rows.by_ref().take(CHUNK_ROWS).map(|row| row.json).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            let chunk = Chunk { table, rows: array(&chunk), count: chunk.len() };
+            // Nobody is left to take them: the build has failed, and says so itself.
+            if sender.blocking_send(chunk).is_err() {
+                return;
+            }
         }
     }
 }
@@ -93,21 +108,19 @@ fn render_all(projection: &Projection, snapshot: &Snapshot, sender: &mpsc::Sende
 pub async fn switch(
     client: &mut Client,
     projection: &Projection,
-    touched: &[String],
+    touched: &[Vec<String>],
     position: u64,
 ) -> Result<(), ProjectionError> {
-    let (schema, next, table) = (projection.schema(), projection.next_schema(), projection.table);
+    let (schema, next) = (projection.schema(), projection.next_schema());
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("set local lock_timeout to '{SWITCH_PATIENCE}'")).await?;
     write(&transaction, projection, &next, touched).await?;
     transaction.execute("select projection.make_schema($1)", &[&schema]).await?;
-    transaction
-        .batch_execute(&format!(
-            "drop view if exists projection.{name}; drop table if exists {schema}.{table}; \
-             alter table {next}.{table} set schema {schema}",
-            name = projection.name
-        ))
-        .await?;
+    transaction.batch_execute(&format!("drop view if exists projection.{}", projection.name)).await?;
+    for Table { name, .. } in projection.tables {
+        let replace = format!("drop table if exists {schema}.{name}; alter table {next}.{name} set schema {schema}");
+        transaction.batch_execute(&replace).await?;
+    }
     transaction.execute("select projection.drop_schema($1)", &[&next]).await?;
     make_view(&transaction, projection).await?;
     cursor::set(&transaction, projection, position).await?;
@@ -116,10 +129,10 @@ pub async fn switch(
 
 /// By which people read it whatever its version.
 async fn make_view(transaction: &Transaction<'_>, projection: &Projection) -> Result<(), ProjectionError> {
-    let (name, schema, table) = (projection.name, projection.schema(), projection.table);
+    let (name, schema, view) = (projection.name, projection.schema(), projection.view);
     let statements = format!(
-        "drop view if exists projection.{name}; create view projection.{name} as select * from {schema}.{table}; \
-         grant select on projection.{name} to portcullis_reader"
+        "set local search_path to {schema}, pg_temp; drop view if exists projection.{name}; \
+         create view projection.{name} as {view}; grant select on projection.{name} to portcullis_reader"
     );
     Ok(transaction.batch_execute(&statements).await?)
 }
@@ -148,16 +161,18 @@ async fn drop_version(client: &mut Client, projection: &Projection, other: &str)
     Ok(transaction.commit().await?)
 }
 
-/// Writes rows into the table in `schema`.
+/// Writes rows into the tables in `schema`.
 pub(super) async fn write(
     transaction: &Transaction<'_>,
     projection: &Projection,
     schema: &str,
-    rows: &[String],
+    changes: &[Vec<String>],
 ) -> Result<(), ProjectionError> {
     transaction.batch_execute(&format!("set local search_path to {schema}, pg_temp")).await?;
-    for chunk in rows.chunks(CHUNK_ROWS) {
-        transaction.execute(projection.sql.upsert, &[&array(chunk)]).await?;
+    for (table, rows) in projection.tables.iter().zip(changes) {
+        for chunk in rows.chunks(CHUNK_ROWS) {
+            patient(async { Ok(transaction.execute(table.upsert, &[&array(chunk)]).await?) }).await?;
+        }
     }
     Ok(())
 }

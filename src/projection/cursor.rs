@@ -20,7 +20,11 @@ pub struct Kept {
 
 /// Every projection that there is.
 pub async fn all(database: &Database) -> Result<Vec<Kept>, ProjectionError> {
-    let rows = database.client().await?.query(include_str!("cursor/all.sql"), &[]).await?;
+    Ok(all_in(&**database.client().await?).await?)
+}
+
+pub(super) async fn all_in(client: &impl GenericClient) -> Result<Vec<Kept>, Error> {
+    let rows = client.query(include_str!("cursor/all.sql"), &[]).await?;
     let kept = |row: &tokio_postgres::Row| {
         Ok(Kept {
             schema: row.try_get("schema_name")?,

@@ -4,26 +4,28 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, enrollment_secret_by_worker};
+use super::model::Model;
 use super::read::{Question, rows_asked_for};
+use super::touched::Touched;
 use super::value::{Moment, signed, text};
-use super::{Projection, Sql};
+use super::{Projection, Table};
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentStanding, EnrollmentState, NamePattern};
-use crate::domain::event::Event;
 use crate::domain::ids::EnrollmentSecretId;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 
-pub const PROJECTION: Projection = Projection::of::<EnrollmentSecrets>(
-    "enrollment_secrets",
-    1,
-    "enrollment_secret",
-    Sql {
-        tables: include_str!("../../projections/enrollment_secrets/tables.sql"),
-        indexes: "",
-        upsert: include_str!("../../projections/enrollment_secrets/upsert.sql"),
-    },
-);
+pub const PROJECTION: Projection = Projection {
+    name: "enrollment_secrets",
+    version: 1,
+    tables: &[Table::of::<EnrollmentSecrets>(
+        "enrollment_secret",
+        "id",
+        include_str!("../../projections/enrollment_secrets/tables.sql"),
+        include_str!("../../projections/enrollment_secrets/upsert.sql"),
+    )],
+    indexes: "",
+    view: "select * from enrollment_secret",
+};
 
 struct EnrollmentSecrets;
 
@@ -43,6 +45,8 @@ pub struct EnrollmentSecretRow {
     pub approval: bool,
     pub created_at: Moment,
     pub issued: u64,
+    /// By all fences over it: it is refused if it was issued at a lower position.
+    pub refused_below: u64,
     pub parent: Option<String>,
 }
 
@@ -77,6 +81,7 @@ impl From<&EnrollmentSecret> for EnrollmentSecretRow {
             approval: limits.approval,
             created_at: Moment(secret.created_at),
             issued: secret.issued,
+            refused_below: secret.fence.first_good(),
             parent: secret.parent.map(|parent| parent.to_string()),
         }
     }
@@ -89,7 +94,7 @@ impl EnrollmentSecretRow {
             (Decided::Live | Decided::Superseded, _) => EnrollmentState::Live,
             (Decided::Disabled, _) => EnrollmentState::Disabled,
         };
-        state.standing(self.expires_at.map(|at| at.0), now)
+        state.standing(self.expires_at.map(|at| at.0), self.issued < self.refused_below, now)
     }
 }
 
@@ -97,14 +102,8 @@ impl Model for EnrollmentSecrets {
     type Id = EnrollmentSecretId;
     type Row = EnrollmentSecretRow;
 
-    fn touched(roll: &Roll, event: &Event, ids: &mut BTreeSet<EnrollmentSecretId>) {
-        match event {
-            Event::EnrollmentSecretCreated { secret, .. } | Event::EnrollmentSecretDisabled { secret } => {
-                ids.insert(*secret);
-            }
-            Event::EnrollmentSecretRotated { secret, successor, .. } => ids.extend([*secret, *successor]),
-            _ => ids.extend(enrollment_secret_by_worker(roll, event)),
-        }
+    fn touched(touched: &Touched) -> &BTreeSet<EnrollmentSecretId> {
+        &touched.enrollment_secrets
     }
 
     fn row(roll: &Roll, id: &EnrollmentSecretId) -> Option<EnrollmentSecretRow> {

@@ -4,27 +4,32 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, is_shared, keys_of};
+use super::model::{Model, is_shared};
 use super::read::{Question, rows_asked_for};
+use super::touched::Touched;
 use super::value::{self, Moment, signed};
-use super::{Projection, Sql};
-use crate::domain::event::Event;
+use super::{Projection, Table, floors};
 use crate::domain::ids::{KeyId, OperatorId, PoolId, WorkerId};
 use crate::domain::key::{Holder, Key, KeyKind, KeyStanding, KeyState, SHARERS_MAX};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::WorkerIndex;
+use crate::domain::worker::{Worker, WorkerIndex};
 
-pub const PROJECTION: Projection = Projection::of::<Keys>(
-    "keys",
-    1,
-    "key",
-    Sql {
-        tables: include_str!("../../projections/keys/tables.sql"),
-        indexes: include_str!("../../projections/keys/indexes.sql"),
-        upsert: include_str!("../../projections/keys/upsert.sql"),
-    },
-);
+pub const PROJECTION: Projection = Projection {
+    name: "keys",
+    version: 1,
+    tables: &[
+        Table::of::<Keys>(
+            "key",
+            "id",
+            include_str!("../../projections/keys/tables.sql"),
+            include_str!("../../projections/keys/upsert.sql"),
+        ),
+        floors::TABLE,
+    ],
+    indexes: include_str!("../../projections/keys/indexes.sql"),
+    view: include_str!("../../projections/keys/view.sql"),
+};
 
 struct Keys;
 
@@ -37,6 +42,9 @@ pub struct KeyRow {
     pub worker: Option<String>,
     /// Every worker that may present it, where it is more than one.
     pub sharers: Option<Vec<String>>,
+    /// The enrollment secret that let the worker in, of which its fences come too; and those of the sharers, in their order.
+    pub enrolled_by: Option<String>,
+    pub sharers_by: Option<Vec<Option<String>>>,
     pub operator: Option<String>,
     pub pool: Option<String>,
     pub state: Decided,
@@ -57,6 +65,8 @@ pub enum Decided {
     Live,
     Superseded,
     Revoked,
+    /// It came of what a fence refuses, by that one's own power.
+    Refused,
 }
 
 /// A row of a list, with what is no part of the log.
@@ -64,6 +74,8 @@ pub enum Decided {
 pub struct ListedKey {
     #[serde(flatten)]
     pub row: KeyRow,
+    /// Whether a fence refuses it to all who have it.
+    pub fenced: bool,
     pub last_used_at: Option<Moment>,
 }
 
@@ -84,11 +96,13 @@ impl KeyRow {
     pub fn of(roll: &Roll, key: &Key) -> Self {
         let worker_at = |index: &WorkerIndex| roll.worker_at(*index);
         let first = key.workers().first().and_then(worker_at);
-        let sharers = || key.workers().iter().filter_map(worker_at).map(|worker| worker.id.to_string()).collect();
+        let several = || (key.workers().len() > 1).then(|| key.workers().iter().filter_map(worker_at));
+        let secret_of = |worker: &Worker| worker.enrolled_by.map(|secret| secret.to_string());
         let (state, overlap_until) = match key.state {
             KeyState::Live => (Decided::Live, None),
             KeyState::Superseded { until } => (Decided::Superseded, Some(until)),
             KeyState::Revoked => (Decided::Revoked, None),
+            KeyState::Fenced => (Decided::Refused, None),
         };
         let operator = match &key.holder {
             Holder::Operator(operator) => Some(operator.to_string()),
@@ -99,7 +113,9 @@ impl KeyRow {
             issued: key.issued,
             kind: key.kind.as_str().to_owned(),
             worker: first.map(|worker| worker.id.to_string()),
-            sharers: (key.workers().len() > 1).then(sharers),
+            sharers: several().map(|all| all.map(|worker| worker.id.to_string()).collect()),
+            enrolled_by: first.and_then(secret_of),
+            sharers_by: several().map(|all| all.map(secret_of).collect()),
             operator,
             pool: first.map(|worker| worker.pool.to_string()),
             state,
@@ -113,13 +129,25 @@ impl KeyRow {
         }
     }
 
-    pub fn standing(&self, now: Timestamp) -> KeyStanding {
+    fn standing(&self, now: Timestamp) -> KeyStanding {
         let state = match (self.state, self.overlap_until) {
             (Decided::Superseded, Some(Moment(until))) => KeyState::Superseded { until },
             (Decided::Live | Decided::Superseded, _) => KeyState::Live,
             (Decided::Revoked, _) => KeyState::Revoked,
+            (Decided::Refused, _) => KeyState::Fenced,
         };
         state.standing(self.expires_at.map(|at| at.0), now)
+    }
+}
+
+impl ListedKey {
+    /// As the Roll has it, which does not know when it was used.
+    pub fn of(roll: &Roll, key: &Key) -> Self {
+        Self { row: KeyRow::of(roll, key), fenced: roll.is_fenced_for_all(key), last_used_at: None }
+    }
+
+    pub fn standing(&self, now: Timestamp) -> KeyStanding {
+        self.row.standing(now).fenced_if(self.fenced)
     }
 }
 
@@ -127,8 +155,8 @@ impl Model for Keys {
     type Id = KeyId;
     type Row = KeyRow;
 
-    fn touched(roll: &Roll, event: &Event, ids: &mut BTreeSet<KeyId>) {
-        ids.extend(keys_of(roll, event));
+    fn touched(touched: &Touched) -> &BTreeSet<KeyId> {
+        &touched.keys
     }
 
     fn row(roll: &Roll, id: &KeyId) -> Option<KeyRow> {
@@ -178,7 +206,7 @@ fn decided_before(standing: KeyStanding) -> Vec<&'static str> {
     match standing {
         KeyStanding::Live => vec!["live"],
         KeyStanding::Overlapping => vec!["superseded"],
-        KeyStanding::Expired => vec!["live", "superseded"],
+        KeyStanding::Expired | KeyStanding::Fenced => vec!["live", "superseded", "refused"],
         KeyStanding::Revoked => vec!["revoked"],
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Lane {
     verifying: Option<Work<Verdict>>,
     /// Something has failed that fails again, and is not tried before this.
     pub(super) rest_until: Option<Instant>,
+    /// It is too far behind to be brought up to date row by row, and stays where it is until a build takes its place.
+    pub(super) awaits_build: bool,
     /// When it was looked whether other versions can go.
     others_looked_at: Option<Instant>,
 }
@@ -59,6 +61,7 @@ impl Lane {
             built: None,
             verifying: None,
             rest_until: None,
+            awaits_build: false,
             others_looked_at: None,
         }
     }
@@ -97,6 +100,14 @@ impl Lane {
         }
     }
 
+    /// Leaves the rows as they are until there are others.
+    pub(super) fn build_instead(&mut self, start: &Start) {
+        self.awaits_build = true;
+        if self.building.is_none() {
+            self.start_build(start, None);
+        }
+    }
+
     /// Makes it anew beside the rows that there are.
     pub(super) fn start_build(&mut self, start: &Start, job: Option<Claimed>) {
         let progress = Arc::new(Progress::default());
@@ -119,6 +130,7 @@ impl Lane {
     ) -> Result<(), ProjectionError> {
         let work = self.building.take();
         self.built = None;
+        self.awaits_build = false;
         let name = self.projection.name;
         let ended = match &finished {
             Ok(position) => Ended::done(*position),

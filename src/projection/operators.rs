@@ -4,27 +4,29 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, operator_by_key};
+use super::model::Model;
 use super::read::{Question, rows_asked_for};
+use super::touched::Touched;
 use super::value::{Moment, signed, text};
-use super::{Projection, Sql};
-use crate::domain::event::Event;
+use super::{Projection, Table};
 use crate::domain::ids::OperatorId;
 use crate::domain::key::KeyState;
 use crate::domain::operator::Operator;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 
-pub const PROJECTION: Projection = Projection::of::<Operators>(
-    "operators",
-    1,
-    "operator",
-    Sql {
-        tables: include_str!("../../projections/operators/tables.sql"),
-        indexes: "",
-        upsert: include_str!("../../projections/operators/upsert.sql"),
-    },
-);
+pub const PROJECTION: Projection = Projection {
+    name: "operators",
+    version: 1,
+    tables: &[Table::of::<Operators>(
+        "operator",
+        "id",
+        include_str!("../../projections/operators/tables.sql"),
+        include_str!("../../projections/operators/upsert.sql"),
+    )],
+    indexes: "",
+    view: "select * from operator",
+};
 
 struct Operators;
 
@@ -35,7 +37,7 @@ pub struct OperatorRow {
     pub role: String,
     pub removed: bool,
     pub created_at: Moment,
-    /// Those that are not revoked.
+    /// Those that nobody has ended.
     pub keys: Vec<String>,
     /// When each of them ends by itself.
     pub keys_end_at: Vec<Option<Moment>>,
@@ -44,7 +46,10 @@ pub struct OperatorRow {
 impl OperatorRow {
     pub fn of(roll: &Roll, operator: &Operator) -> Self {
         let keys = operator.keys.iter().filter(|_| !operator.removed).filter_map(|id| roll.key(*id));
-        let keys = keys.filter(|key| key.state != KeyState::Revoked);
+        let keys = keys.filter(|key| match key.state {
+            KeyState::Live | KeyState::Superseded { .. } => true,
+            KeyState::Revoked | KeyState::Fenced => false,
+        });
         let (keys, keys_end_at) = keys.map(|key| (key.id.to_string(), key.ends_at().map(Moment))).unzip();
         Self {
             id: operator.id.to_string(),
@@ -68,15 +73,8 @@ impl Model for Operators {
     type Id = OperatorId;
     type Row = OperatorRow;
 
-    fn touched(roll: &Roll, event: &Event, ids: &mut BTreeSet<OperatorId>) {
-        match event {
-            Event::OperatorCreated { operator, .. }
-            | Event::OperatorUpdated { operator, .. }
-            | Event::OperatorRemoved { operator } => {
-                ids.insert(*operator);
-            }
-            _ => ids.extend(operator_by_key(roll, event)),
-        }
+    fn touched(touched: &Touched) -> &BTreeSet<OperatorId> {
+        &touched.operators
     }
 
     fn row(roll: &Roll, id: &OperatorId) -> Option<OperatorRow> {

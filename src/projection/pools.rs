@@ -4,25 +4,27 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, pool_by_worker};
+use super::model::Model;
 use super::read::{Question, rows_asked_for};
+use super::touched::Touched;
 use super::value::{Moment, signed, text};
-use super::{Projection, Sql};
-use crate::domain::event::Event;
+use super::{Projection, Table};
 use crate::domain::ids::PoolId;
 use crate::domain::pool::Pool;
 use crate::domain::roll::Roll;
 
-pub const PROJECTION: Projection = Projection::of::<Pools>(
-    "pools",
-    1,
-    "pool",
-    Sql {
-        tables: include_str!("../../projections/pools/tables.sql"),
-        indexes: "",
-        upsert: include_str!("../../projections/pools/upsert.sql"),
-    },
-);
+pub const PROJECTION: Projection = Projection {
+    name: "pools",
+    version: 1,
+    tables: &[Table::of::<Pools>(
+        "pool",
+        "id",
+        include_str!("../../projections/pools/tables.sql"),
+        include_str!("../../projections/pools/upsert.sql"),
+    )],
+    indexes: "",
+    view: "select * from pool",
+};
 
 struct Pools;
 
@@ -62,13 +64,8 @@ impl Model for Pools {
     type Id = PoolId;
     type Row = PoolRow;
 
-    fn touched(roll: &Roll, event: &Event, ids: &mut BTreeSet<PoolId>) {
-        match event {
-            Event::PoolCreated { pool, .. } | Event::PoolUpdated { pool, .. } | Event::PoolRemoved { pool } => {
-                ids.insert(pool.clone());
-            }
-            _ => ids.extend(pool_by_worker(roll, event)),
-        }
+    fn touched(touched: &Touched) -> &BTreeSet<PoolId> {
+        &touched.pools
     }
 
     fn row(roll: &Roll, id: &PoolId) -> Option<PoolRow> {

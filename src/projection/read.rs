@@ -18,6 +18,11 @@ use crate::postgres::{Database, PoolError};
 /// For how long a list waits for a projection to get to where the node is. A commit takes milliseconds, taking over
 /// from a node that was killed a second or two.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+/// Filters that are null disappear from a plan only if it is made for these very parameters. What a state filter finds is not
+/// known before it is asked, so that the planner may think all rows worth a look; in the order of an index it can stop at the
+/// end of the page. It calls a plan without an index dear enough to be compiled, which takes longer than to run it.
+pub const SETTINGS: &str =
+    "set local plan_cache_mode to force_custom_plan; set local enable_seqscan to off; set local jit to off";
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
 
@@ -104,7 +109,7 @@ impl Question {
         let client: &mut Client = &mut pooled;
         let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
         let transaction = transaction.read_only(true).start().await?;
-        if !self.hold_table(&transaction).await? {
+        if !self.hold_tables(&transaction).await? {
             return Ok(Look::Behind(None));
         }
         let reached = cursor::read(&transaction, &self.projection.schema()).await?;
@@ -117,16 +122,14 @@ impl Question {
         Ok(Look::Found { texts, next_position })
     }
 
-    /// Keeps another build from taking the table's place before we have read it; false where there is no table yet.
+    /// Keeps another build from taking the tables' place before we have read them; false where there are none yet.
     ///
     /// It must come before whatever takes the transaction's snapshot: in an older snapshot the new table has no rows.
-    async fn hold_table(&self, transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
-        let (schema, table) = (self.projection.schema(), self.projection.table);
-        // Filters that are null disappear from a plan only if it is made for these very parameters.
-        let statements = format!(
-            "set local search_path to {schema}, pg_temp; set local plan_cache_mode to force_custom_plan; \
-             lock table {schema}.{table} in access share mode"
-        );
+    async fn hold_tables(&self, transaction: &Transaction<'_>) -> Result<bool, tokio_postgres::Error> {
+        let schema = self.projection.schema();
+        let tables = self.projection.tables_in(&schema);
+        let statements =
+            format!("{SETTINGS}; set local search_path to {schema}, pg_temp; lock table {tables} in access share mode");
         match transaction.batch_execute(&statements).await {
             Ok(()) => Ok(true),
             Err(error) if is_missing(&error) => Ok(false),

@@ -14,8 +14,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
 use super::build::{self, hasten};
+use super::lag::Reached;
 use super::lane::Lane;
-use super::{ALL, Projection, ProjectionError, cursor};
+use super::touched::Touched;
+use super::{ALL, Changes, Projection, ProjectionError, Table, cursor};
 use crate::domain::event::Recorded;
 use crate::domain::ids::LogId;
 use crate::log::entry;
@@ -36,6 +38,12 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const SILENCE_MAX: &str = "3s";
 /// Past so many events it is quicker to make a projection anew than to bring it up to date.
 pub const REBUILD_PAST: u64 = 100_000;
+/// And so when so many rows have changed: a fence at an earlier position can end any number of keys that came of what it
+/// refuses.
+const REBUILD_PAST_ROWS: usize = 100_000;
+/// Events by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which it
+/// takes the old one's place.
+const STEP_EVENTS: u64 = 10_000;
 /// Events that are read at once.
 const READ_EVENTS: usize = 4_096;
 
@@ -47,6 +55,8 @@ pub struct Start {
     /// Says when the published Roll has moved.
     pub heads: watch::Receiver<Head>,
     pub log: LogId,
+    /// How far the projections are.
+    pub reached: Arc<Reached>,
 }
 
 struct Runner {
@@ -87,43 +97,30 @@ impl Runner {
                 _ = tick.tick() => {
                     // Who does not know the newest state must not keep others from theirs.
                     self.start.node.check_current()?;
-                    patient(self.look_after(&mut client)).await?;
+                    patient(self.look_around(&client)).await?;
+                    for lane in &mut self.lanes {
+                        look_after(&mut client, &self.start, lane).await?;
+                    }
                 }
             }
-            patient(self.advance(&mut client)).await?;
+            self.advance(&mut client).await?;
+            for lane in &self.lanes {
+                if let Some(cursor) = lane.cursor.filter(|_| lane.held) {
+                    self.start.reached.tell(lane.projection.name, cursor);
+                }
+            }
         }
     }
 
-    /// Takes over what nobody keeps, and goes on with builds and jobs.
-    async fn look_after(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
-        for lane in &mut self.lanes {
-            if !lane.held {
-                lane.take_over(client).await?;
-            }
-            if !lane.held {
-                continue;
-            }
-            lane.drop_others(client).await?;
-            lane.go_on_with_job(client, &self.start).await?;
-            if lane.cursor.is_none() && lane.building.is_none() && lane.may_work() {
-                lane.start_build(&self.start, None);
-            }
-            match lane.finished_build().await {
-                None => {}
-                Some(Ok(position)) => lane.built = Some(position),
-                Some(Err(error)) => lane.end_build(client, Err(error)).await?,
-            }
-            let Some(position) = lane.built else { continue };
-            // Rows of which a list has been given out are not taken back: a build of a node that knows less waits.
-            if lane.cursor.is_some_and(|cursor| cursor > self.start.node.snapshot().roll.next_position()) {
-                continue;
-            }
-            match switch_to(client, &self.start, lane, position).await {
-                Err(error) if error.is_of_readers() => {
-                    let projection = lane.projection.name;
-                    tracing::info!(projection, "a new build waits for those who read the old one");
-                }
-                finished => lane.end_build(client, finished).await?,
+    /// Where the projections are that other nodes keep.
+    async fn look_around(&self, client: &Client) -> Result<(), ProjectionError> {
+        if self.lanes.iter().all(|lane| lane.held) {
+            return Ok(());
+        }
+        for kept in cursor::all_in(client).await? {
+            let ours = |lane: &&Lane| lane.projection.schema() == kept.schema;
+            if let Some(lane) = self.lanes.iter().find(ours) {
+                self.start.reached.tell(lane.projection.name, kept.next_position);
             }
         }
         Ok(())
@@ -134,22 +131,26 @@ impl Runner {
         let snapshot = self.start.node.snapshot();
         let to = snapshot.roll.next_position();
         let mut behind: BTreeMap<u64, Vec<&mut Lane>> = BTreeMap::new();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.may_work()) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.may_work() && !lane.awaits_build) {
             // One that is ahead of us was kept by a node that knew more: it waits until we do.
             let Some(from) = lane.cursor.filter(|from| *from < to) else { continue };
             if to - from <= REBUILD_PAST {
                 behind.entry(from).or_default().push(lane);
-            } else if lane.building.is_none() {
-                lane.start_build(&self.start, None);
+            } else {
+                lane.build_instead(&self.start);
             }
         }
         for (from, mut lanes) in behind {
             let events = events(client, &self.start.node, from, to).await?;
             let projections = lanes.iter().map(|lane| lane.projection).collect();
-            let rows = render(projections, events, &snapshot).await?;
-            move_untouched(client, &mut lanes, &rows, from, to).await?;
-            for (lane, rows) in lanes.into_iter().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
-                match write(client, lane.projection, &rows, from, to).await {
+            let changes = render(projections, events, &snapshot).await?;
+            patient(move_untouched(client, &mut lanes, &changes, from, to)).await?;
+            for (lane, changes) in lanes.into_iter().zip(changes).filter(|(_, changes)| !is_empty(changes)) {
+                if changes.iter().map(Vec::len).sum::<usize>() > REBUILD_PAST_ROWS {
+                    lane.build_instead(&self.start);
+                    continue;
+                }
+                match write(client, lane.projection, &changes, from, to).await {
                     Ok(()) => lane.cursor = Some(to),
                     // What is wrong with one keeps no other from being up to date.
                     Err(ProjectionError::Database(error)) if error.code().is_some() => {
@@ -165,14 +166,72 @@ impl Runner {
     }
 }
 
-/// Puts a build that is finished, and holds the events before `from`, in its place.
-async fn switch_to(client: &mut Client, start: &Start, lane: &Lane, from: u64) -> Result<u64, ProjectionError> {
+/// Takes over what nobody keeps, and goes on with builds and jobs.
+async fn look_after(client: &mut Client, start: &Start, lane: &mut Lane) -> Result<(), ProjectionError> {
+    if !lane.held {
+        patient(lane.take_over(client)).await?;
+    }
+    if !lane.held {
+        return Ok(());
+    }
+    patient(lane.drop_others(client)).await?;
+    patient(lane.go_on_with_job(client, start)).await?;
+    if lane.cursor.is_none() && lane.building.is_none() && lane.may_work() {
+        lane.start_build(start, None);
+    }
+    match lane.finished_build().await {
+        None => {}
+        Some(Ok(position)) => lane.built = Some(position),
+        Some(Err(error)) => patient(lane.end_build(client, Err(error))).await?,
+    }
+    let Some(position) = lane.built else { return Ok(()) };
+    // Rows of which a list has been given out are not taken back: a build of a node that knows less waits.
+    if lane.cursor.is_some_and(|cursor| cursor > start.node.snapshot().roll.next_position()) {
+        return Ok(());
+    }
+    match put_in_place(client, start, lane.projection, position).await {
+        Err(error) if error.is_of_readers() => {
+            let projection = lane.projection.name;
+            tracing::info!(projection, "a new build waits for those who read the old one");
+        }
+        Ok(Placed::NotYet { built }) => lane.built = Some(built),
+        Ok(Placed::At(position)) => patient(lane.end_build(client, Ok(position))).await?,
+        Err(error) => patient(lane.end_build(client, Err(error))).await?,
+    }
+    Ok(())
+}
+
+/// How far a build is that was finished.
+enum Placed {
+    At(u64),
+    /// There was too much to be done in the moment in which the rows change places.
+    NotYet {
+        built: u64,
+    },
+}
+
+/// Puts a build that is finished, and holds the events before `from`, in its place; or brings it nearer to the head, while
+/// events keep coming and the old rows are kept and read.
+async fn put_in_place(
+    client: &mut Client,
+    start: &Start,
+    projection: &'static Projection,
+    from: u64,
+) -> Result<Placed, ProjectionError> {
     let snapshot = start.node.snapshot();
-    let to = snapshot.roll.next_position();
+    let end = snapshot.roll.next_position();
+    let to = end.min(from + STEP_EVENTS);
     let events = events(client, &start.node, from, to).await?;
-    let rows = render(vec![lane.projection], events, &snapshot).await?.pop().unwrap_or_default();
-    build::switch(client, lane.projection, &rows, to).await?;
-    Ok(to)
+    let changes = render(vec![projection], events, &snapshot).await?.pop().unwrap_or_default();
+    if to < end {
+        // Some of these rows are newer than `to`. Those that differ for it are among the ones that come after it.
+        let transaction = client.transaction().await?;
+        build::write(&transaction, projection, &projection.next_schema(), &changes).await?;
+        transaction.commit().await?;
+        return Ok(Placed::NotYet { built: to });
+    }
+    patient(build::switch(client, projection, &changes, to)).await?;
+    Ok(Placed::At(to))
 }
 
 /// The events from `from` up to, and without, `to`: all of them, or none.
@@ -181,7 +240,7 @@ async fn events(client: &Client, node: &Node, from: u64, to: u64) -> Result<Vec<
     let mut next = from;
     while next < to {
         let part = Search { from: next, to, kind: None, subject: None, newest_first: false, limit: READ_EVENTS };
-        let found = search(client, node.keys(), &part).await?;
+        let found = patient(async { Ok(search(client, node.keys(), &part).await?) }).await?;
         for found in &found.entries {
             // A projection that goes on without an event is wrong for ever after.
             if found.position != next {
@@ -206,24 +265,30 @@ async fn render(
     projections: Vec<&'static Projection>,
     events: Vec<Recorded>,
     snapshot: &Arc<Snapshot>,
-) -> Result<Vec<Vec<String>>, ProjectionError> {
+) -> Result<Vec<Changes>, ProjectionError> {
     let snapshot = snapshot.clone();
     let render = move || {
-        let touched = projections.iter().map(|projection| (projection.render.touched)(&snapshot.roll, &events));
-        touched.collect()
+        let touched = Touched::by(&snapshot.roll, &events);
+        let rows = |table: &Table| (table.render.touched)(&snapshot.roll, &touched);
+        projections.iter().map(|projection| projection.tables.iter().map(rows).collect()).collect()
     };
     Ok(tokio::task::spawn_blocking(render).await?)
+}
+
+fn is_empty(changes: &Changes) -> bool {
+    changes.iter().all(Vec::is_empty)
 }
 
 /// Moves the cursors of those that have nothing to write, all at once.
 async fn move_untouched(
     client: &Client,
     lanes: &mut [&mut Lane],
-    rows: &[Vec<String>],
+    changes: &[Changes],
     from: u64,
     to: u64,
 ) -> Result<(), ProjectionError> {
-    let untouched = || lanes.iter().zip(rows).filter(|(_, rows)| rows.is_empty()).map(|(lane, _)| lane.projection);
+    let untouched =
+        || lanes.iter().zip(changes).filter(|(_, changes)| is_empty(changes)).map(|(lane, _)| lane.projection);
     let schemas: Vec<String> = untouched().map(Projection::schema).collect();
     if schemas.is_empty() {
         return Ok(());
@@ -231,7 +296,7 @@ async fn move_untouched(
     if !cursor::advance(client, &schemas, from, to).await? {
         return Err(ProjectionError::CursorMoved { schema: schemas.join(", "), expected: from });
     }
-    for (lane, _) in lanes.iter_mut().zip(rows).filter(|(_, rows)| rows.is_empty()) {
+    for (lane, _) in lanes.iter_mut().zip(changes).filter(|(_, changes)| is_empty(changes)) {
         lane.cursor = Some(to);
     }
     Ok(())
@@ -240,17 +305,20 @@ async fn move_untouched(
 async fn write(
     client: &mut Client,
     projection: &Projection,
-    rows: &[String],
+    changes: &Changes,
     from: u64,
     to: u64,
 ) -> Result<(), ProjectionError> {
     let schema = projection.schema();
     let transaction = client.transaction().await?;
-    build::write(&transaction, projection, &schema, rows).await?;
-    if !cursor::advance(&transaction, std::slice::from_ref(&schema), from, to).await? {
-        return Err(ProjectionError::CursorMoved { schema, expected: from });
-    }
-    Ok(transaction.commit().await?)
+    build::write(&transaction, projection, &schema, changes).await?;
+    patient(async {
+        if !cursor::advance(&transaction, std::slice::from_ref(&schema), from, to).await? {
+            return Err(ProjectionError::CursorMoved { schema, expected: from });
+        }
+        Ok(transaction.commit().await?)
+    })
+    .await
 }
 
 /// A node that stands still keeps its session, and its session the lock: the server ends it, and another node goes on.
@@ -261,6 +329,7 @@ async fn yield_when_silent(client: &Client) -> Result<(), ProjectionError> {
     Ok(client.batch_execute(&settings).await?)
 }
 
-async fn patient<T>(work: impl Future<Output = Result<T, ProjectionError>>) -> Result<T, ProjectionError> {
+/// An answer of the database, or that it does not come.
+pub(super) async fn patient<T>(work: impl Future<Output = Result<T, ProjectionError>>) -> Result<T, ProjectionError> {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(ProjectionError::Silent))
 }

@@ -5,10 +5,9 @@
 
 use std::fmt;
 use std::iter::Peekable;
-use std::pin::pin;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
-use futures_util::TryStreamExt;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
@@ -16,11 +15,11 @@ use tokio_postgres::Client;
 use super::build::{Progress, hasten};
 use super::model::Rendered;
 use super::runner::Start;
-use super::{Projection, ProjectionError, cursor};
+use super::{Projection, ProjectionError, Table, cursor};
 use crate::domain::roll::Roll;
 use crate::node::replay;
 
-const CHUNK_ROWS: usize = 1_000;
+const PAGE_ROWS: i64 = 1_000;
 const CHUNKS_WAITING: usize = 4;
 
 /// What was found.
@@ -74,52 +73,57 @@ pub async fn verify(
     let session = start.database.session().await?;
     let client = &session.client;
     hasten(client).await?;
-    let (schema, table) = (projection.schema(), projection.table);
+    let schema = projection.schema();
+    let tables = projection.tables_in(&schema);
     // One state of rows, cursor and log, however long it takes; and no other build in its place meanwhile, as `read` says.
     client
         .batch_execute(&format!(
             "set idle_in_transaction_session_timeout to 0; set timezone to 'UTC'; \
              begin isolation level repeatable read read only; \
-             set local search_path to {schema}, pg_temp; lock table {schema}.{table} in access share mode"
+             set local search_path to {schema}, pg_temp; lock table {tables} in access share mode"
         ))
         .await?;
     let reached = cursor::read(client, &schema).await?;
     let next_position = reached.ok_or(ProjectionError::NotBuilt(projection.name))?;
-    let roll = replay::fold_before(client, start.node.keys(), start.log, next_position).await?;
-    progress.of((projection.render.count)(&roll));
-
-    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let comparing = tokio::task::spawn_blocking(move || compare(projection, &roll, receiver));
-    let rows = send_rows(client, projection, &sender, progress).await;
-    drop(sender);
-    let difference = comparing.await?;
-    Ok(Verdict { next_position, rows: rows?, difference: difference? })
+    let roll = Arc::new(replay::fold_before(client, start.node.keys(), start.log, next_position).await?);
+    progress.of(projection.count(&roll));
+    let mut rows = 0;
+    for table in projection.tables {
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let (name, roll) = (projection.name, roll.clone());
+        let comparing = tokio::task::spawn_blocking(move || compare(name, table, &roll, receiver));
+        let sent = send_rows(client, table, &sender, progress).await;
+        drop(sender);
+        let difference = comparing.await??;
+        rows += sent?;
+        if difference.is_some() {
+            return Ok(Verdict { next_position, rows, difference });
+        }
+    }
+    Ok(Verdict { next_position, rows, difference: None })
 }
 
-/// Every row as Postgres writes it, in the order of the ids.
+/// Every row as Postgres writes it, in the order of the ids: a page at a time, so that neither side has to hold them all.
 async fn send_rows(
     client: &Client,
-    projection: &Projection,
+    table: &Table,
     sender: &mpsc::Sender<Vec<String>>,
     progress: &Progress,
 ) -> Result<u64, ProjectionError> {
-    let table = projection.table;
-    let statement = format!("select to_json({table})::text from {table} order by id");
-    let mut rows = pin!(client.query_raw(&statement, std::iter::empty::<i64>()).await?);
-    let (mut count, mut chunk) = (0, Vec::with_capacity(CHUNK_ROWS));
+    let Table { name, key, .. } = table;
+    let statement = format!("select {key}, to_json({name})::text from {name} where {key} > $1 order by {key} limit $2");
+    let statement = client.prepare(&statement).await?;
+    let (mut after, mut count) = (String::new(), 0);
     loop {
-        let row = rows.try_next().await?;
-        let ended = row.is_none();
-        if let Some(row) = row {
-            chunk.push(row.try_get(0)?);
-            count += 1;
-        }
-        if ended || chunk.len() == CHUNK_ROWS {
-            progress.add(chunk.len());
-            // Whoever compares has found a difference, and takes no more.
-            if sender.send(std::mem::take(&mut chunk)).await.is_err() || ended {
-                return Ok(count);
-            }
+        let page = client.query(&statement, &[&after, &PAGE_ROWS]).await?;
+        let Some(last) = page.last() else { return Ok(count) };
+        after = last.try_get(0)?;
+        count += page.len() as u64;
+        progress.add(page.len());
+        let rows = page.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>()?;
+        // Whoever compares has found a difference, and takes no more.
+        if sender.send(rows).await.is_err() {
+            return Ok(count);
         }
     }
 }
@@ -144,15 +148,14 @@ impl Iterator for Found {
 }
 
 fn compare(
-    projection: &Projection,
+    projection: &'static str,
+    table: &Table,
     roll: &Roll,
     chunks: mpsc::Receiver<Vec<String>>,
 ) -> Result<Option<Difference>, ProjectionError> {
-    let found = Found { chunks, chunk: Vec::new().into_iter() }.map(|text| {
-        (projection.render.canonical)(&text)
-            .map_err(|source| ProjectionError::Row { projection: projection.name, source })
-    });
-    first_difference((projection.render.all)(roll).peekable(), found)
+    let found = Found { chunks, chunk: Vec::new().into_iter() }
+        .map(|text| (table.render.canonical)(&text).map_err(|source| ProjectionError::Row { projection, source }));
+    first_difference((table.render.all)(roll).peekable(), found)
 }
 
 /// Both sides are in the order of their ids.

@@ -4,27 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, is_shared, workers_by_key};
+use super::model::{Model, is_shared};
 use super::read::{Question, rows_asked_for};
+use super::touched::Touched;
 use super::value::{self, Moment, signed, text};
-use super::{Projection, Sql};
-use crate::domain::event::Event;
+use super::{Projection, Table, floors};
 use crate::domain::ids::{PoolId, WorkerId};
 use crate::domain::key::KeyState;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{Standing, Worker, WorkerState};
 
-pub const PROJECTION: Projection = Projection::of::<Workers>(
-    "workers",
-    1,
-    "worker",
-    Sql {
-        tables: include_str!("../../projections/workers/tables.sql"),
-        indexes: include_str!("../../projections/workers/indexes.sql"),
-        upsert: include_str!("../../projections/workers/upsert.sql"),
-    },
-);
+pub const PROJECTION: Projection = Projection {
+    name: "workers",
+    version: 1,
+    tables: &[
+        Table::of::<Workers>(
+            "worker",
+            "id",
+            include_str!("../../projections/workers/tables.sql"),
+            include_str!("../../projections/workers/upsert.sql"),
+        ),
+        floors::TABLE,
+    ],
+    indexes: include_str!("../../projections/workers/indexes.sql"),
+    view: "select * from worker",
+};
 
 /// How far workers of one name are counted. A whole fleet can be called `runner`, and a page of it would count it a
 /// thousand times.
@@ -45,7 +50,9 @@ pub struct WorkerRow {
     pub created_at: Moment,
     pub created: u64,
     pub enrolled_by: Option<String>,
-    /// Of each key that is not revoked: when it ends by itself.
+    /// Of each key that nobody has ended: the position at which it was issued.
+    pub keys_issued: Vec<u64>,
+    /// And when it ends by itself.
     pub keys_end_at: Vec<Option<Moment>>,
     /// Whether another worker has one of its keys, or the value of one of its static secrets.
     pub shared_keys: bool,
@@ -67,6 +74,8 @@ pub enum Decided {
 pub struct ListedWorker {
     #[serde(flatten)]
     pub row: WorkerRow,
+    /// What was issued to it at a lower position is refused by a fence.
+    pub refused_below: u64,
     /// Members of the fleet with its name, counted up to [`SHARERS_COUNTED_MAX`].
     pub name_shared_by: usize,
 }
@@ -93,7 +102,11 @@ impl WorkerRow {
         };
         let labels = worker.labels.iter().flat_map(|labels| labels.iter());
         let keys = || worker.keys.iter().filter_map(|id| roll.key(*id));
-        let not_revoked = keys().filter(|key| key.state != KeyState::Revoked);
+        let going = keys().filter(|key| match key.state {
+            KeyState::Live | KeyState::Superseded { .. } => true,
+            KeyState::Revoked | KeyState::Fenced => false,
+        });
+        let (keys_issued, keys_end_at) = going.map(|key| (key.issued, key.ends_at().map(Moment))).unzip();
         Self {
             id: worker.id.to_string(),
             pool: worker.pool.to_string(),
@@ -106,7 +119,8 @@ impl WorkerRow {
             created_at: Moment(worker.created_at),
             created: worker.created,
             enrolled_by: worker.enrolled_by.map(|secret| secret.to_string()),
-            keys_end_at: not_revoked.map(|key| key.ends_at().map(Moment)).collect(),
+            keys_issued,
+            keys_end_at,
             shared_keys: keys().any(|key| is_shared(roll, key)),
         }
     }
@@ -121,10 +135,23 @@ impl WorkerRow {
         };
         state.standing(self.expires_at.map(|at| at.0), now)
     }
+}
+
+impl ListedWorker {
+    /// As the Roll has it.
+    pub fn of(roll: &Roll, worker: &Worker) -> Self {
+        let named = worker.name.as_deref().into_iter().flat_map(|name| roll.workers_named(name));
+        Self {
+            row: WorkerRow::of(roll, worker),
+            refused_below: roll.floor_of(worker).first_good(),
+            name_shared_by: named.take(SHARERS_COUNTED_MAX).count(),
+        }
+    }
 
     /// How many of its keys work at `now`.
     pub fn good_keys(&self, now: Timestamp) -> usize {
-        self.keys_end_at.iter().filter(|ends| ends.is_none_or(|at| at.0 > now)).count()
+        let keys = self.row.keys_issued.iter().zip(&self.row.keys_end_at);
+        keys.filter(|(issued, ends)| **issued >= self.refused_below && ends.is_none_or(|at| at.0 > now)).count()
     }
 }
 
@@ -132,21 +159,8 @@ impl Model for Workers {
     type Id = WorkerId;
     type Row = WorkerRow;
 
-    fn touched(roll: &Roll, event: &Event, ids: &mut BTreeSet<WorkerId>) {
-        match event {
-            Event::WorkerCreated(created) => {
-                ids.insert(created.worker.clone());
-            }
-            Event::WorkerUpdated { worker, .. }
-            | Event::WorkerApproved { worker }
-            | Event::WorkerRejected { worker }
-            | Event::WorkerIsolated { worker, .. }
-            | Event::WorkerReleased { worker }
-            | Event::WorkerRemoved { worker } => {
-                ids.insert(worker.clone());
-            }
-            _ => ids.extend(workers_by_key(roll, event)),
-        }
+    fn touched(touched: &Touched) -> &BTreeSet<WorkerId> {
+        &touched.workers
     }
 
     fn row(roll: &Roll, id: &WorkerId) -> Option<WorkerRow> {

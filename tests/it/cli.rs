@@ -315,5 +315,89 @@ async fn an_import_leaves_alone_what_exists_and_puts_aside_what_is_refused() {
     assert!(wrong.contains("line 2: id:"), "{wrong}");
     shell.write("nowhere.csv", "pool,id\nnowhere,w\n");
     let wrong = shell.run("worker import nowhere.csv").await.failed(2).stderr;
-    assert!(wrong.contains("line 2: there is no pool `nowhere`"), "{wrong}");
+    assert!(wrong.contains("line 2: pool: there is no pool `nowhere`"), "{wrong}");
+}
+
+/// Whoever mends a file of a million lines should not be told of the second mistake when the first is mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_says_all_that_is_wrong_before_it_does_anything() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    let good = "Zk0001qW7vXp3LmR9tYb5NcD1fGh8JsKe2Ua6QzVx4Ty";
+    let weak = "passwordpasswordpasswordpasswordpasswordpassword";
+    shell.write(
+        "wrong.csv",
+        &format!(
+            "pool,id,name,labels,static_secret\ndefault,a b,,,\nnowhere,w1,,,\ndefault,w2,,,{weak}\ndefault,w3,,,{good}\n\
+             default,w4,,,{good}\nnowhere,w5,,,\ndefault,w6,,zone,\ndefault,w7,be\u{7}ll,,\nnowhere,c d,,,short\n\
+             default,w8,,,\n"
+        ),
+    );
+    let wrong = shell.run("worker import wrong.csv --yes").await.failed(2).stderr;
+    for told in [
+        "8 of 10 lines",
+        "line 2: id: ",
+        "line 3: pool: there is no pool `nowhere`",
+        "line 4: static_secret: the secret is built of words",
+        "line 6: static_secret: line 5 has the same",
+        "line 7: pool: there is no pool `nowhere`",
+        "line 8: labels: ",
+        "line 9: name: ",
+        "line 10: id: ",
+        "line 10: pool: ",
+        "line 10: static_secret: the secret has fewer",
+    ] {
+        assert!(wrong.contains(told), "{told}\n--- in ---\n{wrong}");
+    }
+    assert!(!wrong.contains("line 5:") && !wrong.contains("line 11:") && !wrong.contains(weak), "{wrong}");
+    assert_eq!(shell.json("worker list").await["items"], serde_json::json!([]));
+    assert!(!shell.path("wrong.csv.keys.jsonl").exists());
+
+    let many: String = (0..50).map(|index| format!("nowhere,w{index}\n")).collect();
+    shell.write("many.csv", &format!("pool,id\n{many}"));
+    let wrong = shell.run("worker import many.csv --yes").await.failed(2).stderr;
+    assert_eq!(wrong.matches("line ").count(), 20, "{wrong}");
+    assert!(wrong.contains("50 of 50 lines") && wrong.contains("and 30 more"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_operators_keys_neither_is_guessed() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    let file = service.file("admin.token");
+    let both = [("PORTCULLIS_TOKEN", "other"), ("PORTCULLIS_TOKEN_FILE", file.to_str().unwrap())];
+    let refused = shell.run_with("pool list", &both).await.failed(2).stderr;
+    assert!(refused.contains("PORTCULLIS_TOKEN and PORTCULLIS_TOKEN_FILE are both set"), "{refused}");
+    // What is typed goes before what happens to be set.
+    let typed = format!("pool list --token-file {}", shell.path("typed").display());
+    std::fs::copy(&file, shell.path("typed")).unwrap();
+    restrict(&shell.path("typed"));
+    shell.run_with(&typed, &both[..1]).await.ok();
+    shell.run_with(&typed, &both).await.ok();
+}
+
+/// What stands on the screen at three in the morning: the option or field, and what to do about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_named_with_its_remedy() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    for (line, code, told) in [
+        ("worker create --id w1 --label zone=a --label zone=b", 2, "`--label zone=…` is given twice"),
+        (
+            "worker create --id w1 --expires-at 2020-01-01T00:00:00Z",
+            3,
+            "Bad Request: `expires_at`: must be in the future",
+        ),
+        ("pool remove nowhere --yes", 3, "`GET /v1/pools` lists them"),
+        ("--url nonsense pool list", 2, "write it whole, such as `https://"),
+        ("--token-file nowhere pool list", 1, "`--token-file`"),
+        ("serve --bind nonsense", 2, "write an address and a port"),
+        ("operator remove admin --yes", 3, "a name is no id"),
+    ] {
+        let said = shell.run(line).await.failed(code).stderr;
+        assert!(said.contains(told), "{line}: {said}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The tests that need a running part: Postgres, a service, a client. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod bodies;
 mod canary;
 mod cli;
 mod coverage;
@@ -8,8 +9,10 @@ mod crash;
 mod curl;
 mod disk;
 mod embedded;
+mod faults;
 mod log;
 mod nginx;
+mod nodes;
 mod operators;
 mod otlp;
 mod postgres;

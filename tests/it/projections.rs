@@ -42,7 +42,13 @@ impl Keeping {
         let database = scratch.database().await;
         let node = TestNode::start(database.clone()).await;
         let running = &node.running;
-        let start = Start { database, node: running.node.clone(), heads: running.heads.clone(), log: running.log };
+        let start = Start {
+            database,
+            node: running.node.clone(),
+            heads: running.heads.clone(),
+            log: running.log,
+            reached: Arc::default(),
+        };
         let running = tokio::spawn(runner::run(start.clone()));
         Self { node, start, running }
     }
@@ -92,6 +98,7 @@ fn questions() -> Vec<Question> {
         keys::list(&keys::Filter::default(), now, 1_000),
         portcullis::projection::enrollment_secrets::list(None, 1_000),
         operators::list(None, 1_000),
+        portcullis::projection::fences::list(None, 1_000),
     ]
 }
 
@@ -104,7 +111,7 @@ async fn ask(start: &Start, question: &Question, wanted: u64) -> Vec<Value> {
 async fn dump(client: &Client) -> Vec<String> {
     let mut all = Vec::new();
     for projection in &ALL {
-        let statement = format!("select to_json(rows)::text from projection.{} rows order by id", projection.name);
+        let statement = format!("select to_json(rows)::text from projection.{} rows order by 1", projection.name);
         all.extend(client.query(&statement, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
     }
     all
@@ -123,6 +130,7 @@ async fn rows_are_the_fold_of_the_log_whatever_happened() {
         keeping.assert_exact().await;
         history.assert_lists_agree(&keeping.start, &keeping.roll()).await;
     }
+    assert_readers_see_fences(&scratch.superuser().await, &keeping.roll()).await;
     for projection in &ALL {
         assert!(keeping.verified(projection).await.rows > 2, "{} has hardly been tried", projection.name);
     }
@@ -350,6 +358,73 @@ async fn the_service_makes_and_drops_no_schema_but_its_own() {
     service.batch_execute(own).await.unwrap();
 }
 
+/// What people read with a SQL client says the same of fences as the Roll.
+async fn assert_readers_see_fences(client: &Client, roll: &Roll) {
+    let rows = client.query("select id, fenced from projection.keys order by issued", &[]).await.unwrap();
+    let seen: Vec<(String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let keys = roll.keys_after(None).into_iter().flatten();
+    let expected: Vec<_> = keys.map(|key| (key.id.to_string(), roll.is_fenced_for_all(key))).collect();
+    assert_eq!(seen, expected);
+    assert!(seen.iter().any(|(_, fenced)| *fenced) && seen.iter().any(|(_, fenced)| !*fenced));
+}
+
+/// A build that was finished while many events came is brought nearer to the head before it takes its place, and a lane
+/// that is past keeping row by row is built; meanwhile lists are answered, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_finished_while_events_keep_coming() {
+    let scratch = Scratch::new().await;
+    let keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    let mut history = History::new(13);
+    history.go_on(&keeping.node, 50).await;
+    let asked: Vec<_> = futures_util::future::join_all(
+        ALL.iter().map(|projection| job::request(&keeping.start.database, projection, job::Kind::Rebuild)),
+    )
+    .await
+    .into_iter()
+    .map(|job| job.unwrap().id)
+    .collect();
+    let done = async || {
+        let mut done = 0;
+        for projection in &ALL {
+            let jobs = job::newest(&keeping.start.database, projection).await.unwrap();
+            done += jobs.iter().filter(|job| asked.contains(&job.id) && job.state == "done").count();
+        }
+        done == ALL.len()
+    };
+    let give_up = Instant::now() + PATIENCE;
+    while !done().await {
+        assert!(Instant::now() < give_up, "the rebuilds never end");
+        history.go_on(&keeping.node, 10).await;
+        let before = keeping.known();
+        for question in questions() {
+            ask(&keeping.start, &question, before).await;
+        }
+    }
+    keeping.assert_exact().await;
+    history.assert_lists_agree(&keeping.start, &keeping.roll()).await;
+}
+
+/// A node that has left is remembered, though no list of nodes has it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_that_was_ever_there_is_seen() {
+    let scratch = Scratch::new().await;
+    let one = Keeping::start(&scratch).await;
+    let other = Keeping::start(&scratch).await;
+    let client = scratch.database().await.client().await.unwrap();
+    let superuser = scratch.superuser().await;
+    let seen = async || {
+        let rows = superuser.query("select listed from projection.nodes_seen order by listed", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<bool>>()
+    };
+    assert_eq!(seen().await, [true, true]);
+    let gone =
+        client.execute("delete from log.node where node_id = (select min(node_id::text)::uuid from log.node)", &[]);
+    assert_eq!(gone.await.unwrap(), 1);
+    assert_eq!(seen().await, [false, true]);
+    drop((one, other));
+}
+
 /// Old versions go once no node keeps them, and not before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_no_node_keeps_is_dropped() {
@@ -389,10 +464,12 @@ async fn readers_see_the_projections_and_nothing_else() {
     keeping.caught_up().await;
     let reader = scratch.superuser().await;
     reader.batch_execute("set role portcullis_reader").await.unwrap();
-    for name in ["pools", "workers", "keys", "enrollment_secrets", "operators", "cursor", "key_used"] {
+    for name in
+        ["pools", "workers", "keys", "enrollment_secrets", "operators", "fences", "cursor", "key_used", "nodes_seen"]
+    {
         let statement = format!("select * from projection.{name}");
         let rows = reader.query(&statement, &[]).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        assert_eq!(rows.is_empty(), ["enrollment_secrets", "key_used"].contains(&name), "{name}");
+        assert_eq!(rows.is_empty(), ["enrollment_secrets", "fences", "key_used"].contains(&name), "{name}");
     }
     for statement in [
         "select * from log.event",
@@ -401,6 +478,9 @@ async fn readers_see_the_projections_and_nothing_else() {
         "select * from log.head",
         "select * from projection.job",
         "select * from workers_1.worker",
+        "select * from keys_1.floor",
+        "select * from projection.node_left",
+        "select * from log.node",
         "delete from projection.workers",
         "update projection.cursor set position = 0",
         "insert into projection.key_used values ('x', now())",

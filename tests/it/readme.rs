@@ -1,9 +1,9 @@
 //! Plays the README's first minute as written, on a clean data directory.
 //!
 //! The commands stand in fenced `sh` blocks between two markers. They run in one shell, in order, and stop at the first
-//! that fails. The one thing that is replaced is `ops/up`: it would install packages and build a release, so that the
-//! service is started from what the tests have built. Where it listens and where its files are, the commands learn from
-//! the variables that a user would set too.
+//! that fails. What is replaced is `ops/up`, which would install packages and build a release, so that the service is
+//! started from what the tests have built; and for `curl` where it listens and where its files are. Our own commands learn
+//! that from the variables that a user would set too.
 
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::support::service::{Launch, program};
 
 const BEGIN: &str = "<!-- first-minute -->";
 const END: &str = "<!-- /first-minute -->";
+/// As the README writes them, for somebody who has set nothing.
+const DATA_DIR: &str = "~/.local/share/portcullis";
+const URL: &str = "https://127.0.0.1:3000";
 
 /// The commands of the first minute.
 fn commands(readme: &str) -> String {
@@ -50,9 +53,11 @@ fn as_after_a_build() -> TempDir {
 async fn play(commands: String, launch: Launch, port: u16) -> Ran {
     let service = launch.start().await;
     let folder = as_after_a_build();
+    let url = format!("https://127.0.0.1:{port}");
+    let commands = commands.replace(DATA_DIR, service.data_dir().to_str().unwrap()).replace(URL, &url);
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail"]).current_dir(folder.path()).env("PORTCULLIS_DATA_DIR", service.data_dir());
-    shell.env("PORTCULLIS_URL", format!("https://127.0.0.1:{port}"));
+    shell.env("PORTCULLIS_URL", url);
     tokio::task::spawn_blocking(move || run(shell, &commands, Duration::from_mins(2))).await.unwrap()
 }
 
@@ -60,9 +65,11 @@ async fn play(commands: String, launch: Launch, port: u16) -> Ran {
 async fn the_first_minute_runs_as_it_is_written() {
     let commands = commands(include_str!("../../README.md"));
     assert!(commands.lines().count() >= 5, "too little for a first minute:\n{commands}");
+    assert!(commands.contains("curl "), "a worker needs nothing but curl:\n{commands}");
     let port = free_port();
     let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
     assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("\"token\":"), "curl got no token:\n{}", ran.stdout);
 }
 
 #[test]

@@ -5,3 +5,4 @@ pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod service;
+pub(crate) mod wire;

@@ -7,6 +7,7 @@ use crate::support::service::{Answer, Service};
 
 mod compromised;
 mod enrollment;
+mod fences;
 mod gateways;
 mod refusals;
 mod standards;

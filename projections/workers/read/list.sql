@@ -1,8 +1,13 @@
 -- A page of workers in the order of their ids. What is null does not filter.
 -- $1 after this id, $2 pool, $3 labels, $4 name, $5 the state at $7, $6 what can have been decided about a worker in that
--- state, $7 now, $8 rows, $9 how far workers of one name are counted.
+-- state, $7 now, $8 rows, $9 how far workers of one name are counted. Each with the first position of those at which no
+-- fence refuses what was issued to it.
 select to_json(page)::text
   from (select w.*,
+               (select coalesce(max(refused_below), 0)
+                  from floor
+                 where scope in ('everything', 'pool:' || w.pool, 'worker:' || w.id,
+                                 'enrollment_secret:' || w.enrolled_by)) as refused_below,
                (select count(*)
                   from (select from worker namesake where namesake.name = w.name and namesake.member limit $9)
                     as counted) as name_shared_by

@@ -1,4 +1,5 @@
-//! What is counted in memory and written to the log by window: failed attempts, and tokens of pools that count them.
+//! What the service writes to the log by itself: counts by window, of failed attempts and of tokens of pools that count
+//! them, and when what took access away was in force on every node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::command::CommandQueue;
+use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::http::attempts::Attempts;
 
@@ -15,22 +17,31 @@ const LAST_COUNTS: Duration = Duration::from_secs(5);
 
 /// The running counts.
 pub(super) struct Counting {
-    tasks: [(JoinHandle<()>, &'static str); 2],
+    tasks: [(JoinHandle<()>, &'static str); 3],
     stop: watch::Sender<()>,
 }
 
 impl Counting {
-    pub(super) fn start(attempts: Arc<Attempts>, issued: Arc<IssuedCounts>, queue: &CommandQueue) -> Self {
+    pub(super) fn start(
+        attempts: Arc<Attempts>,
+        issued: Arc<IssuedCounts>,
+        in_force: InForce,
+        queue: &CommandQueue,
+    ) -> Self {
         let (stop, told_to_stop) = watch::channel(());
         let of_attempts = tokio::spawn({
             let (queue, mut told_to_stop) = (queue.clone(), told_to_stop.clone());
             async move { attempts.run(&queue, async { drop(told_to_stop.changed().await) }).await }
         });
         let of_tokens = tokio::spawn({
-            let (queue, mut told_to_stop) = (queue.clone(), told_to_stop);
+            let (queue, mut told_to_stop) = (queue.clone(), told_to_stop.clone());
             async move { issued.run(&queue, async { drop(told_to_stop.changed().await) }).await }
         });
-        Self { tasks: [(of_attempts, "failed attempts"), (of_tokens, "tokens")], stop }
+        let of_barriers = tokio::spawn({
+            let mut told_to_stop = told_to_stop;
+            async move { in_force.run(async { drop(told_to_stop.changed().await) }).await }
+        });
+        Self { tasks: [(of_attempts, "failed attempts"), (of_tokens, "tokens"), (of_barriers, "barriers")], stop }
     }
 
     /// Writes what was counted last, if that can be done soon.

@@ -8,8 +8,10 @@ use tokio::task::JoinHandle;
 
 use crate::command::writer::Running;
 use crate::postgres::Database;
+use crate::projection::lag::Reached;
 use crate::projection::runner;
 use crate::projection::used::KeysUsed;
+use crate::telemetry::Metrics;
 
 /// For how long the last uses of keys are tried to be written: where the database is gone, they are lost.
 const LAST_USES: Duration = Duration::from_secs(5);
@@ -22,12 +24,16 @@ pub(super) struct Projecting {
 }
 
 impl Projecting {
-    pub(super) fn start(database: &Database, running: &Running, used: Arc<KeysUsed>) -> Self {
+    pub(super) fn start(database: &Database, running: &Running, used: Arc<KeysUsed>, metrics: &Metrics) -> Self {
+        let (node, reached) = (running.node.clone(), Arc::new(Reached::default()));
+        let told = reached.clone();
+        metrics.watch_lags(move || told.behind(node.snapshot().roll.next_position()).collect());
         let start = runner::Start {
             database: database.clone(),
             node: running.node.clone(),
             heads: running.heads.clone(),
             log: running.log,
+            reached,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let database = database.clone();

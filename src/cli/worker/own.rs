@@ -125,7 +125,7 @@ impl Enroll {
             variable: "PORTCULLIS_AUTO_ENROLLMENT_KEY",
         };
         let secret = source.need(session.screen)?;
-        let body = given([("name", json!(self.name)), ("labels", labels(self.label))]);
+        let body = given([("name", json!(self.name)), ("labels", labels(self.label)?)]);
         let destination = self.key_file.reserve()?;
         let call = Call::post(&["v1", "enroll"]).auth(Auth::Bearer(secret)).json(body);
         let answer = session.change_as(call).await?;

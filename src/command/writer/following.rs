@@ -1,12 +1,12 @@
 //! Following the log: what other nodes append becomes this node's Roll, and what nobody appends keeps it current.
 
-use std::time::Instant;
-
 use super::link::{Link, patient, unhurried};
 use super::{Setback, Writer};
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::node::NotCurrent;
+use crate::node::lease::Uptime;
+use crate::node::presence::{self, Identity};
 use crate::node::replay::{self, Folded};
 
 /// So many events are read over a connection of their own, which has the time: the writer's ends what takes long.
@@ -27,6 +27,15 @@ impl Writer {
             Heard::Position(_) | Heard::Unclear => self.follow_or_reconnect().await,
             Heard::Closed => self.link = None,
         }
+    }
+
+    /// Puts the node on the list, and then follows to a head that is read afterwards. Answers from when on its lease counts.
+    pub(super) async fn take_lease(&mut self, identity: &Identity) -> Result<Uptime, Setback> {
+        let (sent, length) = (Uptime::now(), self.node.lease().length());
+        patient(presence::enlist(self.client()?, identity, self.head.next_position, length)).await?;
+        self.follow().await?;
+        self.node.lease().renewed(sent);
+        Ok(sent)
     }
 
     pub(super) async fn follow_or_reconnect(&mut self) {
@@ -52,12 +61,12 @@ impl Writer {
 
     /// Reads what is new. True if there was something.
     pub(super) async fn follow(&mut self) -> Result<bool, Setback> {
-        let asked = Instant::now();
+        let asked = Uptime::now();
         let head = patient(Head::read(self.client()?)).await?;
         self.follow_to(&head, asked).await
     }
 
-    pub(super) async fn follow_to(&mut self, head: &Head, asked: Instant) -> Result<bool, Setback> {
+    pub(super) async fn follow_to(&mut self, head: &Head, asked: Uptime) -> Result<bool, Setback> {
         if *head == self.head {
             self.node.confirm(asked);
             return Ok(false);
@@ -75,7 +84,7 @@ impl Writer {
     }
 
     /// The state that the log had at `asked`, or later.
-    pub(super) fn move_to(&mut self, roll: Roll, head: Head, asked: Instant) -> Result<(), Setback> {
+    pub(super) fn move_to(&mut self, roll: Roll, head: Head, asked: Uptime) -> Result<(), Setback> {
         self.node.publish(roll.clone())?;
         self.metrics.set_log_position(head.next_position);
         self.published.send_replace(head.clone());

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Statement};
 use super::{LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
 use crate::log::append;
 use crate::log::{CHANNEL, LogFault, outcome};
+use crate::node::presence;
 use crate::postgres::Session;
 
 /// Partitions are made when fewer positions than this are left in those that there are: minutes at full speed.
@@ -55,8 +56,12 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) async fn forget_outcomes(&self) {
+    /// What nobody can ask for any more: sealed outcomes, and nodes that ended without leaving.
+    pub(super) async fn forget(&self) {
         let Ok(client) = self.client() else { return };
+        if let Err(error) = patient(presence::forget(client)).await {
+            tracing::warn!(%error, "nodes that ended long ago could not be taken off the list");
+        }
         match patient(outcome::forget_sealed(client)).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "removed sealed outcomes whose day is over"),
@@ -80,8 +85,11 @@ async fn bounded(client: &Client) -> Result<(), LogFault> {
 
 /// What is prepared here is planned before the tables are what they will be, and for as long as the link lasts: so by index
 /// whatever they hold at the moment, and not anew for each batch.
+///
+/// And nothing is compiled: where a scan is to be avoided it counts as very dear, so that even the one row of the head, which
+/// has no other way to be read, would be worth compiling for: a tenth of a second of a core, each time anew.
 async fn planned_once(client: &Client) -> Result<(), LogFault> {
-    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
+    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off";
     patient(async { Ok(client.batch_execute(settings).await?) }).await
 }
 

@@ -122,7 +122,8 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. }
-        | Command::RevokeToken(_) => Some(Permission::ManageFleet),
+        | Command::RevokeToken(_)
+        | Command::RaiseFence { .. } => Some(Permission::ManageFleet),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,
@@ -137,6 +138,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::{Seconds, Timestamp};
 
-fn known(roll: &Roll, secret: EnrollmentSecretId) -> Result<&EnrollmentSecret, Refusal> {
+pub(super) fn known(roll: &Roll, secret: EnrollmentSecretId) -> Result<&EnrollmentSecret, Refusal> {
     let found = roll.enrollment_secret(secret).ok_or(Refusal::EnrollmentUnknown(secret))?;
     Ok(found)
 }
@@ -20,6 +20,7 @@ fn open(roll: &Roll, secret: EnrollmentSecretId, now: Timestamp) -> Result<&Enro
     match found.standing(now) {
         EnrollmentStanding::Live | EnrollmentStanding::Overlapping => Ok(found),
         EnrollmentStanding::Expired | EnrollmentStanding::Disabled => Err(Refusal::EnrollmentEnded(secret)),
+        EnrollmentStanding::Fenced => Err(Refusal::EnrollmentFenced(secret)),
     }
 }
 

@@ -6,11 +6,11 @@ use crate::domain::command::{Context, CreateKey};
 use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::ids::{KeyId, PoolId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyStanding, KeyState, SECRET_SHARERS_MAX, SHARERS_MAX};
-use crate::domain::operator::OPERATOR_KEYS_MAX;
+use crate::domain::operator::{OPERATOR_KEYS_MAX, Operator};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::{Seconds, Timestamp};
-use crate::domain::worker::WORKER_KEYS_MAX;
+use crate::domain::worker::{WORKER_KEYS_MAX, Worker};
 
 /// What a rotation puts in a key's place.
 pub(super) struct Successor {
@@ -43,7 +43,7 @@ pub(super) fn static_secret_is_free(
     if same.is_empty() {
         return Ok(());
     }
-    if same.iter().any(|key| !key.is_good(now)) {
+    if same.iter().any(|key| !key.is_good(now) || roll.is_fenced_for_any(key)) {
         return Err(Refusal::StaticSecretRevoked);
     }
     let pools = same.iter().flat_map(|key| key.workers()).filter_map(|index| roll.worker_at(*index));
@@ -60,8 +60,13 @@ fn sharers<'r>(keys: impl IntoIterator<Item = &'r Key>) -> usize {
     keys.into_iter().map(|key| key.workers().len()).sum()
 }
 
-fn count_live(roll: &Roll, keys: &[KeyId], now: Timestamp) -> usize {
-    keys.iter().filter(|id| roll.key(**id).is_some_and(|key| key.is_good(now))).count()
+/// What a fence refuses takes no room: after one, a worker with all the keys that it may have can be given another.
+fn count_live(roll: &Roll, worker: &Worker, now: Timestamp) -> usize {
+    worker.keys.iter().filter(|id| roll.key(**id).is_some_and(|key| roll.is_good_for(key, worker, now))).count()
+}
+
+fn count_live_of_operator(roll: &Roll, operator: &Operator, now: Timestamp) -> usize {
+    operator.keys.iter().filter(|id| roll.key(**id).is_some_and(|key| key.is_good(now))).count()
 }
 
 pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decision {
@@ -73,19 +78,19 @@ pub(super) fn create(roll: &Roll, create: &CreateKey, now: Timestamp) -> Decisio
             if create.kind == KeyKind::Static {
                 let own = roll.static_secrets(&create.verifier).find(|key| worker.keys.contains(&key.id));
                 // The same value for the same worker again is a retry.
-                if own.is_some_and(|key| key.is_good(now) && key.expires_at == create.expires_at) {
+                if own.is_some_and(|key| roll.is_good_for(key, worker, now) && key.expires_at == create.expires_at) {
                     return Ok(vec![]);
                 }
                 static_secret_is_free(roll, &create.verifier, &worker.pool, 1, now)?;
             }
-            if count_live(roll, &worker.keys, now) >= WORKER_KEYS_MAX {
+            if count_live(roll, worker, now) >= WORKER_KEYS_MAX {
                 return Err(Refusal::TooManyKeys);
             }
         }
         KeyHolder::Operator(id) => {
             limits::api_key_of_operator(create.kind)?;
             let operator = operators::existing(roll, *id)?;
-            if count_live(roll, &operator.keys, now) >= OPERATOR_KEYS_MAX {
+            if count_live_of_operator(roll, operator, now) >= OPERATOR_KEYS_MAX {
                 return Err(Refusal::TooManyKeys);
             }
         }
@@ -108,9 +113,13 @@ pub(super) fn share(roll: &Roll, key: KeyId, worker: &WorkerId, now: Timestamp) 
         Holder::Worker(first) => *first,
         Holder::Workers(all) => all[0],
     };
-    good(found, now)?;
+    good(roll, found, now)?;
     if found.workers().contains(&index) {
         return Ok(vec![]);
+    }
+    // It would be refused to this worker as soon as it was given.
+    if roll.is_fenced(target, found.issued) {
+        return Err(Refusal::KeyFenced(key));
     }
     let pool = roll.worker_at(first).map(|worker| &worker.pool);
     if pool != Some(&target.pool) {
@@ -126,15 +135,19 @@ pub(super) fn share(roll: &Roll, key: KeyId, worker: &WorkerId, now: Timestamp) 
     if crowded {
         return Err(Refusal::TooManySharers);
     }
-    if count_live(roll, &target.keys, now) >= WORKER_KEYS_MAX {
+    if count_live(roll, target, now) >= WORKER_KEYS_MAX {
         return Err(Refusal::TooManyKeys);
     }
     Ok(vec![Event::KeyShared { key, worker: worker.clone() }])
 }
 
-fn good(key: &Key, now: Timestamp) -> Result<(), Refusal> {
+/// Good, and not refused by a fence to any of those who have it: whoever stole it from one of them must not be able to
+/// make another key of it as the next one.
+fn good(roll: &Roll, key: &Key, now: Timestamp) -> Result<(), Refusal> {
     match key.standing(now) {
+        KeyStanding::Live | KeyStanding::Overlapping if roll.is_fenced_for_any(key) => Err(Refusal::KeyFenced(key.id)),
         KeyStanding::Live | KeyStanding::Overlapping => Ok(()),
+        KeyStanding::Fenced => Err(Refusal::KeyFenced(key.id)),
         KeyStanding::Expired => Err(Refusal::KeyExpired(key.id)),
         KeyStanding::Revoked => Err(Refusal::KeyRevoked(key.id)),
     }
@@ -145,7 +158,8 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
     let found = known(roll, key)?;
     limits::overlap(overlap)?;
     limits::future("expires_at", successor.expires_at, now)?;
-    good(found, now)?;
+    good(roll, found, now)?;
+    has_no_successor(roll, found, now)?;
     if found.kind != successor.kind {
         return Err(Refusal::KeyKind(key));
     }
@@ -170,6 +184,16 @@ pub(super) fn rotate(roll: &Roll, key: KeyId, successor: &Successor, overlap: Se
     }])
 }
 
+/// A key is rotated once: of two who did it at the same time each would deploy a key of their own, and one of the two would
+/// be known to nobody. Where the successor has ended, the rest of the overlap is there to make another.
+fn has_no_successor(roll: &Roll, key: &Key, now: Timestamp) -> Result<(), Refusal> {
+    if key.state == KeyState::Live {
+        return Ok(());
+    }
+    let successor = holder_keys(roll, key).into_iter().find(|other| other.parent == Some(key.id) && other.is_good(now));
+    successor.map_or(Ok(()), |successor| Err(Refusal::KeyAlreadyRotated { key: key.id, successor: successor.id }))
+}
+
 /// The same value again would be no rotation, though the pool may allow that two keys share it.
 fn static_secret_is_new(found: &Key, successor: &Successor) -> Result<(), Refusal> {
     if found.verifier == successor.verifier { Err(Refusal::StaticSecretInUse) } else { Ok(()) }
@@ -179,9 +203,10 @@ fn static_secret_is_new(found: &Key, successor: &Successor) -> Result<(), Refusa
 fn holders_have_room(roll: &Roll, key: &Key, overlap: Seconds, now: Timestamp) -> Result<(), Refusal> {
     // Without an overlap one key goes as the other comes. A leaked key can be rotated however many there are.
     let ending = usize::from(overlap == Seconds(0));
-    let full = |keys: &[KeyId], most: usize| count_live(roll, keys, now) >= most + ending;
     let crowded = match &key.holder {
-        Holder::Operator(id) => full(&operators::existing(roll, *id)?.keys, OPERATOR_KEYS_MAX),
+        Holder::Operator(id) => {
+            count_live_of_operator(roll, operators::existing(roll, *id)?, now) >= OPERATOR_KEYS_MAX + ending
+        }
         Holder::Worker(_) | Holder::Workers(_) => {
             // An operator may rotate the key of a worker that is isolated, not of one that is gone.
             if let [only] = key.workers()
@@ -190,7 +215,7 @@ fn holders_have_room(roll: &Roll, key: &Key, overlap: Seconds, now: Timestamp) -
                 workers::member(roll, &worker.id)?;
             }
             let mut holders = key.workers().iter().filter_map(|index| roll.worker_at(*index));
-            holders.any(|worker| full(&worker.keys, WORKER_KEYS_MAX))
+            holders.any(|worker| count_live(roll, worker, now) >= WORKER_KEYS_MAX + ending)
         }
     };
     if crowded { Err(Refusal::TooManyKeys) } else { Ok(()) }

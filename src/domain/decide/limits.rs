@@ -41,6 +41,11 @@ pub(super) fn future(field: &'static str, at: Option<Timestamp>, now: Timestamp)
     check(at.is_none_or(|at| at > now), field, || "must be in the future".to_owned())
 }
 
+/// A fence over what is still to be issued would refuse what the responder issues next, and nobody would know why.
+pub(super) fn past_position(field: &'static str, position: u64, newest: u64) -> Result<(), Refusal> {
+    check(position <= newest, field, || format!("must not be past the newest position, {newest}"))
+}
+
 /// Ids are minted, so one that is taken is a mistake of the minting: it must not put another thing in the old one's place.
 pub(super) fn unused(field: &'static str, unused: bool) -> Result<(), Refusal> {
     check(unused, field, || "this id is taken".to_owned())

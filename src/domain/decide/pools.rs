@@ -42,7 +42,7 @@ pub(super) fn remove(roll: &Roll, pool: &PoolId, now: Timestamp) -> Decision {
     }
     let lets_in = |standing| match standing {
         EnrollmentStanding::Live | EnrollmentStanding::Overlapping => true,
-        EnrollmentStanding::Expired | EnrollmentStanding::Disabled => false,
+        EnrollmentStanding::Expired | EnrollmentStanding::Disabled | EnrollmentStanding::Fenced => false,
     };
     let doors = roll.enrollment_secrets().any(|secret| secret.pool == *pool && lets_in(secret.standing(now)));
     if found.workers > 0 || doors {

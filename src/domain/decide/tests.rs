@@ -17,6 +17,9 @@ use wish::{worker_id, worker_token};
 mod access;
 mod authors;
 mod enrollment;
+mod fence_account;
+mod fence_model;
+mod fences;
 mod interleavings;
 mod invariants;
 mod keys;
@@ -221,6 +224,8 @@ fn kind(event: &Event) -> &'static str {
         Event::OperatorCreated { .. } => "operator.created",
         Event::OperatorUpdated { .. } => "operator.updated",
         Event::OperatorRemoved { .. } => "operator.removed",
+        Event::FenceRaised { .. } => "fence.raised",
+        Event::BarrierPassed { .. } => "barrier.passed",
         Event::AuthFailuresObserved { .. } => "auth.failures_observed",
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Roll;
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::fence::Floor;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
 use crate::domain::operator::{Operator, Role};
@@ -23,6 +24,9 @@ impl Roll {
         self.next_position = recorded.position + 1;
         self.recorded_at = recorded.recorded_at;
         self.forget_ended_cuts(recorded.recorded_at);
+        if recorded.event.reduces_access() {
+            self.reduced = recorded.position;
+        }
         self.evolve(recorded.position, recorded.recorded_at, &recorded.event);
     }
 
@@ -92,12 +96,22 @@ impl Roll {
             }),
             Event::OperatorRemoved { operator } => self.with_operator(*operator, |operator| operator.removed = true),
 
+            Event::FenceRaised { scope, up_to } => self.raise_fence(position, at, scope, *up_to),
+
+            Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
             Event::AuthFailuresObserved { .. } => {}
         }
     }
 
     fn create_pool(&mut self, at: Timestamp, id: &PoolId, settings: &PoolSettings) {
-        let new = Pool { id: id.clone(), settings: settings.clone(), created_at: at, removed: false, workers: 0 };
+        let new = Pool {
+            id: id.clone(),
+            settings: settings.clone(),
+            created_at: at,
+            removed: false,
+            workers: 0,
+            fence: Floor::default(),
+        };
         self.pools.insert(id.clone(), Arc::new(new));
     }
 
@@ -117,6 +131,7 @@ impl Roll {
             labels: (!created.labels.is_empty()).then(|| Arc::new(created.labels.clone())),
             state: if created.pending { WorkerState::Pending } else { WorkerState::Active },
             expires_at: created.expires_at,
+            fence: Floor::default(),
             created_at: at,
             created: position,
             enrolled_by: created.enrolled_by,
@@ -250,7 +265,7 @@ impl Roll {
                 KeyState::Live => KeyState::Superseded { until },
                 // Rotated before: a second rotation never makes the overlap longer.
                 KeyState::Superseded { until: earlier } => KeyState::Superseded { until: earlier.min(until) },
-                KeyState::Revoked => KeyState::Revoked,
+                ended @ (KeyState::Revoked | KeyState::Fenced) => ended,
             }
         });
         self.keys.get(id).cloned()
@@ -284,6 +299,7 @@ impl Roll {
             state: EnrollmentState::Live,
             created_at: at,
             issued: position,
+            fence: Floor::default(),
             parent,
             uses: 0,
             pending: 0,
@@ -338,13 +354,13 @@ impl Roll {
         self.signing_keys.push_back(Arc::new(signing_key(next, SigningKeyState::Next, at)));
     }
 
-    fn with_pool(&mut self, id: &PoolId, change: impl FnOnce(&mut Pool)) {
+    pub(super) fn with_pool(&mut self, id: &PoolId, change: impl FnOnce(&mut Pool)) {
         if let Some(pool) = self.pools.get_mut(id) {
             change(Arc::make_mut(pool));
         }
     }
 
-    fn with_worker(&mut self, id: &WorkerId, change: impl FnOnce(&mut Worker)) {
+    pub(super) fn with_worker(&mut self, id: &WorkerId, change: impl FnOnce(&mut Worker)) {
         if let Some(index) = self.worker_index(id.as_str())
             && let Some(worker) = self.workers.get_mut(index.0 as usize)
         {
@@ -352,13 +368,17 @@ impl Roll {
         }
     }
 
-    fn with_key(&mut self, id: KeyId, change: impl FnOnce(&mut Key)) {
+    pub(super) fn with_key(&mut self, id: KeyId, change: impl FnOnce(&mut Key)) {
         if let Some(key) = self.keys.get_mut(id) {
             change(key);
         }
     }
 
-    fn with_enrollment_secret(&mut self, id: EnrollmentSecretId, change: impl FnOnce(&mut EnrollmentSecret)) {
+    pub(super) fn with_enrollment_secret(
+        &mut self,
+        id: EnrollmentSecretId,
+        change: impl FnOnce(&mut EnrollmentSecret),
+    ) {
         if let Some(secret) = self.enrollment_secrets.get_mut(&id) {
             change(Arc::make_mut(secret));
         }

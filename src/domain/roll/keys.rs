@@ -45,6 +45,19 @@ impl Keys {
         Some((from..self.rows.len()).filter_map(|row| self.rows.get(row)))
     }
 
+    /// The keys that were issued after this position, oldest first. Rows are in the order of their positions.
+    pub(super) fn issued_after(&self, position: u64) -> impl Iterator<Item = &Key> {
+        let (mut first, mut end) = (0, self.rows.len());
+        while first < end {
+            let middle = usize::midpoint(first, end);
+            match self.rows.get(middle) {
+                Some(key) if key.issued <= position => first = middle + 1,
+                Some(_) | None => end = middle,
+            }
+        }
+        (first..self.rows.len()).filter_map(|row| self.rows.get(row))
+    }
+
     /// The id must be new.
     pub(super) fn insert(&mut self, key: Key) {
         let row = self.rows.len();

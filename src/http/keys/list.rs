@@ -20,9 +20,6 @@ use crate::projection;
 pub(in crate::http) use crate::projection::keys::Filter;
 use crate::projection::keys::ListedKey;
 
-const STANDINGS: [KeyStanding; 4] =
-    [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked];
-
 /// Which keys; all filters have to fit. They come oldest first.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -126,8 +123,8 @@ pub(in crate::http) async fn page_of_keys(app: &App, filter: Filter, paging: &Pa
 }
 
 fn state(text: &str) -> Result<KeyStanding, Problem> {
-    let found = STANDINGS.into_iter().find(|state| state.as_str() == text);
-    found.ok_or_else(|| Problem::invalid("state", "one of `live`, `overlapping`, `expired`, `revoked`"))
+    let found = KeyStanding::ALL.into_iter().find(|state| state.as_str() == text);
+    found.ok_or_else(|| Problem::invalid("state", "one of `live`, `overlapping`, `expired`, `revoked`, `fenced`"))
 }
 
 fn kind(text: &str) -> Result<KeyKind, Problem> {

@@ -1,7 +1,5 @@
 //! Real clients against a real listener, on a port of loopback that is free.
 
-use std::sync::Arc;
-
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use chrono::Utc;
@@ -9,6 +7,7 @@ use reqwest::{Certificate, StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::telemetry::Telemetry;
@@ -17,9 +16,10 @@ use crate::telemetry::metrics::Vocabulary;
 struct Running {
     address: SocketAddr,
     tls: Option<Tls>,
+    idle_timeout: Duration,
     telemetry: Telemetry,
     stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<io::Result<()>>,
+    served: JoinHandle<()>,
     /// Told when a request has reached `/slow`, which answers when told to.
     slow_reached: Arc<Notify>,
     slow_answers: Arc<Notify>,
@@ -30,10 +30,12 @@ fn options() -> ListenOptions {
     let mut options = ListenOptions::new(100, Duration::from_secs(10));
     options.handshake_timeout = Duration::from_millis(300);
     options.header_timeout = Duration::from_millis(300);
+    options.idle_timeout = Duration::from_millis(800);
     options
 }
 
 async fn start(options: ListenOptions, with_tls: bool) -> Running {
+    let idle_timeout = options.idle_timeout;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = tempfile::tempdir().expect("a folder");
     let tls = with_tls.then(|| {
@@ -65,10 +67,11 @@ async fn start(options: ListenOptions, with_tls: bool) -> Running {
         let tls = tls.clone();
         async move {
             let shutdown = async { drop(stopped.await) };
-            listener.serve(router, tls.as_ref(), &metrics, shutdown).await
+            listener.serve(router, tls.as_ref(), &metrics, shutdown).await;
         }
     });
-    Running { address, tls, telemetry, stop: Some(stop), served, slow_reached, slow_answers, _folder: folder }
+    let stop = Some(stop);
+    Running { address, tls, idle_timeout, telemetry, stop, served, slow_reached, slow_answers, _folder: folder }
 }
 
 impl Running {
@@ -162,7 +165,7 @@ async fn a_shutdown_lets_a_running_request_finish() {
     running.slow_answers.notify_one();
     let response = request.await.expect("no panic").expect("an answer");
     assert_eq!(response.text().await.expect("a body"), "done");
-    running.served.await.expect("no panic").expect("served");
+    running.served.await.expect("no panic");
     tokio::time::timeout(Duration::from_secs(5), refused).await.expect("nobody listens any more");
 }
 
@@ -175,7 +178,7 @@ async fn a_shutdown_does_not_wait_longer_than_the_grace() {
     let request = tokio::spawn(client.get(running.url("/slow")).send());
     running.slow_reached.notified().await;
     running.stop.take().expect("runs").send(()).expect("still serves");
-    running.served.await.expect("no panic").expect("served");
+    running.served.await.expect("no panic");
     assert!(request.await.expect("no panic").is_err(), "the request was cut off");
 }
 
@@ -217,23 +220,70 @@ async fn connections_past_the_limit_are_closed_and_counted() {
     assert_eq!(request.await.expect("no panic").expect("an answer").status(), StatusCode::OK);
 }
 
-#[test]
-fn the_opening_is_settled_by_the_first_byte_that_leaves_the_preface() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let _context = runtime.enter();
-    for (chunks, settled) in [
-        (vec![&b"G"[..]], true),
-        (vec![b"P"], false),
-        (vec![b"P", b"OST"], true),
-        (vec![b"PRI", b" * HTTP/2.0\r\n\r\nSM\r\n\r"], false),
-        (vec![b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"], true),
-        (vec![b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], true),
-    ] {
-        let mut opening = Opening::new(Duration::from_secs(1));
-        let mut last = None;
-        for chunk in &chunks {
-            last = Some(opening.is_settled_by(chunk));
-        }
-        assert_eq!(last, Some(settled), "{chunks:?}");
+#[tokio::test]
+async fn a_header_has_less_time_than_a_pause_between_two_requests() {
+    let running = start(options(), false).await;
+    let mut stream = TcpStream::connect(running.address).await.expect("a connection");
+    let mut answer = [0; 1024];
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+        let read = stream.read(&mut answer).await.expect("still open after the pause");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+        tokio::time::sleep(Duration::from_millis(450)).await;
     }
+    let began = Instant::now();
+    // Often enough that a limit between any two bytes would never be reached.
+    let dripping = async {
+        while stream.write_all(b"X").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), dripping).await.expect("the header dripped for as long as it liked");
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+}
+
+#[test]
+fn nobody_drips_a_header_for_longer_than_15_seconds() {
+    let options = ListenOptions::new(1, Duration::ZERO);
+    assert!(options.header_timeout <= Duration::from_secs(15));
+    assert!(options.idle_timeout > Duration::from_secs(60), "nginx keeps its connections for as long");
+}
+
+/// Says what an HTTP/2 client says first, answers every ping, and returns the kinds of frames that came until the end.
+async fn frames_for_a_silent_client(address: SocketAddr) -> Vec<u8> {
+    const PING: u8 = 6;
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    let mut kinds = Vec::new();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let [_, high, low, kind, flags, ..] = head;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        stream.read_exact(&mut payload).await.expect("a whole frame");
+        if kind == PING && flags == 0 {
+            stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat()).await.expect("sent");
+        }
+        kinds.push(kind);
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_told_to_go() {
+    const GOAWAY: u8 = 7;
+    let running = start(options(), false).await;
+    let frames = tokio::time::timeout(Duration::from_secs(4), frames_for_a_silent_client(running.address)).await;
+    let frames = frames.expect("it holds its place for as long as it answers pings");
+    assert!(frames.contains(&GOAWAY), "{frames:?}");
+}
+
+#[tokio::test]
+async fn a_connection_with_an_open_request_is_not_idle() {
+    let running = start(options(), true).await;
+    let client = running.client().build().expect("a client");
+    let request = tokio::spawn(client.get(running.url("/slow")).send());
+    running.slow_reached.notified().await;
+    tokio::time::sleep(running.idle_timeout).await;
+    running.slow_answers.notify_one();
+    assert_eq!(request.await.expect("no panic").expect("an answer").status(), StatusCode::OK);
 }

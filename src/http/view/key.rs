@@ -8,7 +8,7 @@ use crate::domain::key::{Key, KeyState};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::http::schema;
-use crate::projection::keys::{KeyRow, ListedKey};
+use crate::projection::keys::ListedKey;
 
 /// An API key or a static secret.
 #[derive(Serialize, ToSchema)]
@@ -72,7 +72,7 @@ pub(in crate::http) struct KeyMade {
 
 impl KeyView {
     pub(in crate::http) fn of(roll: &Roll, key: &Key, now: Timestamp) -> Self {
-        Self::from_row(&ListedKey { row: KeyRow::of(roll, key), last_used_at: None }, now)
+        Self::from_row(&ListedKey::of(roll, key), now)
     }
 
     pub(in crate::http) fn from_row(listed: &ListedKey, now: Timestamp) -> Self {
@@ -83,7 +83,7 @@ impl KeyView {
             worker: row.worker.clone(),
             workers: row.sharers.clone(),
             operator: row.operator.clone(),
-            state: row.standing(now).as_str(),
+            state: listed.standing(now).as_str(),
             expires_at: row.expires_at.map(|at| time(at.0)),
             ends_at: row.ends_at.map(|at| time(at.0)),
             created_at: time(row.created_at.0),
@@ -112,6 +112,6 @@ impl KeyMade {
 pub(in crate::http) fn overlap_until(roll: &Roll, key: &Key) -> Option<Timestamp> {
     match roll.key(key.parent?)?.state {
         KeyState::Superseded { until } => Some(until),
-        KeyState::Live | KeyState::Revoked => None,
+        KeyState::Live | KeyState::Revoked | KeyState::Fenced => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{Standing, Worker};
 use crate::http::schema;
-use crate::projection::workers::{ListedWorker, SHARERS_COUNTED_MAX, WorkerRow};
+use crate::projection::workers::ListedWorker;
 
 /// A worker.
 #[derive(Serialize, ToSchema)]
@@ -48,13 +48,11 @@ pub(in crate::http) struct WorkerView {
 
 impl WorkerView {
     pub(in crate::http) fn of(roll: &Roll, worker: &Worker, now: Timestamp) -> Self {
-        let named = worker.name.as_deref().into_iter().flat_map(|name| roll.workers_named(name));
-        let row = WorkerRow::of(roll, worker);
-        Self::from_row(&ListedWorker { row, name_shared_by: named.take(SHARERS_COUNTED_MAX).count() }, now)
+        Self::from_row(&ListedWorker::of(roll, worker), now)
     }
 
     pub(in crate::http) fn from_row(listed: &ListedWorker, now: Timestamp) -> Self {
-        let ListedWorker { row, name_shared_by } = listed;
+        let row = &listed.row;
         let state = row.standing(now);
         let until = row.isolated_until.filter(|_| state == Standing::Isolated);
         Self {
@@ -67,8 +65,8 @@ impl WorkerView {
             expires_at: row.expires_at.map(|at| time(at.0)),
             created_at: time(row.created_at.0),
             enrolled_by: row.enrolled_by.clone(),
-            name_shared_by: (*name_shared_by > 1).then_some(*name_shared_by),
-            keys: row.good_keys(now),
+            name_shared_by: (listed.name_shared_by > 1).then_some(listed.name_shared_by),
+            keys: listed.good_keys(now),
             shared_keys: row.shared_keys,
         }
     }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::super::App;
 use super::super::body::{CommandJson, duration, moment_if};
 use super::super::caller::{Caller, MayManageFleet};
-use super::super::openapi::{IdempotencyKey, Refusals};
+use super::super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::super::path::{Id, WorkerPath};
 use super::super::problem::Problem;
 use super::super::schema;
@@ -44,7 +44,7 @@ pub(in crate::http) struct Why {
 /// Refuses a worker everything, reversibly.
 #[utoipa::path(
     post, path = "/v1/workers/{id}/isolate", tag = "workers", request_body = Option<Isolation>,
-    params(WorkerPath, IdempotencyKey), responses((status = 200, body = Changed<WorkerView>), Refusals)
+    params(WorkerPath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<WorkerView>), Refusals)
 )]
 pub(in crate::http) async fn isolate(
     State(app): State<App>,
@@ -88,7 +88,7 @@ pub(in crate::http) async fn approve(
 /// Turns a pending worker away, for ever.
 #[utoipa::path(
     post, path = "/v1/workers/{id}/reject", tag = "workers", request_body = Option<Why>,
-    params(WorkerPath, IdempotencyKey), responses((status = 200, body = Changed<WorkerView>), Refusals)
+    params(WorkerPath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<WorkerView>), Refusals)
 )]
 pub(in crate::http) async fn reject(
     State(app): State<App>,

@@ -291,4 +291,5 @@ async fn misplace(hunt: &mut Hunt<'_>, secret: &str) {
     hunt.send("isolate", isolate).await;
     let rotate = hunt.admin("/v1/signing-keys/rotate", &json!({ "algorithm": secret }));
     hunt.send("rotate", rotate).await;
+    hunt.send("fence", hunt.admin("/v1/fences", &json!({ "scope": secret }))).await;
 }

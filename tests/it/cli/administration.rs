@@ -91,6 +91,38 @@ async fn an_operator_is_made_given_a_key_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fence_is_planned_raised_and_listed() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id w1").await.ok();
+    shell.run("key create w1 --key-file first.key").await.ok();
+    let plan = shell.json("fence raise worker:w1 --dry-run").await;
+    assert_eq!((&plan["dry_run"], &plan["would_refuse"][0]["keys"]), (&json!(true), &json!(1)));
+    let shown = shell.run("fence raise worker:w1 --dry-run").await.ok();
+    assert!(shown.stderr.contains("1 keys of 1 workers") && shown.stderr.contains("dry run"), "{}", shown.stderr);
+    assert!(shown.stdout.contains("ENROLLMENT SECRETS"), "{}", shown.stdout);
+    shell.run("validate -f first.key").await.ok();
+
+    let raised = shell.run("fence raise worker:w1 --yes --reason 'lost'").await.ok();
+    assert!(raised.stderr.contains("position") && raised.stdout.contains("worker:w1"), "{}", raised.stderr);
+    let refused = shell.run("validate -f first.key --output json").await.failed(6);
+    assert!(refused.stdout.contains("\"fenced\""), "{}", refused.stdout);
+    shell.run("key create w1 --key-file second.key").await.ok();
+    shell.run("validate -f second.key").await.ok();
+    let again = shell.run("fence raise worker:w1 --up-to 0 --yes").await.ok();
+    assert!(again.stderr.contains("it was so already"), "{}", again.stderr);
+
+    let listed = shell.json("fence list").await["items"].as_array().unwrap().clone();
+    assert_eq!((listed.len(), &listed[0]["scope"]), (1, &json!("worker:w1")));
+    assert!(shell.run("fence list").await.ok().stdout.trim_start().starts_with("SCOPE"));
+    shell.run("fence raise").await.failed(2);
+    shell.run("fence raise pool:none --yes").await.failed(3);
+    shell.run("fence raise pool:none --dry-run").await.failed(3);
+    shell.run("fence raise worker:w1 --up-to 99999999 --yes").await.failed(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signing_keys_are_listed_and_rotated() {
     let scratch = Scratch::new().await;
     let service = Service::start(&scratch).await;

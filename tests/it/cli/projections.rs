@@ -12,7 +12,7 @@ async fn projections_are_verified_and_rebuilt() {
     shell.run("worker create --id w-1").await.ok();
     let verified = shell.json("projection verify").await;
     let items = verified["items"].as_array().unwrap();
-    assert_eq!(items.len(), 5);
+    assert_eq!(items.len(), 6);
     assert!(items.iter().all(|item| item["verification"]["state"] == "done"), "{verified}");
 
     scratch.superuser().await.batch_execute("update workers_1.worker set labels = '{\"a\": \"b\"}'").await.unwrap();

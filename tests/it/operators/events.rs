@@ -19,6 +19,10 @@ async fn events_are_found_by_position_kind_and_subject() {
         service.post(&format!("/v1/workers/{id}/isolate"), json!({})).await.expect(200);
         service.post(&format!("/v1/workers/{id}/release"), json!({})).await.expect(200);
     }
+    // The last that took access away is recorded to be in force everywhere: then nothing more is written.
+    let isolated = service.get("/v1/events?kind=worker.isolated&order=desc&limit=1").await.expect(200);
+    let in_force = format!("/v1/in-force/{}", isolated["items"][0]["position"]);
+    service.until("it is recorded", async || !service.get(&in_force).await.json()["at"].is_null()).await;
     let newest = service.get("/v1/pools").await.position();
     let every: Vec<u64> = (0..=newest).collect();
     for limit in [1, 2, 1000] {

@@ -32,8 +32,9 @@ async fn a_key_is_shown_once_rotated_and_revoked_with_what_it_made() {
     assert!(rotated["overlap_until"].is_string());
     assert_eq!(text(&service.get(&format!("/v1/keys/{id}")).await.expect(200), "state"), "overlapping");
     assert_eq!(service.get_as(key, "/v1/whoami").await.status, 200, "the old one works for the overlap");
-    let now = service.post(&format!("/v1/keys/{id}/rotate"), json!({ "overlap": "0s" })).await.expect(201);
-    assert_eq!(service.get_as(key, "/v1/whoami").await.status, 401, "an overlap of zero is now");
+    let rotate = format!("/v1/keys/{}/rotate", text(&rotated, "id"));
+    let now = service.post(&rotate, json!({ "overlap": "0s" })).await.expect(201);
+    assert_eq!(service.get_as(text(&rotated, "key"), "/v1/whoami").await.status, 401, "an overlap of zero is now");
 
     // What the holder made with the key itself goes with it.
     let by_worker = service.post_as(text(&now, "key"), "/v1/worker/key/rotate", json!({})).await.expect(201);
@@ -197,9 +198,27 @@ async fn a_worker_is_told_the_end_of_the_overlap_that_holds() {
         service.post_as(text(&made, "key"), "/v1/worker/key/rotate", json!({ "overlap": overlap })).await
     };
     let first = rotate("1h").await.expect(201);
+    let twice = rotate("48h").await;
+    assert_eq!(twice.problem(409), "key_already_rotated");
+    assert!(twice.json()["detail"].as_str().unwrap().contains(text(&first, "id")), "{}", twice.text);
+    // Where the answer was lost for good, an operator ends what nobody has.
+    service.post(&format!("/v1/keys/{}/revoke", text(&first, "id")), json!({})).await.expect(200);
     let second = rotate("48h").await.expect(201);
     assert_ne!(second["id"], first["id"]);
     let old = service.get(&format!("/v1/keys/{}", text(&made, "id"))).await.expect(200);
     assert_eq!(old["ends_at"], first["overlap_until"], "another rotation makes it live no longer");
     assert_eq!(second["overlap_until"], first["overlap_until"]);
+}
+
+#[tokio::test]
+async fn of_rotations_at_once_one_makes_a_successor() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    service.post("/v1/workers", json!({ "id": "w" })).await.expect(201);
+    let made = service.post("/v1/workers/w/keys", json!({})).await.expect(201);
+    let rotate = format!("/v1/keys/{}/rotate", text(&made, "id"));
+    let all = futures_util::future::join_all((0..6).map(|_| service.post(&rotate, json!({})))).await;
+    let mut statuses: Vec<u16> = all.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409, 409, 409]);
 }

@@ -140,7 +140,7 @@ async fn many_migrate_at_once_and_one_does_it() {
     let database = scratch.database().await;
     let runs = futures_util::future::join_all((0..8).map(|_| database.migrate())).await;
     let applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().applied).collect();
-    assert_eq!(applied, ["V1__log", "V3__projections"]);
+    assert_eq!(applied, ["V1__log", "V2__nodes", "V3__projections"]);
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn an_owner_needs_no_superuser_and_may_also_serve() {
     let url = scratch.url().replace("portcullis_login", &format!("{name}_owner"));
     let only = Options { owner_url: None, url: SecretString::from(url.as_str()), ..scratch.options() };
     let database = Database::open(only).await.unwrap();
-    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V3__projections"]);
+    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V2__nodes", "V3__projections"]);
     let client = database.client().await.unwrap();
     client.batch_execute(ONE_EVENT).await.unwrap();
     assert_eq!(

@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis::command::mint;
+use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::command::{Command, CreateKey, CreateWorker, Enroll};
 use portcullis::domain::enrollment::Limits;
 use portcullis::domain::event::KeyHolder;
-use portcullis::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
+use portcullis::domain::fence::FenceScope;
+use portcullis::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
 use portcullis::domain::key::{Digest, Key, KeyKind, KeyStanding};
 use portcullis::domain::operator::Role;
 use portcullis::domain::pool::{PoolSettings, SettingsChange};
 use portcullis::domain::roll::Roll;
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::worker::{Labels, Standing, Worker};
+use portcullis::projection::enrollment_secrets::EnrollmentSecretRow;
 use portcullis::projection::runner::Start;
-use portcullis::projection::{keys, workers};
+use portcullis::projection::{enrollment_secrets, keys, workers};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
 use super::ask;
-use crate::support::node::TestNode;
+use crate::support::node::{TestNode, wish};
 
 const POOLS: [&str; 3] = ["default", "blue", "green"];
 const NAMES: [&str; 3] = ["runner", "collector", "naïve \"quoted\" name"];
@@ -64,14 +67,27 @@ impl History {
     pub(super) async fn go_on(&mut self, node: &TestNode, wishes: usize) {
         for _ in 0..wishes {
             let roll = node.running.node.snapshot().roll.clone();
-            if let Some(command) = self.wish(&roll) {
-                drop(node.submit(command).await);
+            let Some(command) = self.wish(&roll) else { continue };
+            let mut wish = wish(CommandId::from_uuid(mint::id()), None, command);
+            if let Command::RotateKey { key, .. } = &wish.command
+                && self.random.random_bool(0.7)
+            {
+                wish.context.author = self.its_holder(&roll, *key);
             }
+            drop(node.running.queue.submit(wish).await);
         }
     }
 
+    /// What a key makes of itself falls with it.
+    fn its_holder(&mut self, roll: &Roll, key: KeyId) -> Author {
+        let worker = roll.key(key).and_then(|key| roll.worker_at(*key.workers().first()?));
+        let actor = worker.map_or(Actor::System, |worker| Actor::Worker(worker.id.clone()));
+        Author { actor, credential: Some(CredentialUsed::Key(key)), source: None, request_id: None }
+    }
+
     fn wish(&mut self, roll: &Roll) -> Option<Command> {
-        match self.random.random_range(0..10) {
+        match self.random.random_range(0..11) {
+            10 => self.wish_of_fences(roll),
             0 => Some(self.wish_of_pools()),
             1..5 => self.wish_of_workers(roll),
             5..8 => self.wish_of_keys(roll),
@@ -150,6 +166,25 @@ impl History {
                 verifier,
             }),
         })
+    }
+
+    /// Over all scopes, mostly narrow ones; at the newest position, or at one from which on something came of it.
+    fn wish_of_fences(&mut self, roll: &Roll) -> Option<Command> {
+        let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
+        let secrets: Vec<(EnrollmentSecretId, u64)> =
+            roll.enrollment_secrets().map(|secret| (secret.id, secret.issued)).collect();
+        let earlier = self.random.random_range(0..roll.next_position());
+        let earlier = self.random.random_bool(0.5).then_some(earlier);
+        let (scope, up_to) = match self.random.random_range(0..8) {
+            0 => (FenceScope::Everything, earlier.map(|at| at / 4)),
+            1 => (FenceScope::Pool(self.pool()), earlier.map(|at| at / 2)),
+            2..5 => {
+                let (secret, issued) = self.one_of(&secrets)?;
+                (FenceScope::Lineage(secret), earlier.map(|_| issued))
+            }
+            _ => (FenceScope::Worker(self.one_of(&workers)?), earlier),
+        };
+        Some(Command::RaiseFence { scope, up_to })
     }
 
     fn wish_of_operators(&mut self, roll: &Roll) -> Option<Command> {
@@ -248,6 +283,7 @@ impl History {
             let now = Timestamp(mint::now().0 + self.random.random_range(-3_000_000..6_000_000));
             self.assert_workers_agree(start, roll, now).await;
             self.assert_keys_agree(start, roll, now).await;
+            assert_secrets_agree(start, roll, now).await;
         }
     }
 
@@ -286,12 +322,13 @@ impl History {
             let worker = roll.worker(row["id"].as_str().unwrap()).unwrap();
             let namesakes = worker.name.as_deref().map_or(0, |name| roll.workers_named(name).count());
             assert_eq!(row["name_shared_by"], namesakes, "{row}");
+            let listed: workers::ListedWorker = serde_json::from_value(row.clone()).unwrap();
+            let keys = worker.keys.iter().filter_map(|id| roll.key(*id));
+            assert_eq!(listed.good_keys(now), keys.filter(|key| roll.is_good_for(key, worker, now)).count(), "{row}");
         }
     }
 
     async fn assert_keys_agree(&mut self, start: &Start, roll: &Roll, now: Timestamp) {
-        const STATES: [KeyStanding; 4] =
-            [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked];
         let all: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
         let filter = keys::Filter {
             after: self.random.random_bool(0.2).then_some(20),
@@ -300,7 +337,7 @@ impl History {
             shared: self.random.random_bool(0.3),
             pool: self.random.random_bool(0.3).then(|| self.pool()),
             kind: self.random.random_bool(0.3).then_some(KeyKind::Static),
-            state: self.random.random_bool(0.7).then(|| STATES[self.random.random_range(0..4)]),
+            state: self.random.random_bool(0.7).then(|| KeyStanding::ALL[self.random.random_range(0..5)]),
         };
         let shared: Vec<KeyId> = roll.shared().map(|key| key.id).collect();
         let fits = |key: &&Key| {
@@ -310,12 +347,26 @@ impl History {
                 && (!filter.shared || shared.contains(&key.id))
                 && filter.pool.as_ref().is_none_or(|pool| holders.next().is_some_and(|holder| holder.pool == *pool))
                 && filter.kind.is_none_or(|kind| key.kind == kind)
-                && filter.state.is_none_or(|state| key.standing(now) == state)
+                && filter.state.is_none_or(|state| roll.key_standing(key, now) == state)
         };
         let expected: Vec<String> =
             roll.keys_after(None).into_iter().flatten().filter(fits).map(|key| key.id.to_string()).collect();
         let found: Vec<Value> = ask(start, &keys::list(&filter, now, 10_000), roll.next_position()).await;
         let ids: Vec<&str> = found.iter().map(|row| row["id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{filter:?} at {now:?}");
+        for row in found {
+            let key = roll.key(row["id"].as_str().unwrap().parse().unwrap()).unwrap();
+            let listed: keys::ListedKey = serde_json::from_value(row).unwrap();
+            assert_eq!(listed.standing(now), roll.key_standing(key, now), "{listed:?} at {now:?}");
+        }
     }
+}
+
+async fn assert_secrets_agree(start: &Start, roll: &Roll, now: Timestamp) {
+    let found = ask(start, &enrollment_secrets::list(None, 10_000), roll.next_position()).await;
+    let rows = found.into_iter().map(|row| serde_json::from_value::<EnrollmentSecretRow>(row).unwrap());
+    let states: Vec<_> = rows.map(|row| (row.id.clone(), row.standing(now))).collect();
+    let expected: Vec<_> =
+        roll.enrollment_secrets().map(|secret| (secret.id.to_string(), secret.standing(now))).collect();
+    assert_eq!(states, expected, "at {now:?}");
 }

@@ -81,7 +81,7 @@ async fn a_projection_is_verified_and_rebuilt_while_it_is_read() {
     let projections = service.get("/v1/projections").await.expect(200);
     let names: Vec<&str> =
         projections["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["pools", "workers", "keys", "enrollment_secrets", "operators"]);
+    assert_eq!(names, ["pools", "workers", "keys", "enrollment_secrets", "operators", "fences"]);
 
     service.post("/v1/projections/workers/verify", json!({})).await.expect(202);
     let verified = finished(&service, "workers", "verification").await;

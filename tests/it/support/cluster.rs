@@ -123,6 +123,11 @@ impl Scratch {
         Database::open(self.options()).await.unwrap()
     }
 
+    /// The same, by way of a proxy.
+    pub(crate) async fn database_on(&self, port: u16) -> Database {
+        Database::open(options(&self.url_on(port), &self.owner_url())).await.unwrap()
+    }
+
     /// A connection that nothing is forbidden to, but by the triggers.
     pub(crate) async fn superuser(&self) -> Client {
         connect(&self.owner_url()).await.unwrap()
@@ -190,6 +195,15 @@ impl PrivateCluster {
 
     pub(crate) fn owner_url(&self) -> String {
         socket_url(&self.folder.join("run"), self.port, OWNER, "portcullis")
+    }
+
+    /// For the service, by way of a proxy in front of [`PrivateCluster::socket`].
+    pub(crate) fn url_on(port: u16) -> String {
+        format!("postgres://{LOGIN}@127.0.0.1:{port}/portcullis")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("run").join(format!(".s.PGSQL.{}", self.port))
     }
 
     pub(crate) fn options(&self) -> Options {

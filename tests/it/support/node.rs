@@ -17,6 +17,7 @@ use portcullis::domain::key::Digest;
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::worker::Labels;
 use portcullis::log::seen::Seen;
+use portcullis::node::presence::Identity;
 use portcullis::postgres::Database;
 use portcullis::telemetry::metrics::Vocabulary;
 use secrecy::{ExposeSecret, SecretString};
@@ -56,7 +57,9 @@ impl TestNode {
                 auth_failure_reasons: &Denial::ALL.map(Denial::code),
             })
             .unwrap();
-        let start = writer::Start { database, metrics: Arc::new(metrics), max_stale, queue_length: 1_024, seen };
+        let identity = Identity::new("test".to_owned(), "http://127.0.0.1".to_owned());
+        let metrics = Arc::new(metrics);
+        let start = writer::Start { database, metrics, identity, max_stale, queue_length: 1_024, seen };
         Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
     }
 

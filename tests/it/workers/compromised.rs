@@ -81,6 +81,44 @@ async fn operators_keys_and_chosen_secrets_end_too() {
     assert!(!good("b").await && !good("c").await, "every key with this value");
 }
 
+/// Whoever stole the last admin's key is worse than a fleet without an admin: for that there is `serve --new-admin`.
+#[tokio::test]
+async fn the_last_admins_key_ends_too() {
+    let gate = Gate::open().await;
+    let id = gate.token.split('_').nth(2).unwrap();
+    let rotated = gate.post(&format!("/v1/keys/{id}/rotate"), json!({})).await.expect(201);
+    let successor = text(&rotated["key"]);
+    report(&gate, json!({ "credential": gate.token })).await.expect(200);
+    for key in [&gate.token, &successor] {
+        assert_eq!(gate.get_as(key, "/v1/whoami").await.problem(401), "unauthorized");
+    }
+}
+
+/// Nobody is known here but the credential: the key names a report of that one.
+#[tokio::test]
+async fn a_report_with_an_idempotency_key_is_carried_out_once() {
+    let gate = Gate::open().await;
+    gate.pool(json!({ "name": "twins", "sharing": true })).await;
+    let secret = "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzB";
+    twin(&gate, "a", secret).await;
+    twin(&gate, "b", secret).await;
+    let named = |body: Value| {
+        gate.send(gate.request(Method::POST, "/v1/compromised").header("idempotency-key", "k").json(&body))
+    };
+    let first = seen(&named(json!({ "credential": secret })).await);
+    let repeated = seen(&named(json!({ "credential": secret })).await);
+    // A refusal would tell whether what was reported before was genuine.
+    let other = seen(&named(json!({ "credential": "guess" })).await);
+    assert_eq!((&first, &first), (&repeated, &other));
+    assert_eq!(gate.events("key.revoked").await.len(), 2);
+    let metrics = gate.get("/metrics").await.text;
+    let count = |outcome: &str| {
+        let series = format!("portcullis_commands_total{{command=\"revoke_key\",outcome=\"{outcome}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
+    };
+    assert_eq!((count("changed"), count("repeated")), (Some(2), Some(2)), "{metrics}");
+}
+
 #[tokio::test]
 async fn the_answer_is_the_same_whatever_it_was() {
     let gate = Gate::open().await;

@@ -10,6 +10,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::plan::Plan;
 use super::records::{ImportId, Record, Records};
@@ -42,6 +44,9 @@ enum Applied {
     Refused { row: Row, problem: Box<Problem> },
 }
 
+/// What became of one line, or of the task that did it.
+type Settled = Result<Result<Applied, Failure>, JoinError>;
+
 /// What every line is applied with.
 struct Tools {
     client: Client,
@@ -52,52 +57,38 @@ struct Tools {
 pub(super) async fn run(
     work: Work<'_>,
     rows: impl Iterator<Item = Result<Row, RowError>>,
-    mut records: Records,
+    records: Records,
     refused_path: &Path,
     session: &Session,
 ) -> Result<Outcome, Failure> {
     let tools = Tools { client: work.client, id: records.id().clone(), reason: work.reason.map(str::to_owned) };
     let tools = Arc::new(tools);
     let bar = progress(work.plan.to_apply());
-    let mut refusals = Refusals::at(refused_path)?;
-    let mut outcome = Outcome::default();
     let stop = AtomicBool::new(false);
-    let mut failure = None;
-
     let rows = as_planned(rows, work.plan).take_while(|_| !stop.load(Ordering::Relaxed));
     let mut applied = stream::iter(rows)
         .map(|row| {
             let tools = Arc::clone(&tools);
-            // A task each: lines go on while the batch before them is being flushed.
             tokio::spawn(async move { tools.apply(row?).await })
         })
-        .buffer_unordered(work.concurrency)
-        .ready_chunks(RECORDS_BATCH_MAX);
-    while let Some(batch) = applied.next().await {
-        let mut done = Vec::with_capacity(batch.len());
-        let count = batch.len() as u64;
-        for result in batch {
-            match result.unwrap_or_else(|error| Err(Failure::fault("a line was not applied", error))) {
-                Ok(Applied::Done { record, keys_lost }) => {
-                    warn_of_lost(session, &bar, &record.worker, keys_lost);
-                    done.push(record);
-                }
-                Ok(Applied::Refused { row, problem }) => {
-                    outcome.refused += 1;
-                    refusals.add(&row, &problem)?;
-                }
-                Err(error) => {
-                    // The lines that are under way are still recorded; no further ones are begun.
-                    stop.store(true, Ordering::Relaxed);
-                    failure.get_or_insert(error);
-                }
+        .buffer_unordered(work.concurrency);
+    let refusals = Refusals::at(refused_path)?;
+    let mut recorder =
+        Recorder { records, refusals, session, bar: &bar, outcome: Outcome::default(), failure: None, stop: &stop };
+    let (settle, settled) = mpsc::channel(RECORDS_BATCH_MAX);
+    let applying = async move {
+        while let Some(result) = applied.next().await {
+            // Nobody records any more: what is under way is asked for again by the next run.
+            if settle.send(result).await.is_err() {
+                return;
             }
         }
-        records.write(&mut done).await?;
-        outcome.applied += done.len() as u64;
-        bar.inc(count);
-    }
+    };
+    // Beside each other: lines go on while those before them are being flushed.
+    let ((), recorded) = tokio::join!(applying, recorder.record(settled));
     bar.finish_and_clear();
+    recorded?;
+    let Recorder { outcome, failure, .. } = recorder;
     let settled = outcome.applied + outcome.refused;
     match failure {
         None if settled == work.plan.to_apply() as u64 => Ok(outcome),
@@ -111,6 +102,50 @@ pub(super) async fn run(
             ));
             Err(failure)
         }
+    }
+}
+
+/// Puts on disk what became of the lines, and counts it then.
+struct Recorder<'a> {
+    records: Records,
+    refusals: Refusals<'a>,
+    session: &'a Session,
+    bar: &'a ProgressBar,
+    outcome: Outcome,
+    /// The first, where no further line would fare better.
+    failure: Option<Failure>,
+    stop: &'a AtomicBool,
+}
+
+impl Recorder<'_> {
+    /// By value, so that whoever settles lines notices when nobody takes them any more.
+    async fn record(&mut self, mut settled: mpsc::Receiver<Settled>) -> Result<(), Failure> {
+        let mut batch = Vec::with_capacity(RECORDS_BATCH_MAX);
+        while settled.recv_many(&mut batch, RECORDS_BATCH_MAX).await > 0 {
+            let mut done = Vec::with_capacity(batch.len());
+            let count = batch.len() as u64;
+            for result in batch.drain(..) {
+                match result.unwrap_or_else(|error| Err(Failure::fault("a line was not applied", error))) {
+                    Ok(Applied::Done { record, keys_lost }) => {
+                        warn_of_lost(self.session, self.bar, &record.worker, keys_lost);
+                        done.push(record);
+                    }
+                    Ok(Applied::Refused { row, problem }) => {
+                        self.outcome.refused += 1;
+                        self.refusals.add(&row, &problem)?;
+                    }
+                    Err(error) => {
+                        // The lines that are under way are still recorded; no further ones are begun.
+                        self.stop.store(true, Ordering::Relaxed);
+                        self.failure.get_or_insert(error);
+                    }
+                }
+            }
+            self.records.write(&mut done).await?;
+            self.outcome.applied += done.len() as u64;
+            self.bar.inc(count);
+        }
+        Ok(())
     }
 }
 
@@ -265,9 +300,10 @@ mod tests {
         names.iter().enumerate().map(row).collect()
     }
 
-    #[test]
-    fn what_is_applied_is_what_was_planned() {
-        let mut plan = plan::read(&mut rows(&["a", "b", "c"]).into_iter()).expect("a plan");
+    #[tokio::test]
+    async fn what_is_applied_is_what_was_planned() {
+        let open = async |_: &str| Ok(plan::PoolSeen::Open { sharing: false });
+        let mut plan = plan::read(rows(&["a", "b", "c"]).into_iter(), open).await.expect("a plan");
         plan.done = vec![3];
         let lines = |names: &[&str]| -> Vec<Option<u64>> {
             as_planned(rows(names).into_iter(), &plan).map(|row| row.ok().map(|row| row.line)).collect()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZero;
 use std::path::Path;
 
 use secrecy::ExposeSecret as _;
@@ -13,9 +14,12 @@ use crate::cli::client::{Call, Client};
 use crate::cli::failure::Failure;
 use crate::cli::output::Column;
 use crate::cli::session::{Paging, pages};
+use crate::credential::strength::{Weakness, check_static_secret};
 
 /// How many wrong lines are listed. Who has more than these has one mistake in all of them.
 const ERRORS_LISTED_MAX: usize = 20;
+/// How many lines are held at a time: enough for every core to have secrets to judge.
+const LINES_AT_ONCE: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Plan {
@@ -42,10 +46,27 @@ struct OfPool {
     nameless: u64,
     /// Lines whose name another line of the pool has too.
     namesakes: u64,
-    /// Lines with a static secret that another line has too, and the first of them.
+    /// Lines with a static secret that an earlier line has too.
     repeated_secrets: u64,
-    first_repeated: u64,
-    first_line: u64,
+}
+
+/// What the service says of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PoolSeen {
+    Missing,
+    Removed,
+    Open { sharing: bool },
+}
+
+/// What is known of the file so far, and needed only while it is read.
+#[derive(Default)]
+struct Reading {
+    pools: HashMap<String, PoolSeen>,
+    /// By the digest of pool and name.
+    names: HashSet<u64>,
+    /// By the digest of a static secret, the first line that has it.
+    secrets: HashMap<u64, u64>,
+    errors: Errors,
 }
 
 const COLUMNS: &[Column] = &[
@@ -63,84 +84,160 @@ const TOTAL_COLUMNS: &[Column] = &[
     ("known, left alone", "known"),
 ];
 
-/// Reads the whole file, and either counts it or says what is wrong with it.
-pub(super) fn read(rows: &mut impl Iterator<Item = Result<Row, RowError>>) -> Result<Plan, Failure> {
-    let mut plan = Plan::default();
-    let mut errors = Errors::default();
-    let (mut names, mut secrets) = (HashSet::new(), HashSet::new());
-    for row in rows {
-        match row {
-            Ok(row) => plan.count(&row, &mut names, &mut secrets, &mut errors),
-            Err(error) => errors.add(error.to_string()),
+/// Reads the whole file, and either counts it or says all that is wrong with it. `pool` asks the service for a pool, and is
+/// called once for each.
+pub(super) async fn read(
+    rows: impl Iterator<Item = Result<Row, RowError>>,
+    mut pool: impl AsyncFnMut(&str) -> Result<PoolSeen, Failure>,
+) -> Result<Plan, Failure> {
+    let (mut plan, mut reading) = (Plan::default(), Reading::default());
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        let some: Vec<_> = rows.by_ref().take(LINES_AT_ONCE).collect();
+        let judged = judged(&some);
+        for (row, weakness) in some.into_iter().zip(judged) {
+            reading.errors.lines += 1;
+            let named = row.as_ref().map_or_else(|error| error.pool.as_ref(), |row| Some(&row.pool));
+            let seen = match named {
+                Some(name) => Some(reading.pool(name, &mut pool).await?),
+                None => None,
+            };
+            let not_open = named.zip(seen).and_then(|(name, seen)| seen.problem(name));
+            let (line, mut wrong) = match row {
+                Ok(row) => (row.line, plan.count(&row, &mut reading, seen == Some(PoolSeen::Open { sharing: true }))),
+                Err(error) => (error.line, error.what),
+            };
+            wrong.extend(not_open);
+            wrong.extend(weakness.map(|weakness| format!("static_secret: {weakness}")));
+            reading.errors.add(line, &wrong);
         }
     }
-    errors.result()?;
+    reading.errors.result()?;
     if plan.fingerprints.is_empty() {
         return Err(Failure::Usage("the file has no workers in it".to_owned()));
     }
     Ok(plan)
 }
 
+/// What the service says of this pool.
+pub(super) async fn look_up(client: &Client, pool: &str) -> Result<PoolSeen, Failure> {
+    match client.send(&Call::get(&["v1", "pools", pool])).await {
+        Ok(answer) if answer.body["removed"] == true => Ok(PoolSeen::Removed),
+        Ok(answer) => Ok(PoolSeen::Open { sharing: answer.body["sharing"] == true }),
+        Err(Failure::Problem(problem)) if problem.status == 404 => Ok(PoolSeen::Missing),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// For each line, what is wrong with its static secret. An estimate takes a millisecond, so all cores take part.
+fn judged(rows: &[Result<Row, RowError>]) -> Vec<Option<Weakness>> {
+    let weakness = |row: &Result<Row, RowError>| {
+        let secret = row.as_ref().ok()?.static_secret.as_ref()?;
+        check_static_secret(secret.expose_secret()).err()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = rows.len().div_ceil(cores).max(1);
+    std::thread::scope(|scope| {
+        let judge = |rows: &[Result<Row, RowError>]| rows.iter().map(weakness).collect::<Vec<_>>();
+        let threads: Vec<_> = rows.chunks(share).map(|rows| scope.spawn(move || judge(rows))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("an estimate does not panic")).collect()
+    })
+}
+
+impl PoolSeen {
+    fn problem(self, name: &str) -> Option<String> {
+        match self {
+            PoolSeen::Open { .. } => None,
+            PoolSeen::Removed => Some(format!("pool: `{name}` was removed, for good; choose another")),
+            PoolSeen::Missing => {
+                Some(format!("pool: there is no pool `{name}`; create it with `portcullis pool create {name}`"))
+            }
+        }
+    }
+}
+
+impl Reading {
+    async fn pool(
+        &mut self,
+        name: &str,
+        ask: &mut impl AsyncFnMut(&str) -> Result<PoolSeen, Failure>,
+    ) -> Result<PoolSeen, Failure> {
+        if let Some(seen) = self.pools.get(name) {
+            return Ok(*seen);
+        }
+        let seen = ask(name).await?;
+        self.pools.insert(name.to_owned(), seen);
+        Ok(seen)
+    }
+}
+
 #[derive(Default)]
 struct Errors {
     listed: Vec<String>,
-    count: usize,
+    /// How many lines are wrong, of how many.
+    wrong: usize,
+    lines: usize,
 }
 
 impl Errors {
-    fn add(&mut self, error: String) {
-        self.count += 1;
-        if self.listed.len() < ERRORS_LISTED_MAX {
-            self.listed.push(error);
+    fn add(&mut self, line: u64, what: &[String]) {
+        if what.is_empty() {
+            return;
+        }
+        self.wrong += 1;
+        if self.wrong <= ERRORS_LISTED_MAX {
+            self.listed.extend(what.iter().map(|what| format!("line {line}: {what}")));
         }
     }
 
-    fn result(self) -> Result<(), Failure> {
-        if self.count == 0 {
+    fn result(&self) -> Result<(), Failure> {
+        if self.wrong == 0 {
             return Ok(());
         }
-        let more = match self.count - self.listed.len() {
+        let more = match self.wrong.saturating_sub(ERRORS_LISTED_MAX) {
             0 => String::new(),
             more => format!("\n  and {more} more"),
         };
-        let listed = self.listed.join("\n  ");
-        Err(Failure::Usage(format!("the file is not imported, nothing was changed:\n  {listed}{more}")))
+        let (wrong, lines, listed) = (self.wrong, self.lines, self.listed.join("\n  "));
+        Err(Failure::Usage(format!("{wrong} of {lines} lines are wrong, and nothing was changed:\n  {listed}{more}")))
     }
 }
 
 impl Plan {
-    fn count(&mut self, row: &Row, names: &mut HashSet<u64>, secrets: &mut HashSet<u64>, errors: &mut Errors) {
+    /// Counts a line, and says what is wrong with it beside others.
+    fn count(&mut self, row: &Row, reading: &mut Reading, sharing: bool) -> Vec<String> {
+        let mut wrong = Vec::new();
         self.fingerprints.push(row.fingerprint());
         let name = row.name.as_ref().map(|name| self.hash.hash_one((&row.pool, name)));
         if let Some(id) = &row.id
             && let Some(first) = self.ids.insert(self.hash.hash_one(id), row.line)
         {
-            errors.add(format!("line {}: id: `{id}` stands on line {first} too", row.line));
+            wrong.push(format!("id: `{id}` stands on line {first} too; ids are unique"));
         }
         if let (Some(name), None) = (name, &row.id) {
             *self.names.entry(name).or_default() += 1;
         }
-        let secret = row.static_secret.as_ref().map(|secret| self.hash.hash_one(secret.expose_secret()));
-
         let pool = self.pools.entry(row.pool.clone()).or_default();
-        if pool.workers == 0 {
-            pool.first_line = row.line;
-        }
         pool.workers += 1;
         match name {
             None => pool.nameless += 1,
-            Some(name) if !names.insert(name) => pool.namesakes += 1,
+            Some(name) if !reading.names.insert(name) => pool.namesakes += 1,
             Some(_) => {}
         }
-        if let Some(secret) = secret {
+        if let Some(secret) = &row.static_secret {
             pool.static_secrets += 1;
-            if !secrets.insert(secret) {
+            let first = *reading.secrets.entry(self.hash.hash_one(secret.expose_secret())).or_insert(row.line);
+            if first != row.line {
                 pool.repeated_secrets += 1;
-                if pool.repeated_secrets == 1 {
-                    pool.first_repeated = row.line;
+                if !sharing {
+                    wrong.push(format!(
+                        "static_secret: line {first} has the same, and pool `{}` does not allow sharing; choose another",
+                        row.pool
+                    ));
                 }
             }
         }
+        wrong
     }
 
     pub(super) fn lines(&self) -> usize {
@@ -153,29 +250,6 @@ impl Plan {
 
     pub(super) fn is_settled(&self, line: u64) -> bool {
         self.known.binary_search(&line).is_ok() || self.done.binary_search(&line).is_ok()
-    }
-
-    /// Whether every pool exists, and allows what the lines ask of it.
-    pub(super) async fn check_pools(&self, client: &Client) -> Result<(), Failure> {
-        let mut errors = Errors::default();
-        for (name, pool) in &self.pools {
-            match client.send(&Call::get(&["v1", "pools", name])).await {
-                Ok(answer) if answer.body["removed"] == true => {
-                    errors.add(format!("line {}: pool `{name}` was removed", pool.first_line));
-                }
-                Ok(answer) if pool.repeated_secrets > 0 && answer.body["sharing"] != true => errors.add(format!(
-                    "line {}: static_secret: another line has the same, and pool `{name}` does not allow sharing",
-                    pool.first_repeated
-                )),
-                Ok(_) => {}
-                Err(Failure::Problem(problem)) if problem.status == 404 => errors.add(format!(
-                    "line {}: there is no pool `{name}`; create it with `portcullis pool create {name}`",
-                    pool.first_line
-                )),
-                Err(failure) => return Err(failure),
-            }
-        }
-        errors.result()
     }
 
     /// Finds the lines whose worker exists, and the names that are in use.
@@ -268,31 +342,47 @@ mod tests {
         Row { line, pool: "b".to_owned(), id: text(id), name: text(name), ..Row::default() }
     }
 
-    #[test]
-    fn a_file_is_counted() {
+    async fn planned(rows: impl IntoIterator<Item = Result<Row, RowError>>) -> Result<Plan, Failure> {
+        read(rows.into_iter(), async |_: &str| Ok(PoolSeen::Open { sharing: false })).await
+    }
+
+    #[tokio::test]
+    async fn a_file_is_counted() {
         let rows = [row(2, Some("w1"), Some("one")), row(3, None, Some("one")), row(4, None, None)];
-        let plan = read(&mut rows.into_iter().map(Ok)).expect("a plan");
+        let plan = planned(rows.map(Ok)).await.expect("a plan");
         let pool = &plan.pools["b"];
-        assert_eq!((pool.workers, pool.nameless, pool.namesakes, pool.first_line), (3, 1, 1, 2));
+        assert_eq!((pool.workers, pool.nameless, pool.namesakes), (3, 1, 1));
         assert_eq!((plan.lines(), plan.to_apply()), (3, 3));
     }
 
-    #[test]
-    fn an_id_stands_once() {
-        let failure = read(&mut [row(2, Some("w"), None), row(3, Some("w"), None)].into_iter().map(Ok)).err();
+    #[tokio::test]
+    async fn an_id_stands_once() {
+        let failure = planned([row(2, Some("w"), None), row(3, Some("w"), None)].map(Ok)).await.err();
         assert!(failure.expect("a failure").to_string().contains("line 3: id: `w` stands on line 2 too"));
     }
 
-    #[test]
-    fn errors_are_listed_up_to_a_number_and_counted_beyond() {
-        let wrong = (1..=50).map(|line| Err(RowError { line, what: "is wrong".to_owned() }));
-        let text = read(&mut wrong.into_iter()).err().expect("a failure").to_string();
-        assert_eq!(text.matches("is wrong").count(), ERRORS_LISTED_MAX);
-        assert!(text.contains("and 30 more"), "{text}");
+    #[tokio::test]
+    async fn a_pool_is_asked_for_once_and_missed_on_every_line() {
+        let mut asked = 0;
+        let rows = (2..5).map(|line| Ok(row(line, None, None)));
+        let missing = async |_: &str| {
+            asked += 1;
+            Ok(PoolSeen::Missing)
+        };
+        let text = read(rows, missing).await.err().expect("a failure").to_string();
+        assert_eq!((text.matches("there is no pool `b`").count(), asked), (3, 1), "{text}");
     }
 
-    #[test]
-    fn an_empty_file_is_no_fleet() {
-        assert!(read(&mut std::iter::empty()).is_err());
+    #[tokio::test]
+    async fn errors_are_listed_up_to_a_number_and_counted_beyond() {
+        let wrong = |line| Err(RowError { line, what: vec!["is wrong".to_owned(), "twice".to_owned()], pool: None });
+        let text = planned((1..=50).map(wrong)).await.err().expect("a failure").to_string();
+        assert_eq!((text.matches("is wrong").count(), text.matches("twice").count()), (20, 20), "{text}");
+        assert!(text.contains("50 of 50 lines") && text.contains("and 30 more"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_is_no_fleet() {
+        assert!(planned([]).await.is_err());
     }
 }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
+use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::credential::strength::check_static_secret_form;
+use crate::domain::ids::{IdError, PoolId, WorkerId};
+use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX};
+
 /// The longest line: an id, a name, 32 labels and a secret take less than a tenth of it. Without a limit, one quote
 /// that is never closed would take the rest of the file for one line.
 const LINE_BYTES_MAX: usize = 256 * 1024;
-const ID_CHARS_MAX: usize = 64;
-const NAME_CHARS_MAX: usize = 253;
-const LABELS_MAX: usize = 32;
-const LABEL_CHARS_MAX: usize = 128;
-const STATIC_SECRET_CHARS_MIN: usize = 44;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,11 +37,13 @@ pub(super) struct Row {
     pub(super) expires_at: Option<String>,
 }
 
-/// What is wrong with a line. It never repeats a secret.
+/// What is wrong with a line, all of it. It never repeats a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RowError {
     pub(super) line: u64,
-    pub(super) what: String,
+    pub(super) what: Vec<String>,
+    /// The pool that the line names, where that much could be read: whether it exists is another thing to know.
+    pub(super) pool: Option<String>,
 }
 
 pub(super) struct Rows<R> {
@@ -101,7 +103,7 @@ impl<R: BufRead> Rows<R> {
             Form::Csv => {
                 let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
                 let heading = reader.headers().map_err(|error| csv_error(&error, 1))?;
-                let columns = columns(heading).map_err(|what| RowError { line: 1, what })?;
+                let columns = columns(heading).map_err(|what| RowError::unreadable(1, what))?;
                 Lines::Csv { reader: Box::new(reader), columns }
             }
         };
@@ -134,7 +136,7 @@ fn next_record<R: BufRead>(
         Ok(false) => None,
         Ok(true) => {
             let line = record.position().map_or(0, csv::Position::line);
-            Some(from_record(&record, columns, line).map_err(|what| RowError { line, what }))
+            Some(from_record(&record, columns, line).map_err(|what| RowError::unreadable(line, what)))
         }
         Err(error) => {
             // What follows an unreadable part of the disk would be the same error again.
@@ -149,7 +151,7 @@ fn next_object(reader: &mut impl BufRead, line: &mut u64, ended: &mut bool) -> O
         *line += 1;
         let mut bytes = Vec::new();
         let limit = LINE_BYTES_MAX as u64 + 1;
-        let error = |what: String| Some(Err(RowError { line: *line, what }));
+        let error = |what: String| Some(Err(RowError::unreadable(*line, what)));
         match reader.by_ref().take(limit).read_until(b'\n', &mut bytes) {
             Ok(0) => return None,
             Ok(length) if length > LINE_BYTES_MAX => {
@@ -165,7 +167,7 @@ fn next_object(reader: &mut impl BufRead, line: &mut u64, ended: &mut bool) -> O
         let Ok(text) = std::str::from_utf8(&bytes) else { return error("is not UTF-8".to_owned()) };
         let text = text.trim_start_matches(BYTE_ORDER_MARK).trim();
         if !text.is_empty() {
-            return Some(from_json(text, *line).map_err(|what| RowError { line: *line, what }));
+            return Some(from_json(text, *line).map_err(|what| RowError::unreadable(*line, what)));
         }
     }
 }
@@ -237,7 +239,7 @@ fn from_record(record: &csv::StringRecord, columns: &[ColumnOf], line: u64) -> R
             ColumnOf::Label(key) => put(&mut row.labels, key, text)?,
             ColumnOf::Labels => {
                 for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
-                    let (key, value) = pair.split_once('=').ok_or("labels are written `key=value;key=value`")?;
+                    let (key, value) = pair.split_once('=').ok_or("labels: are written `key=value;key=value`")?;
                     put(&mut row.labels, key.trim(), value.trim())?;
                 }
             }
@@ -249,60 +251,73 @@ fn from_record(record: &csv::StringRecord, columns: &[ColumnOf], line: u64) -> R
 fn put(labels: &mut BTreeMap<String, String>, key: &str, value: &str) -> Result<(), String> {
     match labels.insert(key.to_owned(), value.to_owned()) {
         None => Ok(()),
-        Some(_) => Err(format!("has the label `{key}` twice")),
+        Some(_) => Err(format!("labels: `{key}` is there twice")),
     }
 }
 
 fn checked(mut row: Row, now: DateTime<Utc>) -> Result<Row, RowError> {
-    match check(&mut row, now) {
-        Ok(()) => Ok(row),
-        Err(what) => Err(RowError { line: row.line, what }),
+    let mut wrong: Vec<String> = [
+        is_id::<PoolId>("pool", Some(&row.pool)),
+        is_id::<WorkerId>("id", row.id.as_ref()),
+        name(row.name.as_deref()),
+        labels(&row.labels),
+        static_secret(row.static_secret.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect();
+    match expires_at(row.expires_at.take(), now) {
+        Ok(time) => row.expires_at = time,
+        Err(what) => wrong.push(what),
     }
+    if wrong.is_empty() {
+        return Ok(row);
+    }
+    // A pool that is no id is not asked for.
+    let pool = Some(row.pool).filter(|pool| pool.parse::<PoolId>().is_ok());
+    Err(RowError { line: row.line, what: wrong, pool })
 }
 
-fn check(row: &mut Row, now: DateTime<Utc>) -> Result<(), String> {
-    if row.pool.is_empty() {
-        return Err("has no pool".to_owned());
+fn is_id<Id: FromStr<Err = IdError>>(field: &str, text: Option<&String>) -> Result<(), String> {
+    text.map_or(Ok(()), |text| text.parse::<Id>().map(drop).map_err(|error| format!("{field}: {error}")))
+}
+
+fn name(name: Option<&str>) -> Result<(), String> {
+    let fits = |name: &str| (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
+    if name.is_none_or(fits) {
+        return Ok(());
     }
-    for (what, id) in [("pool", Some(&row.pool)), ("id", row.id.as_ref())] {
-        if id.is_some_and(|id| !is_id(id)) {
-            return Err(format!("{what}: takes 1 to {ID_CHARS_MAX} ASCII letters, digits, `.`, `-`, `_`"));
-        }
-    }
-    if row.name.as_ref().is_some_and(|name| !(1..=NAME_CHARS_MAX).contains(&name.chars().count())) {
-        return Err(format!("name: takes 1 to {NAME_CHARS_MAX} characters"));
-    }
-    if row.labels.len() > LABELS_MAX {
+    Err(format!("name: takes 1 to {NAME_CHARS_MAX} characters, none of them control characters"))
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    let fits = |text: &str| text.chars().count() <= LABEL_CHARS_MAX && !text.contains(char::is_control);
+    if labels.len() > LABELS_MAX {
         return Err(format!("labels: at most {LABELS_MAX}"));
     }
-    let fits = |text: &String| text.chars().count() <= LABEL_CHARS_MAX;
-    if !row.labels.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value)) {
-        return Err(format!(
-            "labels: a key is not empty, and neither key nor value is over {LABEL_CHARS_MAX} characters"
-        ));
+    if labels.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value)) {
+        return Ok(());
     }
-    if row.static_secret.as_ref().is_some_and(|secret| !is_static_secret(secret.expose_secret())) {
-        return Err(format!("static_secret: takes {STATIC_SECRET_CHARS_MIN} or more of letters, digits, `-`, `_`"));
-    }
-    if let Some(text) = &row.expires_at {
-        let time = DateTime::parse_from_rfc3339(text);
-        let time = time.map_err(|_| "expires_at: write it as `2030-01-31T00:00:00Z`")?.to_utc();
-        if time <= now {
-            return Err("expires_at: is over already".to_owned());
-        }
-        row.expires_at = Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
-    }
-    Ok(())
+    Err(format!(
+        "labels: a key is not empty, and neither key nor value has over {LABEL_CHARS_MAX} characters or control characters"
+    ))
 }
 
-fn is_id(text: &str) -> bool {
-    (1..=ID_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+/// As the service will judge it, but for how hard it is to guess: that takes a millisecond, and is asked once, for the plan.
+fn static_secret(secret: Option<&SecretString>) -> Result<(), String> {
+    secret
+        .map_or(Ok(()), |secret| check_static_secret_form(secret.expose_secret()))
+        .map_err(|weakness| format!("static_secret: {weakness}"))
 }
 
-fn is_static_secret(text: &str) -> bool {
-    text.len() >= STATIC_SECRET_CHARS_MIN
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+fn expires_at(text: Option<String>, now: DateTime<Utc>) -> Result<Option<String>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let time = DateTime::parse_from_rfc3339(&text);
+    let time = time.map_err(|_| "expires_at: write it as `2030-01-31T00:00:00Z`")?.to_utc();
+    if time <= now {
+        return Err("expires_at: is over already".to_owned());
+    }
+    Ok(Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
 }
 
 fn csv_error(error: &csv::Error, line: u64) -> RowError {
@@ -316,7 +331,7 @@ fn csv_error(error: &csv::Error, line: u64) -> RowError {
         }
         _ => "is no CSV".to_owned(),
     };
-    RowError { line, what }
+    RowError::unreadable(line, what)
 }
 
 impl Row {
@@ -343,9 +358,16 @@ impl Row {
     }
 }
 
+impl RowError {
+    /// Of a line that is none.
+    fn unreadable(line: u64, what: String) -> Self {
+        Self { line, what: vec![what], pool: None }
+    }
+}
+
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
+        write!(f, "line {}: {}", self.line, self.what.join("; "))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::invariants::{Accepted, accepted};
 use super::wish::{
-    create_key, create_worker, expire, isolate, remove_operator, remove_worker, revoke, revoke_alone, revoke_token,
-    rotate, update_operator,
+    create_key, create_worker, expire, fence, isolate, remove_operator, remove_worker, revoke, revoke_alone,
+    revoke_token, rotate, update_operator,
 };
 use super::{World, by_key, operator, seconds};
 use crate::domain::admit::{Denial, admit_operator_key, admit_token, admit_worker_key};
@@ -24,6 +24,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::RotateKey { .. }
         | Command::RevokeKey { .. }
         | Command::RevokeToken(_)
+        | Command::RaiseFence { .. }
         | Command::RemoveOperator { .. } => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
@@ -45,6 +46,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::CreateOperator { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
 }
@@ -61,6 +63,8 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         Event::KeyRotated { key, overlap_until, .. } => of_key(key) && *overlap_until <= now,
         Event::TokenRevoked { token, .. } => matches!(credential, Accepted::Token(cut) if cut == token),
         Event::OperatorRemoved { operator } => matches!(credential, Accepted::Operator(_, it) if it == operator),
+        // How far a fence reaches is the whole log's matter; see `invariants`.
+        Event::FenceRaised { .. } => false,
         Event::PoolCreated { .. }
         | Event::PoolUpdated { .. }
         | Event::PoolRemoved { .. }
@@ -78,6 +82,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::SigningKeysRotated { .. }
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
+        | Event::BarrierPassed { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }
@@ -103,6 +108,7 @@ fn what_ends_a_workers_access_is_in_the_next_answer() {
         (revoke_alone(20), (Some(Denial::KeyRevoked), Some(Denial::KeyRevoked))),
         (rotate(20, 30, 0), (Some(Denial::KeyExpired), Some(Denial::KeyExpired))),
         (revoke_token(&token), (None, Some(Denial::TokenRevoked))),
+        (fence("worker:a", None), (Some(Denial::Fenced), Some(Denial::Fenced))),
     ] {
         assert!(can_reduce(&wish));
         let after = world.clone().given([wish.clone()]);

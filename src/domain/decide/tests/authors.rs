@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::wish::{
     approve, bootstrap, create_key, create_operator, create_operator_key, create_pending_worker, create_pool,
-    create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, isolate, issue,
-    reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke, revoke_token, rotate,
+    create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence, isolate,
+    issue, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke, revoke_token, rotate,
     rotate_secret, rotate_signing_keys, share, sharing, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
@@ -20,7 +20,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 28;
+const COMMANDS: usize = 30;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -42,7 +42,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::RevokeToken(_) => Some(Permission::ManageFleet),
+        Command::RevokeToken(_) | Command::RaiseFence { .. } => Some(Permission::ManageFleet),
         Command::RotateSigningKeys { .. } => Some(Permission::ManageSigningKeys),
         Command::CreateOperator { .. } | Command::UpdateOperator { .. } | Command::RemoveOperator { .. } => {
             Some(Permission::ManageOperators)
@@ -53,6 +53,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
 }
@@ -113,6 +114,8 @@ fn examples() -> Examples {
         create_operator(12, Role::Gateway),
         update_operator(9, Some("gate"), None),
         remove_operator(9),
+        fence("pool:blue", None),
+        Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];
     Examples { world, token, wishes }
@@ -242,6 +245,7 @@ fn an_author_whose_credential_ended_wishes_nothing_any_more() {
         (isolate("a", None), "no: worker_isolated", "no: worker_isolated"),
         (remove_worker("a"), "no: worker_removed", "no: worker_removed"),
         (revoke_token(&token), "token.issued", "no: token_revoked"),
+        (fence("pool:blue", None), "no: fenced", "no: fenced"),
     ] {
         let world = world.clone().given([ending]);
         assert_eq!(outcome(&world.decide(&by_key("a", 20), &issue(60, "a", 20))), by_its_key);

@@ -10,10 +10,10 @@ use super::access::{can_reduce, is_cut_off};
 use super::invariants::{Witness, accepted, has_working_admin};
 use super::wish::{
     approve, bootstrap, create_key, create_operator, create_operator_key, create_pool, create_secret_in, create_static,
-    create_worker, digest, disable_secret, enroll_named, ensure_secret, expire, isolate, issue, label, plain_key,
-    plain_worker, pool_id, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke,
-    revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys, rotate_static, rotate_until, share, text,
-    update_operator, update_pool, worker_token,
+    create_worker, digest, disable_secret, enroll_named, ensure_secret, expire, fence, isolate, issue, label, lineage,
+    plain_key, plain_worker, pool_id, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
+    revoke, revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys, rotate_static, rotate_until, share,
+    text, update_operator, update_pool, worker_token,
 };
 use super::{World, admin, by_key, by_token, enrollee, from, operator_by, system};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -190,6 +190,18 @@ fn of_the_rest() -> BoxedStrategy<Command> {
     .boxed()
 }
 
+/// Some are past the newest position, and refused; some of scopes that are not there.
+fn fences() -> BoxedStrategy<Command> {
+    let up_to = || option::weighted(0.7, 0_u64..80);
+    prop_oneof![
+        up_to().prop_map(|up_to| fence("everything", up_to)),
+        (pool(), up_to()).prop_map(|(pool, up_to)| fence(&format!("pool:{pool}"), up_to)),
+        (secret(), up_to()).prop_map(|(secret, up_to)| lineage(secret, up_to)),
+        (worker(), up_to()).prop_map(|(worker, up_to)| fence(&format!("worker:{worker}"), up_to)),
+    ]
+    .boxed()
+}
+
 fn of_the_service() -> BoxedStrategy<Command> {
     prop_oneof![
         (10_u128..13).prop_map(|number| bootstrap(number, number)),
@@ -210,6 +222,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         12 => anything().prop_map(|wish| Ask::By(Who::Admin, Box::new(wish))),
         1 => prop_oneof![anything(), of_the_service()].prop_map(|wish| Ask::By(Who::Service, Box::new(wish))),
+        2 => fences().prop_map(|wish| Ask::By(Who::Admin, Box::new(wish))),
         1 => (anybody, anything()).prop_map(|(who, wish)| Ask::By(who, Box::new(wish))),
         2 => enrolling.prop_map(|(secret, worker, name, key)| {
             Ask::By(Who::Enrollee(secret), Box::new(enroll_named(secret, worker, name, key)))
@@ -294,7 +307,8 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::EnsureEnrollmentSecret { .. }
         | Command::RevokeToken(_)
         | Command::UpdateOperator { .. }
-        | Command::RemoveOperator { .. } => true,
+        | Command::RemoveOperator { .. }
+        | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
         | Command::CreateEnrollmentSecret { .. }
@@ -304,6 +318,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RecordTokensIssued { .. }
         | Command::RotateSigningKeys { .. }
         | Command::CreateOperator { .. }
+        // Up to the newest position, which another moment is not.
+        | Command::RaiseFence { up_to: None, .. }
+        | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
 }

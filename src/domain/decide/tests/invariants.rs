@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
+use super::fence_account::Account;
 use crate::domain::admit::{admit_operator_key, admit_token, admit_worker_key};
 use crate::domain::event::Event;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, TokenId, WorkerId};
@@ -78,6 +79,7 @@ impl Witness {
         self.ends_are_final(world);
         self.only_active_workers_are_accepted(world);
         self.tokens_are_refused_from_the_cut_on(world);
+        self.what_fences_refuse_is_refused(world);
         counts_equal_members(world);
         indexes_equal_keys(world);
         inventory_equals_acceptance(world);
@@ -130,6 +132,17 @@ impl Witness {
             };
             let standing = worker.map(|id| world.roll.worker(id.as_str()).unwrap().standing(world.now));
             assert!(standing.is_none_or(|standing| standing == Standing::Active), "{credential:?}: {standing:?}");
+        }
+    }
+
+    fn what_fences_refuse_is_refused(&self, world: &World) {
+        let account = Account(&world.log);
+        for facts in &self.tokens {
+            let admitted = admit_token(&world.roll, facts, world.now).is_ok();
+            assert!(!admitted || !account.refuses_token(facts), "{facts:?}");
+        }
+        for secret in world.roll.enrollment_secrets() {
+            assert_eq!(secret.is_fenced(), account.refuses_secret(secret.id), "{secret:?}");
         }
     }
 
@@ -223,8 +236,10 @@ fn inventory_equals_acceptance(world: &World) {
     for operator in roll.operators().filter(|operator| !operator.removed) {
         listed.extend(operator.keys.iter().map(|key| Accepted::Operator(*key, operator.id)));
     }
+    let account = Account(&world.log);
     listed.retain(|credential| match credential {
-        Accepted::Key(key, _) | Accepted::Operator(key, _) => roll.key(*key).unwrap().is_good(*now),
+        Accepted::Key(key, worker) => roll.key(*key).unwrap().is_good(*now) && !account.refuses_key(*key, worker),
+        Accepted::Operator(key, _) => roll.key(*key).unwrap().is_good(*now),
         Accepted::Token(_) => false,
     });
     assert_eq!(accepted(world, &[]), listed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::command::{Bootstrap, Command, CreateKey, CreateWorker, Enroll, IssueToken};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
+use crate::domain::fence::FenceScope;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
@@ -320,4 +321,14 @@ pub(super) fn revoke_token(facts: &TokenFacts) -> Command {
 
 pub(super) fn rotate_signing_keys(next: u128, overlap: u32) -> Command {
     Command::RotateSigningKeys { next: signing_key(next), overlap: Seconds(overlap) }
+}
+
+/// Over the scope of this name; `None`: up to the newest position.
+pub(super) fn fence(scope: &str, up_to: Option<u64>) -> Command {
+    Command::RaiseFence { scope: scope.parse().unwrap(), up_to }
+}
+
+/// Over the lineage of this enrollment secret.
+pub(super) fn lineage(secret: u128, up_to: Option<u64>) -> Command {
+    Command::RaiseFence { scope: FenceScope::Lineage(EnrollmentSecretId(secret)), up_to }
 }

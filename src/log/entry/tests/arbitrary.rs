@@ -11,6 +11,7 @@ use proptest::sample::select;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::fence::FenceScope;
 use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
@@ -62,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => key_event(),
         3 => enrollment_event(),
         3 => token_event(),
-        6 => service_event(),
+        7 => service_event(),
     ]
 }
 
@@ -154,12 +155,22 @@ fn service_event() -> impl Strategy<Value = Event> {
         to,
         failures,
     });
+    let scope = prop_oneof![
+        Just(FenceScope::Everything),
+        pool().prop_map(FenceScope::Pool),
+        secret().prop_map(FenceScope::Lineage),
+        worker().prop_map(FenceScope::Worker),
+    ];
+    let passed = (count(), vec(text(), 0..4), vec(text(), 0..4))
+        .prop_map(|(through, confirmed, waited_out)| Event::BarrierPassed { through, confirmed, waited_out });
     prop_oneof![
         (signing_key(), signing_key()).prop_map(|(active, next)| Event::SigningKeysInstalled { active, next }),
         rotated,
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorCreated { operator, name, role }),
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorUpdated { operator, name, role }),
         operator().prop_map(|operator| Event::OperatorRemoved { operator }),
+        (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
+        passed,
         observed,
     ]
 }

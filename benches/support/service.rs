@@ -1,0 +1,59 @@
+//! The real binary, on a log that was made for it, without TLS.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use portcullis::postgres::embedded::{LOGIN, OWNER};
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+
+pub(crate) struct Service {
+    child: Child,
+    pub(crate) address: String,
+    _folder: TempDir,
+}
+
+impl Service {
+    /// With `folder` as its data directory.
+    pub(crate) fn start(cluster: &Cluster, folder: TempDir, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .args(["--database-url", &cluster.url(LOGIN), "--owner-database-url", &cluster.url(OWNER)])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("its output is piped")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let (_, url) = line.trim().split_once(" listens on ").context("the service did not start")?;
+        let address = url.trim_start_matches("http://").to_owned();
+        // Whatever follows is read to the end: a service whose output nobody takes would stop at a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        Ok(Self { child, address, _folder: folder })
+    }
+
+    /// The state that it folded is moved once more by its own first events.
+    pub(crate) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    pub(crate) fn resident_mebibytes(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1_024.0)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Whatever fails here, the machine is left as it is.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
