@@ -39,7 +39,11 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure() -> anyhow::Result<()> {
-    let events = if is_measuring() { 1_000_000 } else { 2_000 };
+    let events = match std::env::var("PORTCULLIS_BENCH_EVENTS") {
+        Ok(events) => events.parse()?,
+        Err(_) if is_measuring() => 1_000_000,
+        Err(_) => 2_000,
+    };
     let cluster = Cluster::start().await?;
     let mut fleet = Fleet::new(RootKey::from_bytes([7; 32]).derive());
     let began = Instant::now();

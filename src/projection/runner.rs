@@ -36,14 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Less than a list waits. A runner asks something at each tick.
 const SILENCE_MAX: &str = "3s";
-/// Past so many events it is quicker to make a projection anew than to bring it up to date.
-pub const REBUILD_PAST: u64 = 100_000;
-/// And so when so many rows have changed: a fence at an earlier position can end any number of keys that came of what it
-/// refuses.
-const REBUILD_PAST_ROWS: usize = 100_000;
-/// Events by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which it
-/// takes the old one's place.
-const STEP_EVENTS: u64 = 10_000;
 /// Events that are read at once.
 const READ_EVENTS: usize = 4_096;
 
@@ -57,6 +49,26 @@ pub struct Start {
     pub log: LogId,
     /// How far the projections are.
     pub reached: Arc<Reached>,
+    pub pace: Pace,
+}
+
+/// How much is done at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Past so many events it is quicker to make a projection anew than to bring it up to date.
+    pub events_max: u64,
+    /// And so when so many rows have changed: a fence at an earlier position can end any number of keys that came of what it
+    /// refuses.
+    pub rows_max: usize,
+    /// Events by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which
+    /// it takes the old one's place.
+    pub step_events: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { events_max: 100_000, rows_max: 100_000, step_events: 10_000 }
+    }
 }
 
 struct Runner {
@@ -134,7 +146,7 @@ impl Runner {
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_work() && !lane.awaits_build) {
             // One that is ahead of us was kept by a node that knew more: it waits until we do.
             let Some(from) = lane.cursor.filter(|from| *from < to) else { continue };
-            if to - from <= REBUILD_PAST {
+            if to - from <= self.start.pace.events_max {
                 behind.entry(from).or_default().push(lane);
             } else {
                 lane.build_instead(&self.start);
@@ -146,7 +158,7 @@ impl Runner {
             let changes = render(projections, events, &snapshot).await?;
             patient(move_untouched(client, &mut lanes, &changes, from, to)).await?;
             for (lane, changes) in lanes.into_iter().zip(changes).filter(|(_, changes)| !is_empty(changes)) {
-                if changes.iter().map(Vec::len).sum::<usize>() > REBUILD_PAST_ROWS {
+                if changes.iter().map(Vec::len).sum::<usize>() > self.start.pace.rows_max {
                     lane.build_instead(&self.start);
                     continue;
                 }
@@ -220,7 +232,7 @@ async fn put_in_place(
 ) -> Result<Placed, ProjectionError> {
     let snapshot = start.node.snapshot();
     let end = snapshot.roll.next_position();
-    let to = end.min(from + STEP_EVENTS);
+    let to = end.min(from + start.pace.step_events);
     let events = events(client, &start.node, from, to).await?;
     let changes = render(vec![projection], events, &snapshot).await?.pop().unwrap_or_default();
     if to < end {

@@ -2,6 +2,7 @@
 
 mod history;
 mod plans;
+mod rebuilds;
 mod serving;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use portcullis::domain::roll::Roll;
 use portcullis::projection::build::{self, Progress};
 use portcullis::projection::read::{Question, ReadError};
-use portcullis::projection::runner::{self, Start};
+use portcullis::projection::runner::{self, Pace, Start};
 use portcullis::projection::verify::{Verdict, verify};
 use portcullis::projection::{ALL, Projection, job, keys, operators, pools, workers};
 use rand::{RngExt as _, SeedableRng as _};
@@ -39,16 +40,15 @@ impl Drop for Keeping {
 
 impl Keeping {
     async fn start(scratch: &Scratch) -> Self {
+        Self::at_pace(scratch, Pace::default()).await
+    }
+
+    async fn at_pace(scratch: &Scratch, pace: Pace) -> Self {
         let database = scratch.database().await;
         let node = TestNode::start(database.clone()).await;
         let running = &node.running;
-        let start = Start {
-            database,
-            node: running.node.clone(),
-            heads: running.heads.clone(),
-            log: running.log,
-            reached: Arc::default(),
-        };
+        let (heads, log, reached) = (running.heads.clone(), running.log, Arc::default());
+        let start = Start { database, node: running.node.clone(), heads, log, reached, pace };
         let running = tokio::spawn(runner::run(start.clone()));
         Self { node, start, running }
     }
@@ -233,69 +233,8 @@ async fn what_somebody_has_edited_is_found() {
         superuser.batch_execute(harm).await.unwrap();
         let found = keeping.verified(projection).await.difference.map(|found| found.to_string());
         assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{harm}: {found:?}");
-        rebuild(&keeping, projection).await;
+        rebuilds::rebuild(&keeping, projection).await;
     }
-}
-
-/// Makes a projection anew in a runner's stead.
-async fn rebuild(keeping: &Keeping, projection: &'static Projection) {
-    let snapshot = keeping.node.running.node.snapshot();
-    let position = build::build(&keeping.start.database, projection, snapshot, Arc::default()).await.unwrap();
-    assert_eq!(position, keeping.known());
-    let mut session = keeping.start.database.session().await.unwrap();
-    build::switch(&mut session.client, projection, &[], position).await.unwrap();
-}
-
-/// On the same log a rebuild gives the same rows; while it is made the old ones are read.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_gives_identical_rows() {
-    let scratch = Scratch::new().await;
-    let keeping = Keeping::start(&scratch).await;
-    keeping.node.bootstrap().await;
-    History::new(5).go_on(&keeping.node, 150).await;
-    keeping.assert_exact().await;
-    let superuser = scratch.superuser().await;
-    let before = dump(&superuser).await;
-    for projection in &ALL {
-        rebuild(&keeping, projection).await;
-    }
-    assert_eq!(dump(&superuser).await, before);
-    let leftovers = "select count(*) from pg_namespace where nspname like '%\\_next'";
-    assert_eq!(superuser.query_one(leftovers, &[]).await.unwrap().get::<_, i64>(0), 0);
-    keeping.assert_exact().await;
-}
-
-/// Who reads for a long time is not disturbed, and keeps nobody else from reading: a switch waits until it is over.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_waits_for_long_readers_and_stops_nobody() {
-    let scratch = Scratch::new().await;
-    let keeping = Keeping::start(&scratch).await;
-    keeping.node.bootstrap().await;
-    keeping.caught_up().await;
-    let reader = scratch.superuser().await;
-    reader.batch_execute("begin; select * from projection.pools").await.unwrap();
-    let pools = Projection::named("pools").unwrap();
-    let asked = job::request(&keeping.start.database, pools, job::Kind::Rebuild).await.unwrap();
-    let state = || async {
-        let jobs = job::newest(&keeping.start.database, pools).await.unwrap();
-        jobs.into_iter().find(|job| job.id == asked.id).unwrap().state
-    };
-    // Long enough for an attempt to have given up.
-    let began = Instant::now();
-    let mut number = 0;
-    while began.elapsed() < Duration::from_secs(4) {
-        number += 1;
-        keeping.node.worker(&format!("w-{number}")).await;
-        keeping.caught_up().await;
-    }
-    assert_eq!(state().await, "running");
-    reader.batch_execute("commit").await.unwrap();
-    let give_up = Instant::now() + PATIENCE;
-    while state().await != "done" {
-        assert!(Instant::now() < give_up, "the rebuild never ends");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    keeping.assert_exact().await;
 }
 
 /// An event that cannot be read is not passed over (H1): the projection stays where it is.
@@ -366,43 +305,6 @@ async fn assert_readers_see_fences(client: &Client, roll: &Roll) {
     let expected: Vec<_> = keys.map(|key| (key.id.to_string(), roll.is_fenced_for_all(key))).collect();
     assert_eq!(seen, expected);
     assert!(seen.iter().any(|(_, fenced)| *fenced) && seen.iter().any(|(_, fenced)| !*fenced));
-}
-
-/// A build that was finished while many events came is brought nearer to the head before it takes its place, and a lane
-/// that is past keeping row by row is built; meanwhile lists are answered, and nothing is lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_is_finished_while_events_keep_coming() {
-    let scratch = Scratch::new().await;
-    let keeping = Keeping::start(&scratch).await;
-    keeping.node.bootstrap().await;
-    let mut history = History::new(13);
-    history.go_on(&keeping.node, 50).await;
-    let asked: Vec<_> = futures_util::future::join_all(
-        ALL.iter().map(|projection| job::request(&keeping.start.database, projection, job::Kind::Rebuild)),
-    )
-    .await
-    .into_iter()
-    .map(|job| job.unwrap().id)
-    .collect();
-    let done = async || {
-        let mut done = 0;
-        for projection in &ALL {
-            let jobs = job::newest(&keeping.start.database, projection).await.unwrap();
-            done += jobs.iter().filter(|job| asked.contains(&job.id) && job.state == "done").count();
-        }
-        done == ALL.len()
-    };
-    let give_up = Instant::now() + PATIENCE;
-    while !done().await {
-        assert!(Instant::now() < give_up, "the rebuilds never end");
-        history.go_on(&keeping.node, 10).await;
-        let before = keeping.known();
-        for question in questions() {
-            ask(&keeping.start, &question, before).await;
-        }
-    }
-    keeping.assert_exact().await;
-    history.assert_lists_agree(&keeping.start, &keeping.roll()).await;
 }
 
 /// A node that has left is remembered, though no list of nodes has it any more.

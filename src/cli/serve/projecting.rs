@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::command::writer::Running;
 use crate::postgres::Database;
 use crate::projection::lag::Reached;
-use crate::projection::runner;
+use crate::projection::runner::{self, Pace};
 use crate::projection::used::KeysUsed;
 use crate::telemetry::Metrics;
 
@@ -34,6 +34,7 @@ impl Projecting {
             heads: running.heads.clone(),
             log: running.log,
             reached,
+            pace: Pace::default(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let database = database.clone();

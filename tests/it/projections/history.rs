@@ -72,17 +72,10 @@ impl History {
             if let Command::RotateKey { key, .. } = &wish.command
                 && self.random.random_bool(0.7)
             {
-                wish.context.author = self.its_holder(&roll, *key);
+                wish.context.author = its_holder(&roll, *key);
             }
             drop(node.running.queue.submit(wish).await);
         }
-    }
-
-    /// What a key makes of itself falls with it.
-    fn its_holder(&mut self, roll: &Roll, key: KeyId) -> Author {
-        let worker = roll.key(key).and_then(|key| roll.worker_at(*key.workers().first()?));
-        let actor = worker.map_or(Actor::System, |worker| Actor::Worker(worker.id.clone()));
-        Author { actor, credential: Some(CredentialUsed::Key(key)), source: None, request_id: None }
     }
 
     fn wish(&mut self, roll: &Roll) -> Option<Command> {
@@ -360,6 +353,13 @@ impl History {
             assert_eq!(listed.standing(now), roll.key_standing(key, now), "{listed:?} at {now:?}");
         }
     }
+}
+
+/// What a key makes of itself falls with it.
+fn its_holder(roll: &Roll, key: KeyId) -> Author {
+    let worker = roll.key(key).and_then(|key| roll.worker_at(*key.workers().first()?));
+    let actor = worker.map_or(Actor::System, |worker| Actor::Worker(worker.id.clone()));
+    Author { actor, credential: Some(CredentialUsed::Key(key)), source: None, request_id: None }
 }
 
 async fn assert_secrets_agree(start: &Start, roll: &Roll, now: Timestamp) {

@@ -127,3 +127,92 @@ async fn the_last_use_of_a_key_is_shown_and_survives_the_service() {
     let listed: Vec<_> = listed["items"].as_array().unwrap().iter().filter(|item| item["id"] == used).collect();
     assert_eq!(listed[0]["last_used_at"], shown["last_used_at"]);
 }
+
+/// Whatever was fenced, a list says of each thing what a look at that thing alone says, and a filter by a state finds those
+/// that are in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_single_things_agree_about_fences() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let position = fenced_fleet(&service).await;
+
+    for (path, filters) in [
+        ("/v1/keys", ["live", "overlapping", "expired", "revoked", "fenced"].as_slice()),
+        ("/v1/workers", &["pending", "active", "isolated"]),
+        ("/v1/enrollment-secrets", &[]),
+        ("/v1/pools", &[]),
+        ("/v1/operators", &[]),
+    ] {
+        let listed = service.get(&format!("{path}?at_least={position}")).await.expect(200);
+        let items = listed["items"].as_array().unwrap();
+        for item in items.iter().filter(|_| path != "/v1/operators") {
+            let alone = service.get(&format!("{path}/{}", item["id"].as_str().unwrap())).await.expect(200);
+            assert_eq!(&alone, item, "{path}");
+        }
+        for state in filters {
+            let found = service.get(&format!("{path}?state={state}")).await.expect(200);
+            let expected: Vec<&Value> = items.iter().filter(|item| item["state"] == **state).collect();
+            assert_eq!(found["items"].as_array().unwrap().iter().collect::<Vec<_>>(), expected, "{path}: {state}");
+        }
+    }
+    let keys = service.get("/v1/keys").await.expect(200);
+    let of = |state: &str| keys["items"].as_array().unwrap().iter().filter(|key| key["state"] == state).count();
+    assert_eq!((of("fenced"), of("overlapping"), of("revoked")), (5, 1, 1), "{keys}");
+    let fences = service.get("/v1/fences").await.expect(200);
+    let scopes: Vec<&str> =
+        fences["items"].as_array().unwrap().iter().map(|item| item["scope"].as_str().unwrap()).collect();
+    assert!(scopes.is_sorted() && scopes.len() == 3, "{scopes:?}");
+    for projection in ["workers", "keys", "enrollment_secrets", "fences"] {
+        service.post(&format!("/v1/projections/{projection}/verify"), json!({})).await.expect(202);
+        let verified = finished(&service, projection, "verification").await;
+        assert_eq!(verified["state"], "done", "{verified}");
+    }
+}
+
+/// Fences over a worker, a pool, and at an earlier position over what an enrollment secret let in. Answers the newest position.
+async fn fenced_fleet(service: &Service) -> u64 {
+    let raise = async |body: Value| service.post("/v1/fences", body).await.expect(200);
+    service.post("/v1/pools", json!({ "name": "blue" })).await.expect(201);
+    let made = service.post("/v1/enrollment-secrets", json!({ "pool": "default" })).await.expect(201);
+    let before = service.get("/v1/whoami").await.position();
+    for _ in 0..2 {
+        // What came of the secret after the fence's position falls with it.
+        service.post_as(made["secret"].as_str().unwrap(), "/v1/enroll", json!({})).await.expect(201);
+    }
+    for (id, pool) in [("a", "default"), ("b", "blue"), ("c", "blue"), ("d", "default"), ("e", "default")] {
+        service.post("/v1/workers", json!({ "id": id, "pool": pool })).await.expect(201);
+        service.post(&format!("/v1/workers/{id}/keys"), json!({})).await.expect(201);
+    }
+    raise(json!({ "scope": "worker:a" })).await;
+    raise(json!({ "scope": "pool:blue" })).await;
+    let lineage = format!("enrollment_secret:{}", made["id"].as_str().unwrap());
+    raise(json!({ "scope": lineage, "up_to": before })).await;
+    service.post("/v1/workers/b/keys", json!({})).await.expect(201);
+    let keys_of = async |worker: &str| {
+        let keys = service.get(&format!("/v1/workers/{worker}/keys")).await.expect(200);
+        keys["items"][0]["id"].as_str().unwrap().to_owned()
+    };
+    service.post(&format!("/v1/keys/{}/revoke", keys_of("d").await), json!({})).await.expect(200);
+    service.post(&format!("/v1/keys/{}/rotate", keys_of("e").await), json!({})).await.expect(201);
+    service.post("/v1/workers/c/isolate", json!({})).await.position()
+}
+
+/// What was written on one node is in a list of the other that asks for its position, fences and all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_another_node_waits_for_the_position_that_it_is_asked_for() {
+    let scratch = Scratch::new().await;
+    let one = Service::start(&scratch).await;
+    let root_key = one.file("root.key");
+    let other = Launch::on(&scratch).variable("PORTCULLIS_ROOT_KEY_FILE", root_key.to_str().unwrap()).start().await;
+    for number in 0..10 {
+        let (key, _) = key(&one).await;
+        let fence = one.post("/v1/fences", json!({ "scope": "everything" })).await;
+        let path = format!("/v1/keys?state=fenced&limit=1000&at_least={}", fence.position());
+        let listed = other.get_as(&one.token, &path).await;
+        assert!(listed.position() >= fence.position(), "{listed:?}");
+        let items = listed.expect(200)["items"].as_array().unwrap().clone();
+        assert_eq!((items.len(), &items[number]["id"]), (number + 1, &json!(key)));
+    }
+    let far = other.get_as(&one.token, "/v1/keys?at_least=900000000").await;
+    assert_eq!(far.problem(504), "position_not_reached");
+}
