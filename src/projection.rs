@@ -1,10 +1,10 @@
 //! Projections: the Roll as tables, for lists, for reports, and for anyone with a SQL client.
 //!
 //! A row is rendered from the Roll ([`model`]), so that there is no second implementation of the rules; an event only says
-//! which rows to look at ([`touched`]). Rows and cursor change in one transaction, by whichever node keeps the projection ([`runner`]).
-//! What ends by itself stands in a row as a time, and what a fence refuses as the position at which it was issued: both are
-//! asked for when it is read ([`read`], [`floors`]). Each version lives in a schema of
-//! its own, `<name>_<version>`, that is never migrated: another is built beside it and put in its place ([`build`]).
+//! which rows to look at (`touched`). Rows and cursor change in one transaction, by whichever node keeps the projection
+//! ([`runner`]). What ends by itself stands in a row as a time, and what a fence refuses as the position at which it was
+//! issued: both are asked for when it is read ([`read`], `floors`). Each version lives in a schema of its own,
+//! `<name>_<version>`, that is never migrated: another is built beside it and put in its place ([`build`]).
 
 use tokio_postgres::error::SqlState;
 

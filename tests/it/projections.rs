@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::domain::roll::Roll;
-use portcullis::projection::build::{self, Progress};
+use portcullis::projection::build::Progress;
 use portcullis::projection::read::{Question, ReadError};
 use portcullis::projection::runner::{self, Pace, Start};
 use portcullis::projection::verify::{Verdict, verify};
-use portcullis::projection::{ALL, Projection, job, keys, operators, pools, workers};
+use portcullis::projection::{ALL, Projection, keys, operators, pools, workers};
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use tokio::task::JoinHandle;
