@@ -73,7 +73,9 @@ async fn measure() -> anyhow::Result<()> {
         ceiling.push(copied);
         ratio.push(copied / (rebuilt - folded));
     }
-    row("all projections from 1,000,000 events", &whole, " s", ..=60.0);
+    // The goal is one of that size.
+    let goal = if events == 1_000_000 { 60.0 } else { f64::INFINITY };
+    row(&format!("all projections from {events} events"), &whole, " s", ..=goal);
     row("— of which the fold of the log", &folding, " s", ..);
     row("— the same rows and indexes, copied inside Postgres", &ceiling, " s", ..);
     row("— ratio to that, without the fold", &ratio, "", ..);
