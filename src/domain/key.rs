@@ -68,17 +68,18 @@ pub enum KeyStanding {
 
 /// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Key {
     pub id: KeyId,
     pub verifier: Digest,
+    pub expires_at: Option<Timestamp>,
+    /// The second line begins here.
     pub holder: Holder,
     pub state: KeyState,
-    pub expires_at: Option<Timestamp>,
-    pub kind: KeyKind,
-    pub created_at: Timestamp,
     /// The position at which it was issued: what fences compare.
     pub issued: u64,
+    pub kind: KeyKind,
+    pub created_at: Timestamp,
     /// The key that it succeeded.
     pub parent: Option<KeyId>,
     /// Whether the parent itself, or a token made from it, was what asked for this key. Then whoever stole the parent

@@ -27,6 +27,7 @@ mod evolve;
 mod fences;
 mod index;
 mod keys;
+mod prefetch;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -157,6 +158,16 @@ impl Roll {
     #[must_use]
     pub fn key(&self, id: KeyId) -> Option<&Key> {
         self.keys.get(id)
+    }
+
+    /// Asks memory for what tells where this key stands.
+    pub fn prefetch_key_index(&self, id: KeyId) {
+        self.keys.prefetch_index(id);
+    }
+
+    /// Asks memory for this key.
+    pub fn prefetch_key(&self, id: KeyId) {
+        self.keys.prefetch(id);
     }
 
     #[must_use]

@@ -20,9 +20,9 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerIndex(pub u32);
 
-/// What a verdict reads comes first, so that it lies together.
+/// What a verdict reads comes first and lies together, so that it costs one line of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Worker {
     pub state: WorkerState,
     pub expires_at: Option<Timestamp>,
