@@ -111,6 +111,14 @@ pub struct Progress {
     pub changed: u64,
 }
 
+impl Plan {
+    /// Whether applying it changes each item: what a fence refuses by a position needs no mark of its own, on a million rows.
+    #[must_use]
+    pub fn marks_items(&self) -> bool {
+        self.kind != PlanKind::RevokeAll || self.selector.fence_scope().is_none()
+    }
+}
+
 impl Counts {
     #[must_use]
     pub fn of(items: &[Item]) -> Self {

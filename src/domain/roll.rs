@@ -184,6 +184,11 @@ impl Roll {
         self.keys.after(cursor)
     }
 
+    /// The keys that were issued after this position, oldest first.
+    pub fn keys_issued_after(&self, position: u64) -> impl Iterator<Item = &Key> {
+        self.keys.issued_after(position)
+    }
+
     /// The keys whose value has this verifier, oldest first.
     pub fn static_secrets<'a>(&'a self, verifier: &Digest) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.keys.with_static_secret(*verifier)

@@ -11,7 +11,7 @@ use super::App;
 use super::body::{CommandJson, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
-use super::page::{PagingQuery, page, scanned};
+use super::page::{PagingQuery, remembered, scanned};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -145,7 +145,7 @@ pub(super) async fn list(
     let after: Option<PlanId> = paging.cursor_as()?;
     let (snapshot, now) = (app.node().snapshot(), mint::now());
     let plans = snapshot.roll.plans_after(after);
-    Ok(Reply(page(plans, paging.limit()?, |plan| json!(PlanView::of(plan, now)), |plan| plan.id.to_string())))
+    Ok(Reply(remembered(plans, paging.limit()?, |plan| json!(PlanView::of(plan, now)), |plan| plan.id.to_string())))
 }
 
 /// Makes a plan: selects, counts, and names the exact list by a digest. Nothing is touched.
@@ -212,7 +212,7 @@ async fn preview(app: &App, command: Command, context: Context) -> Result<Reply<
             }),
             _ => None,
         });
-        Ok(json!(preview))
+        Ok(Reply(json!(preview)))
     })
     .await
 }
@@ -253,7 +253,7 @@ pub(super) async fn items(
         let roll = &snapshot.roll;
         let items = listed(roll, &plan)?;
         let rest = items.iter().enumerate().skip(from);
-        Ok(page(rest, limit, |(_, item)| item_view(roll, **item), |(at, _)| (at + 1).to_string()))
+        Ok(Reply(remembered(rest, limit, |(_, item)| item_view(roll, **item), |(at, _)| (at + 1).to_string())))
     })
     .await
 }

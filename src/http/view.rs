@@ -18,7 +18,7 @@ mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
 pub(super) use fence::{FencePlan, FenceView};
-pub(super) use key::{KeyMade, KeyView, is_shared, overlap_until};
+pub(super) use key::{KeyMade, KeyView, overlap_until};
 pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use plan::{CountsView, PlanView, item_view};
 pub(super) use pool::PoolView;

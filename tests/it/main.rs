@@ -17,6 +17,7 @@ mod operators;
 mod otlp;
 mod plans;
 mod postgres;
+mod projections;
 mod python;
 mod readme;
 mod rights;

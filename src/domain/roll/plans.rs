@@ -49,9 +49,7 @@ impl Roll {
     pub(super) fn apply_plan(&mut self, position: u64, at: Timestamp, id: PlanId) {
         let Some(plan) = self.plan(id).filter(|plan| plan.progress.is_none()).cloned() else { return };
         let items: Arc<[Item]> = self.select(&plan.kind, &plan.selector).into();
-        // What a fence refuses by a position needs no mark of its own, on a million rows.
-        let fenced = plan.kind == PlanKind::RevokeAll && plan.selector.fence_scope().is_some();
-        if !fenced {
+        if plan.marks_items() {
             for item in items.iter() {
                 self.apply_item(&plan.kind, *item);
             }
