@@ -28,6 +28,7 @@ mod fences;
 mod index;
 mod keys;
 mod rows;
+pub mod stored;
 #[cfg(test)]
 mod tests;
 

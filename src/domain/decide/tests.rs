@@ -20,7 +20,7 @@ mod enrollment;
 mod fence_account;
 mod fence_model;
 mod fences;
-mod interleavings;
+pub(crate) mod interleavings;
 mod invariants;
 mod keys;
 mod lineage;

@@ -18,8 +18,8 @@ use super::wish::{
 use super::{World, admin, by_key, by_token, enrollee, from, operator_by, system};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::{Command, CreateKey, CreateWorker};
-use crate::domain::enrollment::Limits;
-use crate::domain::event::Event;
+use crate::domain::enrollment::{Limits, NamePattern};
+use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::KeyId;
 use crate::domain::key::Holder;
 use crate::domain::operator::Role;
@@ -116,7 +116,8 @@ fn limits() -> impl Strategy<Value = Limits> {
     (option::of(1_u64..3), moment(), any::<bool>(), any::<bool>()).prop_map(
         |(uses_max, expires_at, approval, narrow)| {
             let cidrs = narrow.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect();
-            Limits { cidrs, name_pattern: None, uses_max, expires_at, approval }
+            let name_pattern = narrow.then(|| NamePattern::new("[a-z]*").unwrap());
+            Limits { cidrs, name_pattern, uses_max, expires_at, approval }
         },
     )
 }
@@ -353,6 +354,23 @@ fn step(world: &mut World, witness: &mut Witness, who: &Author, wish: &Command) 
         // Asked by the service: the author may have ended its own rights by the wish.
         assert_eq!(world.decide(&system(), wish), Ok(vec![]), "{wish:?} wished again");
     }
+}
+
+/// Logs of such runs, for those who fold them.
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Recorded>> {
+    asks().prop_map(|asks| {
+        let (mut world, mut witness) = (settled(), Witness::default());
+        for ((ask, wait), minted) in asks.into_iter().zip(1_000..) {
+            world.now = world.now.after(crate::domain::time::Seconds(wait.try_into().unwrap()));
+            let Some((who, wish)) = meant(&world, &witness, &ask, minted) else { continue };
+            if let Ok(events) = world.obey(&who, &wish)
+                && let [Event::TokenIssued(new)] = events.as_slice()
+            {
+                witness.tokens.push(worker_token(new, world.roll.next_position() - 1));
+            }
+        }
+        world.log
+    })
 }
 
 proptest! {
