@@ -15,6 +15,7 @@ use crate::log::head::Head;
 use crate::log::read::{self, RawEvent};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
+use crate::node::snapshot;
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
 const CHUNK: usize = 1_024;
@@ -42,6 +43,31 @@ pub async fn fold(
     let folded = read_on(client, keys, start, &end, seen.cloned()).await?;
     seen.map_or(Ok(()), |seen| seen.check_end(&folded.head))?;
     Ok(folded)
+}
+
+/// The same, but for what is in a snapshot already: that is not read, and only what came after is checked. A log that ends
+/// before a snapshot of it, or that has another event there, is refused: it was whole when that was taken.
+pub async fn resume(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    log: LogId,
+    seen: Option<&Seen>,
+    snapshots: snapshot::Found,
+) -> Result<Folded, LogFault> {
+    let end = Head::read(client).await?;
+    if let Some(newest) = &snapshots.seen {
+        newest.check_end(&end)?;
+        newest.check_in(client).await?;
+    }
+    let Some(start) = snapshots.state else { return fold(client, keys, log, seen).await };
+    if let Some(seen) = seen {
+        if seen.log != log {
+            return Err(Tampered::OtherHistory { position: 0 }.into());
+        }
+        seen.check_end(&end)?;
+        seen.check_in(client).await?;
+    }
+    read_on(client, keys, start, &end, None).await
 }
 
 /// Folds what lies between the state and `end`.

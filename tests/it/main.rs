@@ -20,6 +20,7 @@ mod python;
 mod readme;
 mod rights;
 mod schemathesis;
+mod snapshots;
 mod support;
 mod workers;
 mod writer;

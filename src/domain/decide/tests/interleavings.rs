@@ -356,10 +356,31 @@ fn step(world: &mut World, witness: &mut Witness, who: &Author, wish: &Command) 
     }
 }
 
+/// The same, where everything that a Roll can hold is there once.
+fn furnished() -> World {
+    let mut world = settled().given([
+        share(20, "b"),
+        create_static("b", 23, 100),
+        label("a", &[("zone", "eu")]),
+        rename("b", Some("web")),
+        rotate(21, 24, 1_000),
+        rotate_secret(2, 3, 3, 1_000),
+        rotate_signing_keys(3, 1_000),
+        fence("everything", Some(0)),
+        fence("pool:default", Some(1)),
+        lineage(1, Some(2)),
+        fence("worker:a", Some(3)),
+    ]);
+    let token = world.token("a", 20, 900);
+    world.must(&admin(), &revoke_token(&token));
+    world.must(&system(), &Command::RecordBarrier { through: 5, confirmed: vec![text("n-1")], waited_out: vec![] });
+    world
+}
+
 /// Logs of such runs, for those who fold them.
 pub(crate) fn histories() -> impl Strategy<Value = Vec<Recorded>> {
     asks().prop_map(|asks| {
-        let (mut world, mut witness) = (settled(), Witness::default());
+        let (mut world, mut witness) = (furnished(), Witness::default());
         for ((ask, wait), minted) in asks.into_iter().zip(1_000..) {
             world.now = world.now.after(crate::domain::time::Seconds(wait.try_into().unwrap()));
             let Some((who, wish)) = meant(&world, &witness, &ask, minted) else { continue };
