@@ -16,6 +16,7 @@ mod nodes;
 mod operators;
 mod otlp;
 mod postgres;
+mod projections;
 mod python;
 mod readme;
 mod rights;
