@@ -20,6 +20,8 @@ mod python;
 mod readme;
 mod rights;
 mod schemathesis;
+mod standby;
 mod support;
+mod went_back;
 mod workers;
 mod writer;
