@@ -57,6 +57,10 @@ async fn read_on(
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
     let Folded { roll, mut head } = from;
+    // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
+    if end.next_position == head.next_position && end.seals != head.seals && head.next_position > 0 {
+        return Err(Tampered::OtherHistory { position: head.next_position }.into());
+    }
     if end.next_position < head.next_position || end.version < head.version {
         let (known, found) = (head.next_position, end.next_position);
         return Err(Tampered::WentBack { known, found }.into());
