@@ -3,6 +3,7 @@
 
 mod bodies;
 mod canary;
+mod chaos;
 mod cli;
 mod coverage;
 mod crash;

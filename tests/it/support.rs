@@ -4,5 +4,6 @@ pub(crate) mod cluster;
 pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod run;
 pub(crate) mod service;
 pub(crate) mod wire;
