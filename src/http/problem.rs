@@ -16,6 +16,7 @@ use crate::command::CommandError;
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
 use crate::log::LogFault;
+use crate::postgres::PoolError;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -222,6 +223,19 @@ impl From<LogFault> for Problem {
             damage @ (LogFault::Unreadable { .. } | LogFault::Head(_)) => Self::log_tampered(damage),
             damage => Self { detail: damage.to_string().into(), ..Self::internal(damage) },
         }
+    }
+}
+
+impl From<PoolError> for Problem {
+    /// A database that is down is another thing than one that is asked too much at once: who waits for the one should not be
+    /// told of the other.
+    fn from(error: PoolError) -> Self {
+        if !error.is_exhausted() {
+            return Self::log_unavailable(error);
+        }
+        let detail = "too many reads of the database are under way; nothing was changed, try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", detail);
+        Self { retry_after_seconds: Some(1), cause: Some(error.into()), ..problem }
     }
 }
 

@@ -16,6 +16,7 @@ mod nginx;
 mod nodes;
 mod operators;
 mod otlp;
+mod overload;
 mod postgres;
 mod python;
 mod readme;
