@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod cluster;
+pub(crate) mod links;
 pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
