@@ -19,6 +19,7 @@ mod node;
 mod operator;
 mod output;
 mod pool;
+mod projection;
 mod remedy;
 mod secret_source;
 pub mod serve;
@@ -65,7 +66,8 @@ Exit codes:
   3  refused by the service (a 4xx answer), or some lines of an import were
   4  not authorized (401, 403)
   5  the service cannot be reached, or is not available now (503)
-  6  `validate`: the credential is not accepted";
+  6  `validate`: the credential is not accepted
+  7  `projection verify`: a row is not what the log says";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -120,6 +122,9 @@ enum Ask {
     /// What happened, event by event.
     #[command(subcommand, after_help = "Example:\n  portcullis events list --subject worker:builder-7")]
     Events(events::Verb),
+    /// Projections: the tables that lists are read from.
+    #[command(subcommand, after_help = "Example:\n  portcullis projection verify")]
+    Projection(projection::Verb),
     /// Kill the credential that you hold: whoever has it can.
     Compromised(compromised::Args),
 }
@@ -179,6 +184,7 @@ impl Ask {
             Ask::Token(verb) => token::run(verb, session).await,
             Ask::Validate(args) => validate::run(args, session).await,
             Ask::Events(verb) => events::run(verb, session).await,
+            Ask::Projection(verb) => projection::run(verb, session).await,
             Ask::Compromised(args) => compromised::run(args, session).await,
         }
     }

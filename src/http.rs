@@ -17,10 +17,13 @@ use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
+use crate::domain::time::Timestamp;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
 use crate::postgres::Database;
+use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
+use crate::validate::{Presented, Snapshot, Verdict};
 
 pub mod attempts;
 mod body;
@@ -47,6 +50,7 @@ mod page;
 mod path;
 mod pools;
 mod problem;
+mod projections;
 mod query;
 mod schema;
 mod service;
@@ -74,7 +78,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     pub node: Arc<Node>,
     pub queue: CommandQueue,
-    /// For reading events; everything else is answered from memory.
+    /// For reading events, and lists; everything else is answered from memory.
     pub database: Database,
     pub metrics: Arc<Metrics>,
     pub telemetry: Arc<Telemetry>,
@@ -83,6 +87,8 @@ pub struct Parts {
     pub issued: Arc<IssuedCounts>,
     /// Waiting for the other nodes.
     pub barriers: Barriers,
+    /// When keys were last used.
+    pub used: Arc<KeysUsed>,
     pub settings: HttpSettings,
 }
 
@@ -108,6 +114,15 @@ impl App {
 
     pub fn queue(&self) -> &CommandQueue {
         &self.0.queue
+    }
+
+    /// Whether the credential is accepted at `now`; if it is, its key was used.
+    fn check<'s>(&self, snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+        let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
+        if let Ok(accepted) = &verdict {
+            self.0.used.note(accepted.key.id, now);
+        }
+        verdict
     }
 
     fn database(&self) -> &Database {
@@ -201,6 +216,10 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))
+        .routes(routes!(projections::list))
+        .routes(routes!(projections::read))
+        .routes(routes!(projections::rebuild))
+        .routes(routes!(projections::verify))
         .routes(routes!(whoami::whoami))
 }
 

@@ -8,6 +8,8 @@ pub mod http;
 
 pub mod command;
 
+pub mod projection;
+
 pub mod node;
 
 pub mod validate;

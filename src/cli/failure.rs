@@ -23,6 +23,9 @@ pub(crate) enum Failure {
     /// Some of many were refused; the text says where they are listed.
     #[error("{0}")]
     Partly(String),
+    /// A table is not what the log says.
+    #[error("{0}")]
+    Differs(String),
     /// The reader of our output has gone, as `head` does; what it wanted it has.
     #[error("the output was closed")]
     OutputClosed,
@@ -55,6 +58,7 @@ impl Failure {
             Failure::Problem(problem) => problem.exit_code(),
             Failure::Unreachable { .. } => 5,
             Failure::NotAccepted(_) => 6,
+            Failure::Differs(_) => 7,
         }
     }
 
@@ -70,6 +74,7 @@ impl Failure {
             Failure::Unreachable { .. } => ("unreachable", None),
             Failure::NotAccepted(reason) => (reason.as_str(), None::<u16>),
             Failure::Partly(_) => ("partly_refused", None),
+            Failure::Differs(_) => ("projection_differs", None),
             Failure::OutputClosed | Failure::Fault(_) => ("fault", None),
         };
         serde_json::json!({ "title": self.to_string(), "code": code, "status": status })

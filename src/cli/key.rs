@@ -119,6 +119,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     ("shared", "shared"),
     ("parent", "parent"),
     ("created", "created_at"),
+    ("last used", "last_used_at"),
 ];
 
 pub(crate) const LIST_COLUMNS: &[Column] = &[
@@ -130,6 +131,7 @@ pub(crate) const LIST_COLUMNS: &[Column] = &[
     ("shared", "shared"),
     ("parent", "parent"),
     ("created", "created_at"),
+    ("last used", "last_used_at"),
 ];
 
 const INVENTORY_COLUMNS: &[Column] = &[

@@ -38,6 +38,7 @@ fn by_code(code: &str) -> Option<&'static str> {
         }
         "outcome_lost" => "look at what it did: `portcullis events`; then go on with another `--idempotency-key`",
         "queue_full" => "the service is at its limit; try again in a moment",
+        "projection_behind" => "look at `portcullis projection list`, and at the log of the services",
         "log_unavailable" => "the service cannot reach Postgres; look at its log",
         "outcome_unknown" => "see whether it was done before you try again; with an `--idempotency-key` ask again",
         "invalid_client" => "check the worker's id and its key",

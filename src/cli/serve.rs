@@ -27,9 +27,11 @@ use crate::node::barrier::Barriers;
 use crate::node::presence::{self, Identity};
 use crate::postgres::embedded::{self, Cluster, Lock};
 use crate::postgres::{Database, Options};
+use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
+use projecting::Projecting;
 
 /// A database that is gone must not keep the service from stopping.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -37,6 +39,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 mod counting;
 mod first_start;
 mod preflight;
+mod projecting;
 mod seen;
 
 /// Runs the service until it is told to stop.
@@ -96,6 +99,8 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         barriers: barriers.clone(),
         reductions: running.reductions.clone(),
     };
+    let used = Arc::new(KeysUsed::default());
+    let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),
@@ -105,6 +110,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         attempts: attempts.clone(),
         issued: issued.clone(),
         barriers,
+        used: used.clone(),
         settings: HttpSettings {
             node,
             public_url: settings.public_url.clone(),
@@ -124,6 +130,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;
+    projecting.end().await;
     stop(running).await;
     leave(&database, node).await;
     drop(stop_seeing);

@@ -269,11 +269,10 @@ impl Writer {
 
     async fn take_batch(&mut self, first: Submission) {
         let mut submissions = vec![first];
-        while submissions.len() < BATCH_COMMANDS_MAX
-            && let Ok(next) = self.queue.try_recv()
-        {
-            submissions.push(next);
-        }
+        // Those who were answered a moment ago are about to ask again. Without a turn for them the first of them would have
+        // a commit of its own, for which all others wait.
+        tokio::task::yield_now().await;
+        self.drain(&mut submissions);
         // A child of the first request, linked to all: so the trace of each reaches the statement that wrote it.
         let span = tracing::info_span!(parent: &submissions[0].span, "append", commands = submissions.len());
         for submission in &submissions[1..] {
@@ -285,6 +284,15 @@ impl Writer {
             self.metrics.commanded(command, index_of(&OUTCOMES, outcome_name(&reply)));
             // A caller who has gone away misses the answer, not the command.
             drop(submission.reply.send(reply));
+        }
+    }
+
+    /// Adds what is in the queue.
+    fn drain(&mut self, submissions: &mut Vec<Submission>) {
+        while submissions.len() < BATCH_COMMANDS_MAX
+            && let Ok(next) = self.queue.try_recv()
+        {
+            submissions.push(next);
         }
     }
 

@@ -91,6 +91,12 @@ pub fn looks_like_key(text: &str) -> bool {
 
 /// Takes a key apart, without allocating.
 pub fn parse(text: &str) -> Result<ParsedKey<'_>, KeyFormatError> {
+    parse_telling(text, |_| {})
+}
+
+/// Takes a key apart, and tells its id as soon as that is read: the check comes after it, and what is wanted of the id may
+/// be on its way meanwhile. Of a text that is no key in the end, an id may have been told.
+pub fn parse_telling(text: &str, tell: impl FnOnce(KeyId)) -> Result<ParsedKey<'_>, KeyFormatError> {
     let bytes = text.as_bytes();
     // One part and the `_` that ends it.
     let part = |range: Range<usize>| (bytes.get(range.end) == Some(&b'_')).then(|| &bytes[range]);
@@ -105,6 +111,7 @@ pub fn parse(text: &str) -> Result<ParsedKey<'_>, KeyFormatError> {
         _ => return Err(KeyFormatError::UnknownKind),
     };
     let id = part(ID).and_then(decode_base62).map(KeyId).ok_or(KeyFormatError::Id)?;
+    tell(id);
     let secret: &[u8; SECRET_DIGITS] =
         part(SECRET).and_then(|digits| digits.try_into().ok()).ok_or(KeyFormatError::Secret)?;
     // Not decoded: the verifier is made of the text, and decoding would be half the cost of parsing.

@@ -90,23 +90,29 @@ pub enum NamePatternError {
 impl EnrollmentSecret {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> EnrollmentStanding {
-        let expired = self.limits.expires_at.is_some_and(|at| at <= now);
-        match self.state {
-            EnrollmentState::Disabled => EnrollmentStanding::Disabled,
-            EnrollmentState::Live | EnrollmentState::Superseded { .. } if expired => EnrollmentStanding::Expired,
-            EnrollmentState::Superseded { until } if until <= now => EnrollmentStanding::Expired,
-            EnrollmentState::Live | EnrollmentState::Superseded { .. } if self.is_fenced() => {
-                EnrollmentStanding::Fenced
-            }
-            EnrollmentState::Superseded { .. } => EnrollmentStanding::Overlapping,
-            EnrollmentState::Live => EnrollmentStanding::Live,
-        }
+        self.state.standing(self.limits.expires_at, self.is_fenced(), now)
     }
 
     /// Whether a fence refuses it, whatever else is true of it.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.fence.refuses(self.issued)
+    }
+}
+
+impl EnrollmentState {
+    /// What time and fences make of it, for a secret that was given this expiry.
+    #[must_use]
+    pub fn standing(self, expires_at: Option<Timestamp>, fenced: bool, now: Timestamp) -> EnrollmentStanding {
+        let expired = expires_at.is_some_and(|at| at <= now);
+        match self {
+            EnrollmentState::Disabled => EnrollmentStanding::Disabled,
+            EnrollmentState::Live | EnrollmentState::Superseded { .. } if expired => EnrollmentStanding::Expired,
+            EnrollmentState::Superseded { until } if until <= now => EnrollmentStanding::Expired,
+            EnrollmentState::Live | EnrollmentState::Superseded { .. } if fenced => EnrollmentStanding::Fenced,
+            EnrollmentState::Superseded { .. } => EnrollmentStanding::Overlapping,
+            EnrollmentState::Live => EnrollmentStanding::Live,
+        }
     }
 }
 

@@ -54,6 +54,12 @@ impl Floor {
         Self(position.saturating_add(1))
     }
 
+    /// The first position at which it refuses nothing.
+    #[must_use]
+    pub fn first_good(self) -> u64 {
+        self.0
+    }
+
     #[must_use]
     pub fn refuses(self, issued: u64) -> bool {
         issued < self.0

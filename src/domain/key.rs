@@ -68,17 +68,18 @@ pub enum KeyStanding {
 
 /// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Key {
     pub id: KeyId,
     pub verifier: Digest,
+    pub expires_at: Option<Timestamp>,
+    /// The second line begins here.
     pub holder: Holder,
     pub state: KeyState,
-    pub expires_at: Option<Timestamp>,
-    pub kind: KeyKind,
-    pub created_at: Timestamp,
     /// The position at which it was issued: what fences compare.
     pub issued: u64,
+    pub kind: KeyKind,
+    pub created_at: Timestamp,
     /// The key that it succeeded.
     pub parent: Option<KeyId>,
     /// Whether the parent itself, or a token made from it, was what asked for this key. Then whoever stole the parent
@@ -90,15 +91,7 @@ impl Key {
     /// As far as the key itself goes.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> KeyStanding {
-        let expired = self.expires_at.is_some_and(|at| at <= now);
-        match self.state {
-            KeyState::Revoked => KeyStanding::Revoked,
-            KeyState::Live | KeyState::Superseded { .. } | KeyState::Fenced if expired => KeyStanding::Expired,
-            KeyState::Fenced => KeyStanding::Fenced,
-            KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
-            KeyState::Superseded { .. } => KeyStanding::Overlapping,
-            KeyState::Live => KeyStanding::Live,
-        }
+        self.state.standing(self.expires_at, now)
     }
 
     /// Whether it works at `now`, as far as the key itself goes: of its workers' fences, ask the Roll.
@@ -131,6 +124,22 @@ impl Key {
     }
 }
 
+impl KeyState {
+    /// What time makes of it, for a key that was given this expiry. Of fences over its workers, ask the Roll.
+    #[must_use]
+    pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> KeyStanding {
+        let expired = expires_at.is_some_and(|at| at <= now);
+        match self {
+            KeyState::Revoked => KeyStanding::Revoked,
+            KeyState::Live | KeyState::Superseded { .. } | KeyState::Fenced if expired => KeyStanding::Expired,
+            KeyState::Fenced => KeyStanding::Fenced,
+            KeyState::Superseded { until } if until <= now => KeyStanding::Expired,
+            KeyState::Superseded { .. } => KeyStanding::Overlapping,
+            KeyState::Live => KeyStanding::Live,
+        }
+    }
+}
+
 impl KeyKind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -142,6 +151,18 @@ impl KeyKind {
 }
 
 impl KeyStanding {
+    pub const ALL: [KeyStanding; 5] =
+        [KeyStanding::Live, KeyStanding::Overlapping, KeyStanding::Expired, KeyStanding::Revoked, KeyStanding::Fenced];
+
+    /// With the fences over its workers: what has ended has ended by what came first.
+    #[must_use]
+    pub fn fenced_if(self, fenced: bool) -> Self {
+        match self {
+            KeyStanding::Live | KeyStanding::Overlapping if fenced => KeyStanding::Fenced,
+            own => own,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

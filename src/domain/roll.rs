@@ -27,6 +27,7 @@ mod evolve;
 mod fences;
 mod index;
 mod keys;
+mod prefetch;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -159,6 +160,16 @@ impl Roll {
         self.keys.get(id)
     }
 
+    /// Asks memory for what tells where this key stands.
+    pub fn prefetch_key_index(&self, id: KeyId) {
+        self.keys.prefetch_index(id);
+    }
+
+    /// Asks memory for this key.
+    pub fn prefetch_key(&self, id: KeyId) {
+        self.keys.prefetch(id);
+    }
+
     #[must_use]
     pub fn key_count(&self) -> usize {
         self.keys.len()
@@ -167,6 +178,11 @@ impl Roll {
     /// All keys, oldest first, from the one after `cursor` on; `None` where there is no such key.
     pub fn keys_after(&self, cursor: Option<KeyId>) -> Option<impl Iterator<Item = &Key>> {
         self.keys.after(cursor)
+    }
+
+    /// The keys that were issued after this position, oldest first.
+    pub fn keys_issued_after(&self, position: u64) -> impl Iterator<Item = &Key> {
+        self.keys.issued_after(position)
     }
 
     /// The keys whose value has this verifier, oldest first.

@@ -20,9 +20,9 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerIndex(pub u32);
 
-/// What a verdict reads comes first, so that it lies together.
+/// What a verdict reads comes first and lies together, so that it costs one line of the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Worker {
     pub state: WorkerState,
     pub expires_at: Option<Timestamp>,
@@ -68,20 +68,10 @@ pub enum Standing {
 }
 
 impl Worker {
-    /// The state at `now`: isolation ends by itself, and so does a worker that expires.
+    /// The state at `now`.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
-        let expired = self.expires_at.is_some_and(|at| at <= now);
-        match self.state {
-            WorkerState::Removed => Standing::Removed,
-            WorkerState::Rejected => Standing::Rejected,
-            WorkerState::Pending if expired => Standing::Expired,
-            WorkerState::Pending => Standing::Pending,
-            // Isolation outranks expiry: it is what a responder looks for.
-            WorkerState::Isolated { until } if until.is_none_or(|until| now < until) => Standing::Isolated,
-            WorkerState::Isolated { .. } | WorkerState::Active if expired => Standing::Expired,
-            WorkerState::Isolated { .. } | WorkerState::Active => Standing::Active,
-        }
+        self.state.standing(self.expires_at, now)
     }
 
     /// What people see: the name, or else the id.
@@ -96,6 +86,24 @@ impl Worker {
         match self.state {
             WorkerState::Pending | WorkerState::Active | WorkerState::Isolated { .. } => true,
             WorkerState::Rejected | WorkerState::Removed => false,
+        }
+    }
+}
+
+impl WorkerState {
+    /// What time makes of it: isolation ends by itself, and so does a worker that expires.
+    #[must_use]
+    pub fn standing(self, expires_at: Option<Timestamp>, now: Timestamp) -> Standing {
+        let expired = expires_at.is_some_and(|at| at <= now);
+        match self {
+            WorkerState::Removed => Standing::Removed,
+            WorkerState::Rejected => Standing::Rejected,
+            WorkerState::Pending if expired => Standing::Expired,
+            WorkerState::Pending => Standing::Pending,
+            // Isolation outranks expiry: it is what a responder looks for.
+            WorkerState::Isolated { until } if until.is_none_or(|until| now < until) => Standing::Isolated,
+            WorkerState::Isolated { .. } | WorkerState::Active if expired => Standing::Expired,
+            WorkerState::Isolated { .. } | WorkerState::Active => Standing::Active,
         }
     }
 }

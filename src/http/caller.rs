@@ -16,7 +16,7 @@ use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::admit::Denial;
 use crate::domain::ids::{KeyId, OperatorId};
 use crate::domain::operator::Permission;
-use crate::validate::{self, Bearer, Presented};
+use crate::validate::{Bearer, Presented};
 
 /// One right, as a type.
 pub(super) trait Right: Send + Sync + 'static {
@@ -70,7 +70,8 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
         let credential = bearer(&parts.headers).ok_or_else(Problem::unauthorized)?;
         let snapshot = app.node().current()?;
         let presented = Presented { credential, worker: None };
-        let accepted = validate::check(&snapshot, app.node().keys(), presented, mint::now())
+        let accepted = app
+            .check(&snapshot, presented, mint::now())
             .map_err(|denied| app.attempts().refuse(&Attempt::denied(&meta, &denied)))?;
         let Bearer::Operator(operator) = accepted.bearer else {
             return Err(app.attempts().refuse(&Attempt::of_key(&meta, Denial::WrongKind, accepted.key.id)));

@@ -18,7 +18,7 @@ use super::{App, POSITION_HEADER, view};
 use crate::command::mint;
 use crate::domain::admit::Denial;
 use crate::domain::worker::Worker;
-use crate::validate::{self, Accepted, Bearer, Snapshot, Token};
+use crate::validate::{Accepted, Bearer, Snapshot, Token};
 
 const WORKER_HEADER: HeaderName = HeaderName::from_static("portcullis-worker");
 const POOL_HEADER: HeaderName = HeaderName::from_static("portcullis-pool");
@@ -83,7 +83,7 @@ fn answer(app: &App, meta: &Meta, needed: &Needed, headers: &HeaderMap) -> Respo
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     };
     let Some(shown) = Shown::in_headers(headers) else { return unauthorized() };
-    let verdict = validate::check(&snapshot, app.node().keys(), shown.presented(), mint::now());
+    let verdict = app.check(&snapshot, shown.presented(), mint::now());
     let attempt = match verdict {
         Ok(accepted) => match &accepted.bearer {
             Bearer::Worker { worker, token } => {

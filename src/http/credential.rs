@@ -25,7 +25,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::Worker;
 use crate::node::NotCurrent;
-use crate::validate::{self, Bearer, CredentialId, Denied, Presented, Snapshot, Token};
+use crate::validate::{Bearer, CredentialId, Denied, Presented, Snapshot, Token};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 const WORKER_HEADER: HeaderName = HeaderName::from_static("x-worker-id");
@@ -146,7 +146,8 @@ fn form_decoded(text: &str) -> Option<String> {
 /// Whoever shows the credential.
 pub(super) fn anyone(app: &App, meta: &Meta, shown: &Shown<'_>) -> Result<AnyCaller, Problem> {
     let snapshot = app.node().current()?;
-    let accepted = validate::check(&snapshot, app.node().keys(), shown.presented(), mint::now())
+    let accepted = app
+        .check(&snapshot, shown.presented(), mint::now())
         .map_err(|denied| app.attempts().refuse(&Attempt::denied(meta, &denied)))?;
     match accepted.bearer {
         Bearer::Worker { worker, token } => {
@@ -182,7 +183,7 @@ pub(super) fn worker_asking_again(app: &App, meta: &Meta, shown: &Shown<'_>) -> 
     {
         let snapshot = app.node().current()?;
         let now = mint::now();
-        let verdict = validate::check(&snapshot, app.node().keys(), shown.presented(), now);
+        let verdict = app.check(&snapshot, shown.presented(), now);
         if let Some((worker, key)) = verdict.err().and_then(|denied| rotated_away(&snapshot, &denied, now)) {
             return Ok(WorkerCaller::new(worker, key, meta.clone()));
         }

@@ -14,7 +14,7 @@ use super::App;
 use super::body::{CommandJson, count, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
-use super::page::{PagingQuery, page};
+use super::page::{Listed, PagingQuery, simple};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -25,11 +25,13 @@ use super::{chosen, schema};
 use crate::command::mint;
 use crate::credential::key::KeyKind as Prefix;
 use crate::domain::command::Command;
-use crate::domain::enrollment::{EnrollmentSecret, Limits, NamePattern};
+use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::ids::{EnrollmentSecretId, IdError, PoolId};
 use crate::domain::key::{Digest, OVERLAP_DEFAULT};
 use crate::domain::refusal::Refusal;
 use crate::log::entry::NUMBER_MAX;
+use crate::projection;
+use crate::projection::enrollment_secrets::EnrollmentSecretRow;
 
 /// A new enrollment secret.
 #[derive(Deserialize, ToSchema)]
@@ -90,15 +92,10 @@ pub(super) struct EnrollmentSecretPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let after: Option<EnrollmentSecretId> = paging.cursor_as()?;
-    let (snapshot, now) = (app.node().snapshot(), mint::now());
-    let secrets = snapshot.roll.enrollment_secrets().filter(|secret| after.is_none_or(|after| secret.id > after));
-    let render = |secret: &&Arc<EnrollmentSecret>| json!(EnrollmentSecretView::of(secret, now));
-    Ok(Reply(page(secrets, paging.limit()?, render, |secret| secret.id.to_string())))
+    query: Pairs,
+) -> Result<Listed, Problem> {
+    let view = |row: &EnrollmentSecretRow| EnrollmentSecretView::from_row(row, mint::now());
+    simple(&app, query, projection::enrollment_secrets::list, view, |row| &row.id).await
 }
 
 /// Creates an enrollment secret.

@@ -11,7 +11,7 @@ use super::App;
 use super::body::{CommandJson, count};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
-use super::page::{page, scanned};
+use super::page::{Listed, simple};
 use super::problem::Problem;
 use super::query::Pairs;
 use super::schema;
@@ -22,7 +22,12 @@ use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::decide;
 use crate::domain::event::Event;
-use crate::domain::fence::{Fence, FenceScope, NotAScope};
+use crate::domain::fence::{FenceScope, NotAScope};
+use crate::projection;
+use crate::projection::fences::FenceRow;
+
+/// Looking at more keys than this takes longer than a thread that serves everyone should be held.
+const COUNTED_INLINE_MAX: usize = 2_000;
 
 /// A fence to be raised.
 #[derive(Deserialize, ToSchema)]
@@ -80,15 +85,10 @@ pub(super) struct FencePage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let after: Option<FenceScope> = paging.cursor_as()?;
-    let snapshot = app.node().snapshot();
-    let render = |(scope, fence): &(&FenceScope, &Fence)| json!(FenceView::of(scope, fence));
-    let fences = snapshot.roll.fences_after(after.as_ref());
-    Ok(Reply(page(fences, paging.limit()?, render, |(scope, _)| scope.to_string())))
+    query: Pairs,
+) -> Result<Listed, Problem> {
+    let question = |after: Option<FenceScope>, limit| projection::fences::list(after.as_ref(), limit);
+    simple(&app, query, question, |row: &FenceRow| FenceView::from(row), |row| &row.scope).await
 }
 
 /// Refuses what was issued to a scope at or before a position: keys, static secrets, tokens and enrollment secrets, with
@@ -127,9 +127,9 @@ async fn plan(app: &App, author: Author, command: &Command, scope: FenceScope) -
         _ => snapshot.roll.fence(&scope).map_or(0, |standing| standing.up_to),
     };
     let looks_at = snapshot.roll.key_count();
-    scanned(looks_at, move || {
-        let reach = snapshot.roll.reach(&scope, up_to, now);
-        Ok(json!(FencePlan::of(&scope, up_to, reach)))
-    })
-    .await
+    let count = move || Reply(json!(FencePlan::of(&scope, up_to, snapshot.roll.reach(&scope, up_to, now))));
+    if looks_at <= COUNTED_INLINE_MAX {
+        return Ok(count());
+    }
+    tokio::task::spawn_blocking(count).await.map_err(Problem::internal)
 }

@@ -24,6 +24,7 @@ use crate::domain::ids::{KeyId, WorkerId};
 use crate::domain::key::{Digest, Holder, KeyKind, OVERLAP_DEFAULT};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::projection::used;
 
 pub(super) mod list;
 
@@ -129,9 +130,15 @@ pub(super) async fn read(
     _caller: Caller<MayReadFleet>,
     Id(key): Id<KeyId>,
 ) -> Result<Reply<KeyView>, Problem> {
-    let roll = &app.node().snapshot().roll;
-    let key = roll.key(key).ok_or_else(no_such::<KeyId>)?;
-    Ok(Reply(KeyView::of(roll, key, mint::now())))
+    let snapshot = app.node().snapshot();
+    let found = snapshot.roll.key(key).ok_or_else(no_such::<KeyId>)?;
+    let view = KeyView::of(&snapshot.roll, found, mint::now());
+    // The key is answered from memory, and shown without its last use rather than not at all.
+    let last_used = used::last(app.database(), key).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "when a key was last used cannot be read");
+        None
+    });
+    Ok(Reply(view.last_used(last_used)))
 }
 
 /// Puts a new key in a key's place; the old one works for the overlap. Any operator may rotate a key of their own.

@@ -1,20 +1,18 @@
 //! `/v1/operators`: who administers, and with which keys.
 
-use std::sync::Arc;
-
 use axum::Json as Reply;
 use axum::extract::State;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{Asked, CommandJson, moment_if};
 use super::caller::{Caller, MayManageOperators, MayReadFleet};
-use super::keys::list::{KeyPage, one_page};
+use super::keys::list::{Filter, KeyPage, page_of_keys};
 use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
-use super::page::{PagingQuery, page};
+use super::page::{Listed, PagingQuery, simple};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -27,7 +25,9 @@ use crate::domain::command::{Command, CreateKey};
 use crate::domain::event::KeyHolder;
 use crate::domain::ids::OperatorId;
 use crate::domain::key::KeyKind;
-use crate::domain::operator::{Operator, Role, UnknownRole};
+use crate::domain::operator::{Role, UnknownRole};
+use crate::projection;
+use crate::projection::operators::OperatorRow;
 
 /// A new operator.
 #[derive(Deserialize, ToSchema)]
@@ -83,15 +83,10 @@ pub(super) struct OperatorPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let after: Option<OperatorId> = paging.cursor_as()?;
-    let (snapshot, now) = (app.node().snapshot(), mint::now());
-    let operators = snapshot.roll.operators().filter(|operator| after.is_none_or(|after| operator.id > after));
-    let render = |operator: &&Arc<Operator>| json!(OperatorView::of(&snapshot.roll, operator, now));
-    Ok(Reply(page(operators, paging.limit()?, render, |operator| operator.id.to_string())))
+    query: Pairs,
+) -> Result<Listed, Problem> {
+    let view = |row: &OperatorRow| OperatorView::from_row(row, mint::now());
+    simple(&app, query, projection::operators::list, view, |row| &row.id).await
 }
 
 /// Creates an operator, with a first key.
@@ -182,13 +177,13 @@ pub(super) async fn list_keys(
     _caller: Caller<MayReadFleet>,
     Id(operator): Id<OperatorId>,
     mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
+) -> Result<Listed, Problem> {
     let paging = query.paging()?;
     query.end()?;
-    let roll = &app.node().snapshot().roll;
-    let operator = roll.operator(operator).ok_or_else(no_such::<OperatorId>)?;
-    let keys = operator.keys.iter().filter_map(|id| roll.key(*id));
-    one_page(roll, keys.collect(), &paging).map(Reply)
+    if app.node().snapshot().roll.operator(operator).is_none() {
+        return Err(no_such::<OperatorId>());
+    }
+    page_of_keys(&app, Filter { operator: Some(operator), ..Filter::default() }, &paging).await
 }
 
 /// Gives an operator a further key.

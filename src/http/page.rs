@@ -2,18 +2,22 @@
 
 use std::str::FromStr;
 
-use axum::Json as Reply;
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::schema;
+use super::query::Pairs;
+use super::{App, POSITION_HEADER, schema};
+use crate::node::Node;
+use crate::projection::read::{CATCH_UP_MAX, Question};
 
 pub(super) const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
 pub(super) const LIMIT_MAX: usize = 1_000;
-
-/// Looking at more items than this takes longer than a thread that serves everyone should be held.
-pub(super) const INLINE_SCAN_MAX: usize = 2_000;
 
 /// How much of a list, and from where.
 #[derive(Clone, Debug, Default)]
@@ -50,29 +54,59 @@ impl Paging {
     }
 }
 
-/// Makes a page by a scan that takes a look at so many items at the most.
-pub(super) async fn scanned(
-    looks_at: usize,
-    scan: impl FnOnce() -> Result<Value, Problem> + Send + 'static,
-) -> Result<Reply<Value>, Problem> {
-    if looks_at <= INLINE_SCAN_MAX {
-        return scan().map(Reply);
-    }
-    tokio::task::spawn_blocking(scan).await.map_err(Problem::internal)?.map(Reply)
+/// A page of a list, and the position that it is of.
+pub(super) struct Listed {
+    page: Value,
+    next_position: u64,
 }
 
-/// Takes one page from what lies after the cursor. `cursor_of` names the last item for the next request.
-pub(super) fn page<T>(
-    items: impl Iterator<Item = T>,
-    limit: usize,
-    render: impl Fn(&T) -> Value,
-    cursor_of: impl Fn(&T) -> String,
-) -> Value {
-    let mut items = items.peekable();
-    let taken: Vec<T> = items.by_ref().take(limit).collect();
-    let rendered: Vec<Value> = taken.iter().map(render).collect();
-    match (items.peek(), taken.last()) {
-        (Some(_), Some(last)) => json!({ "items": rendered, "next_cursor": cursor_of(last) }),
-        _ => json!({ "items": rendered }),
+impl Listed {
+    /// Where it is clear without asking that nothing fits.
+    pub(super) fn nothing(node: &Node) -> Self {
+        Self { page: json!({ "items": [] }), next_position: node.snapshot().roll.next_position() }
     }
+}
+
+/// Postgres keeps no NUL in a text; for the place of a cursor among ids, any other control character does as well.
+pub(super) fn without_nul(cursor: &str) -> String {
+    cursor.replace('\0', "\u{1}")
+}
+
+impl IntoResponse for Listed {
+    fn into_response(self) -> Response {
+        let position = HeaderValue::from(self.next_position.saturating_sub(1));
+        ([(POSITION_HEADER, position)], Json(self.page)).into_response()
+    }
+}
+
+/// A list without filters, in the order of its ids: `question` asks for so many rows after the cursor.
+pub(super) async fn simple<R: DeserializeOwned, V: Serialize, C: FromStr>(
+    app: &App,
+    mut query: Pairs,
+    question: impl Fn(Option<C>, usize) -> Question,
+    view: impl Fn(&R) -> V,
+    cursor_of: impl Fn(&R) -> &str,
+) -> Result<Listed, Problem> {
+    let paging = query.paging()?;
+    query.end()?;
+    let (after, limit) = (paging.cursor_as()?, paging.limit()?);
+    listed(app, &question(after, limit), limit, view, cursor_of).await
+}
+
+/// Asks a projection for a page, of what this node knows now or newer. `cursor_of` names the last row for the next request.
+pub(super) async fn listed<R: DeserializeOwned, V: Serialize>(
+    app: &App,
+    question: &Question,
+    limit: usize,
+    view: impl Fn(&R) -> V,
+    cursor_of: impl Fn(&R) -> &str,
+) -> Result<Listed, Problem> {
+    let known = app.node().snapshot().roll.next_position();
+    let found = question.ask::<R>(app.database(), known, limit, CATCH_UP_MAX).await?;
+    let items: Vec<V> = found.rows.iter().map(view).collect();
+    let page = match found.rows.last().filter(|_| found.more) {
+        Some(last) => json!({ "items": items, "next_cursor": cursor_of(last) }),
+        None => json!({ "items": items }),
+    };
+    Ok(Listed { page, next_position: found.next_position })
 }

@@ -1,7 +1,5 @@
 //! `/v1/pools`
 
-use std::sync::Arc;
-
 use axum::Json as Reply;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -12,7 +10,7 @@ use super::App;
 use super::body::{Asked, CommandJson, duration};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Reason, Refusals, WaitQuery};
-use super::page::page;
+use super::page::{Listed, simple, without_nul};
 use super::path::{Id, PoolPath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
@@ -22,8 +20,10 @@ use super::wish::{Answered, Sending};
 use crate::command::Done;
 use crate::domain::command::Command;
 use crate::domain::ids::{IdError, PoolId};
-use crate::domain::pool::{Pool, PoolSettings, SettingsChange, TokenRecord};
+use crate::domain::pool::{PoolSettings, SettingsChange, TokenRecord};
 use crate::domain::roll::Roll;
+use crate::projection;
+use crate::projection::pools::PoolRow;
 
 /// A new pool.
 #[derive(Deserialize, ToSchema)]
@@ -97,15 +97,10 @@ pub(super) struct PoolPage {
 pub(super) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
-    mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
-    let paging = query.paging()?;
-    query.end()?;
-    let snapshot = app.node().snapshot();
-    let after =
-        snapshot.roll.pools().filter(|pool| paging.cursor.as_deref().is_none_or(|cursor| pool.id.as_str() > cursor));
-    let render = |pool: &&Arc<Pool>| json!(PoolView::from(&***pool));
-    Ok(Reply(page(after, paging.limit()?, render, |pool| pool.id.to_string())))
+    query: Pairs,
+) -> Result<Listed, Problem> {
+    let question = |after: Option<String>, limit| projection::pools::list(after.as_deref().map(without_nul), limit);
+    simple(&app, query, question, |row: &PoolRow| PoolView::from(row), |row| &row.id).await
 }
 
 /// Creates a pool. The same pool again is a success; with other settings it is a conflict.
@@ -147,7 +142,7 @@ pub(super) async fn read(
 ) -> Result<Reply<PoolView>, Problem> {
     let snapshot = app.node().snapshot();
     let pool = snapshot.roll.pool(pool.as_str()).ok_or_else(no_such::<PoolId>)?;
-    Ok(Reply(PoolView::from(&**pool)))
+    Ok(Reply(PoolView::from(&PoolRow::from(&**pool))))
 }
 
 /// Changes a pool's settings.
@@ -186,11 +181,11 @@ pub(super) async fn remove(
 }
 
 fn view(roll: &Roll, pool: &PoolId) -> Value {
-    json!(roll.pool(pool.as_str()).map(|pool| PoolView::from(&**pool)))
+    json!(roll.pool(pool.as_str()).map(|pool| PoolView::from(&PoolRow::from(&**pool))))
 }
 
 fn changed(roll: &Roll, done: &Done<'_>, pool: &PoolId) -> Value {
-    json!(roll.pool(pool.as_str()).map(|pool| Changed::by(done, PoolView::from(&**pool))))
+    json!(roll.pool(pool.as_str()).map(|pool| Changed::by(done, PoolView::from(&PoolRow::from(&**pool)))))
 }
 
 impl PoolChange {

@@ -17,6 +17,8 @@ use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
 use crate::log::LogFault;
 use crate::postgres::PoolError;
+use crate::projection::ProjectionError;
+use crate::projection::read::ReadError;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -161,6 +163,13 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail) }
     }
 
+    /// A list that is not yet where this node is.
+    fn projection_behind(behind: impl Error + Send + Sync + 'static) -> Self {
+        let detail = "this list has not caught up yet with what the node knows; ask again, or look at /v1/projections";
+        let problem = Self::new(StatusCode::GATEWAY_TIMEOUT, "projection_behind", detail);
+        Self { retry_after_seconds: Some(1), cause: Some(behind.into()), ..problem }
+    }
+
     pub fn secret_gone() -> Self {
         let detail =
             "this command was carried out before, and its secret is kept for a day only; rotate to get another";
@@ -236,6 +245,31 @@ impl From<PoolError> for Problem {
         let detail = "too many reads of the database are under way; nothing was changed, try again";
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", detail);
         Self { retry_after_seconds: Some(1), cause: Some(error.into()), ..problem }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            behind @ ReadError::Behind { .. } => Self::projection_behind(behind),
+            ReadError::Pool(error) => error.into(),
+            down @ ReadError::Database(_) => Self::log_unavailable(down),
+            damage @ ReadError::Row { .. } => Self::internal(damage),
+        }
+    }
+}
+
+impl From<ProjectionError> for Problem {
+    fn from(error: ProjectionError) -> Self {
+        match error {
+            ProjectionError::Log(fault) => fault.into(),
+            ProjectionError::NotCurrent(not_current) => not_current.into(),
+            ProjectionError::Pool(error) => error.into(),
+            down @ (ProjectionError::Connect(_) | ProjectionError::Database(_) | ProjectionError::Silent) => {
+                Self::log_unavailable(down)
+            }
+            other => Self::internal(other),
+        }
     }
 }
 

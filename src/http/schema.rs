@@ -18,6 +18,8 @@ use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
 use crate::log::schema::KINDS;
+use crate::projection::ALL;
+use crate::projection::job::Kind;
 
 /// `.` and `..` are steps in a path, and no ids.
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
@@ -90,6 +92,18 @@ pub(super) fn made_id_cursor() -> Object {
 
 pub(super) fn made_id_or_null() -> Object {
     or_null(made_id())
+}
+
+pub(super) fn projection() -> Object {
+    one_of(ALL.iter().map(|projection| projection.name))
+}
+
+pub(super) fn job_kind() -> Object {
+    one_of([Kind::Rebuild, Kind::Verify].map(Kind::as_str))
+}
+
+pub(super) fn job_state() -> Object {
+    one_of(["waiting", "running", "done", "differs", "failed"])
 }
 
 pub(super) fn time() -> Object {

@@ -23,7 +23,7 @@ use crate::command::mint;
 use crate::domain::admit::Denial;
 use crate::domain::ids::KeyId;
 use crate::domain::time::Timestamp;
-use crate::validate::{self, Accepted, Bearer, CredentialId, Denied, Presented, Snapshot};
+use crate::validate::{Accepted, Bearer, CredentialId, Denied, Presented, Snapshot};
 
 /// As many as a gateway collects in a moment. A thousand signatures take a core some 50 ms.
 pub const CREDENTIALS_MAX: usize = 1_000;
@@ -257,7 +257,7 @@ struct Asking<'s> {
 impl<'s> Asking<'s> {
     fn verdict(&self, credential: &str, worker: Option<&Text<'_>>) -> Verdict<'s> {
         let presented = Presented { credential, worker: worker.map(|worker| &*worker.0) };
-        match validate::check(self.snapshot, self.app.node().keys(), presented, self.now) {
+        match self.app.check(self.snapshot, presented, self.now) {
             Ok(accepted) => self.accepted(accepted),
             Err(denied) => self.denied(&denied),
         }

@@ -17,7 +17,7 @@ mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
 pub(super) use fence::{FencePlan, FenceView};
-pub(super) use key::{KeyMade, KeyView, is_shared, overlap_until};
+pub(super) use key::{KeyMade, KeyView, overlap_until};
 pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use pool::PoolView;
 pub(super) use signing_key::SigningKeyView;

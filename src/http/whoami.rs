@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::schema;
 use super::view::OperatorView;
 use crate::command::mint;
-use crate::validate::{self, Bearer, Presented};
+use crate::validate::{Bearer, Presented};
 
 /// Whose credential it is: an operator's or a worker's.
 #[derive(Serialize, ToSchema)]
@@ -48,7 +48,8 @@ pub(super) async fn whoami(
     let credential = bearer(&headers).ok_or_else(Problem::unauthorized)?;
     let snapshot = app.node().current()?;
     let (presented, now) = (Presented { credential, worker: None }, mint::now());
-    let accepted = validate::check(&snapshot, app.node().keys(), presented, now)
+    let accepted = app
+        .check(&snapshot, presented, now)
         .map_err(|denied| app.attempts().refuse(&Attempt::denied(&Meta::of(&extensions), &denied)))?;
     Ok(Reply(match accepted.bearer {
         Bearer::Operator(operator) => Whoami::Operator(OperatorView::of(&snapshot.roll, operator, now)),

@@ -49,6 +49,21 @@ pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, en
     read_on(client, keys, from, end, None).await
 }
 
+/// The state as it was before the event at `position`. Every seal on the way is checked; where the log ends is not.
+pub async fn fold_before(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    log: LogId,
+    position: u64,
+) -> Result<Roll, LogFault> {
+    let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
+    let Folded { roll, head } = fold_up_to(client, keys, start, position, None).await?;
+    if head.next_position < position {
+        return Err(Tampered::Missing { position: head.next_position }.into());
+    }
+    Ok(roll)
+}
+
 async fn read_on(
     client: &Client,
     keys: &Arc<DerivedKeys>,
@@ -56,28 +71,41 @@ async fn read_on(
     end: &Head,
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
-    let Folded { roll, mut head } = from;
     // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
-    if end.next_position == head.next_position && end.seals != head.seals && head.next_position > 0 {
-        return Err(Tampered::OtherHistory { position: head.next_position }.into());
+    let known = &from.head;
+    if end.next_position == known.next_position && end.seals != known.seals && known.next_position > 0 {
+        return Err(Tampered::OtherHistory { position: known.next_position }.into());
     }
-    if end.next_position < head.next_position || end.version < head.version {
-        let (known, found) = (head.next_position, end.next_position);
+    if end.next_position < from.head.next_position || end.version < from.head.version {
+        let (known, found) = (from.head.next_position, end.next_position);
         return Err(Tampered::WentBack { known, found }.into());
     }
+    let mut folded = fold_up_to(client, keys, from, end.next_position, seen).await?;
+    read::check_end(&folded.head, end)?;
+    folded.head.version = end.version;
+    Ok(folded)
+}
+
+async fn fold_up_to(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    from: Folded,
+    end: u64,
+    seen: Option<Seen>,
+) -> Result<Folded, LogFault> {
+    let Folded { roll, mut head } = from;
     let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
     let (sender, receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
 
     let first = head.next_position;
-    let (checker_keys, version) = (keys.clone(), end.version);
+    let checker_keys = keys.clone();
     let check = tokio::task::spawn_blocking(move || {
         let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys, seen.as_ref());
-        head.version = version;
         result.map(|()| head)
     });
     let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, roll));
 
-    let read = read::stream(client, first, end.next_position, CHUNK, |chunk| {
+    let read = read::stream(client, first, end, CHUNK, |chunk| {
         let sender = raw_sender.clone();
         async move { sender.send(chunk).await.is_ok() }
     })
@@ -89,7 +117,6 @@ async fn read_on(
     // What the checks found comes first: a reader that was hung up on has nothing to tell.
     let head = checked?;
     read?;
-    read::check_end(&head, end)?;
     Ok(Folded { roll, head })
 }
 

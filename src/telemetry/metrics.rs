@@ -12,12 +12,14 @@
 //! | `portcullis_log_position` | events that this node has applied |
 //! | `portcullis_auth_failures_total{reason}` | refused credentials; a guesser shows here |
 //! | `portcullis_connections_refused_total` | connections closed because too many were open |
+//! | `portcullis_projection_lag{projection}` | events that this node has applied and that projection does not hold yet |
 //! | `portcullis_keys`, `portcullis_workers` | what the Roll holds |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 use prometheus::Registry;
 
@@ -172,6 +174,18 @@ impl Metrics {
             .build();
     }
 
+    /// Exports how far each projection is behind, asked for whenever the metrics are collected. Call it once.
+    pub fn watch_lags(&self, lags: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+        self.meter
+            .u64_observable_gauge("portcullis_projection_lag")
+            .with_description("How many events that this node has applied a projection does not hold yet.")
+            .with_callback(move |observer| {
+                let observe = |(name, lag)| observer.observe(lag, &[KeyValue::new("projection", name)]);
+                lags().into_iter().for_each(observe);
+            })
+            .build();
+    }
+
     /// Hangs the tables of atomics onto observable instruments, which read them when they are collected.
     fn export(&self) {
         self.export_grid("portcullis_http_requests_total", "Answers to requests.", &self.requests);
@@ -284,6 +298,7 @@ mod tests {
         let telemetry = Telemetry::new(None).expect("exporters");
         let metrics = telemetry.metrics(&VOCABULARY).expect("instruments");
         metrics.watch_roll(|| RollSize { keys: 7, workers: 5 });
+        metrics.watch_lags(|| vec![("keys", 3)]);
         metrics.answered(Some(1), 200, Duration::from_micros(80));
         metrics.answered(None, 404, Duration::from_micros(80));
         metrics.answered(Some(99), 418, Duration::from_micros(80));
@@ -297,6 +312,7 @@ mod tests {
         let text = telemetry.render().expect("text");
         for line in [
             r#"portcullis_http_requests_total{route="/v1/validate",status="200"} 1"#,
+            r#"portcullis_projection_lag{projection="keys"} 3"#,
             r#"portcullis_http_requests_total{route="unmatched",status="404"} 1"#,
             r#"portcullis_http_requests_total{route="unmatched",status="4xx"} 1"#,
             r#"portcullis_http_request_seconds_bucket{route="/v1/validate",le="0.0001"} 1"#,

@@ -2,6 +2,7 @@
 
 mod administration;
 mod events;
+mod projections;
 mod tokens;
 
 use std::path::{Path, PathBuf};

@@ -74,6 +74,11 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/in-force/{position}", READ),
+    ("GET", "/v1/projections", READ),
+    ("GET", "/v1/projections/{id}", READ),
+    ("POST", "/v1/projections/{id}/rebuild", MANAGE),
+    // Who reads the log may ask whether the tables say the same.
+    ("POST", "/v1/projections/{id}/verify", Right(Permission::ReadEvents)),
     ("GET", "/v1/whoami", Operator),
     ("POST", "/v1/validate", Right(Permission::Validate)),
     ("POST", "/v1/enroll", EnrollmentSecret),

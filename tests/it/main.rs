@@ -18,6 +18,7 @@ mod operators;
 mod otlp;
 mod overload;
 mod postgres;
+mod projections;
 mod python;
 mod readme;
 mod rights;

@@ -38,6 +38,19 @@ impl Roll {
             || (fences.lineages.refuses(issued) && self.lineage_fence(worker).refuses(issued))
     }
 
+    /// The fences over this worker's scopes, as one.
+    #[must_use]
+    pub fn floor_of(&self, worker: &Worker) -> Floor {
+        let of_scopes = self.pool_fence(worker).max(self.lineage_fence(worker)).max(worker.fence);
+        self.fences.everything.max(of_scopes)
+    }
+
+    /// The fence over everything.
+    #[must_use]
+    pub fn floor_of_everything(&self) -> Floor {
+        self.fences.everything
+    }
+
     fn pool_fence(&self, worker: &Worker) -> Floor {
         self.pool(worker.pool.as_str()).map_or_else(Floor::default, |pool| pool.fence)
     }
@@ -66,15 +79,18 @@ impl Roll {
     /// The key's standing, fences and all. A key that is good for one of its workers still is no fenced one.
     #[must_use]
     pub fn key_standing(&self, key: &Key, now: Timestamp) -> KeyStanding {
-        let workers = key.workers();
         match key.standing(now) {
-            KeyStanding::Live | KeyStanding::Overlapping
-                if !workers.is_empty() && workers.iter().all(|index| self.is_fenced_at(*index, key.issued)) =>
-            {
-                KeyStanding::Fenced
-            }
-            own => own,
+            good @ (KeyStanding::Live | KeyStanding::Overlapping) => good.fenced_if(self.is_fenced_for_all(key)),
+            ended => ended,
         }
+    }
+
+    /// Whether a fence refuses the key to every worker that has it. An operator's key has none, and is in no fence.
+    #[must_use]
+    pub fn is_fenced_for_all(&self, key: &Key) -> bool {
+        let workers = key.workers();
+        key.state == KeyState::Fenced
+            || (!workers.is_empty() && workers.iter().all(|index| self.is_fenced_at(*index, key.issued)))
     }
 
     /// The fence that stands over this scope alone.

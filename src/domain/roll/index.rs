@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::prefetch::prefetch;
 use super::rows::Rows;
 
 /// Slots that a bucket has on average: two lines of the cache.
@@ -29,6 +30,13 @@ impl Index {
     pub(super) fn rows(&self, hash: u32) -> impl Iterator<Item = usize> {
         let bucket = self.buckets.get(self.bucket_of(hash)).map_or(&[][..], |bucket| bucket);
         bucket.iter().filter(move |slot| slot.hash == hash).map(|slot| slot.row as usize)
+    }
+
+    /// Asks memory for the bucket of this hash.
+    pub(super) fn prefetch(&self, hash: u32) {
+        let Some(bucket) = self.buckets.get(self.bucket_of(hash)) else { return };
+        // Rarely more than two lines.
+        [bucket.first(), bucket.get(LOAD - 1)].into_iter().flatten().for_each(prefetch);
     }
 
     /// `row` is below four billion, as everything in a log of which each row takes bytes of memory.

@@ -4,6 +4,7 @@
 //! index. No key is ever taken out, since a revoked one must go on being recognized.
 
 use super::index::Index;
+use super::prefetch::prefetch;
 use super::rows::Rows;
 use crate::domain::ids::KeyId;
 use crate::domain::key::{Digest, Key, KeyKind};
@@ -23,6 +24,18 @@ impl Keys {
 
     pub(super) fn get(&self, id: KeyId) -> Option<&Key> {
         self.by_id.rows(hash_of_id(id)).filter_map(|row| self.rows.get(row)).find(|key| key.id == id)
+    }
+
+    pub(super) fn prefetch_index(&self, id: KeyId) {
+        self.by_id.prefetch(hash_of_id(id));
+    }
+
+    pub(super) fn prefetch(&self, id: KeyId) {
+        for key in self.by_id.rows(hash_of_id(id)).filter_map(|row| self.rows.get(row)) {
+            // Its two lines that a verdict reads.
+            prefetch(&key.id);
+            prefetch(&key.holder);
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: KeyId) -> Option<&mut Key> {

@@ -16,7 +16,7 @@ use crate::http::attempts::Attempt;
 use crate::http::credential::AnyCaller;
 use crate::http::problem::Problem;
 use crate::http::validate::outcome_of;
-use crate::validate::{self, Accepted, Bearer, Presented, Token};
+use crate::validate::{Accepted, Bearer, Presented, Token};
 
 /// Which token (RFC 7662, section 2.1).
 #[derive(Serialize, ToSchema)]
@@ -95,7 +95,7 @@ pub(in crate::http) async fn introspect(State(app): State<App>, form: Form) -> R
     let credential = form.fields.get("token").ok_or_else(|| invalid_request("`token` is missing"))?;
     let snapshot = app.node().current().map_err(Problem::from)?;
     let presented = Presented { credential, worker: None };
-    let accepted = match validate::check(&snapshot, app.node().keys(), presented, mint::now()) {
+    let accepted = match app.check(&snapshot, presented, mint::now()) {
         Ok(accepted) => accepted,
         Err(denied) => {
             app.metrics().validated(outcome_of(denied.denial));

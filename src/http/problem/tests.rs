@@ -11,6 +11,7 @@ use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 use crate::log::Tampered;
+use crate::projection::read::ReadError;
 
 /// One of each kind of refusal.
 fn refusals() -> Vec<Refusal> {
@@ -74,6 +75,7 @@ fn own() -> Vec<Problem> {
         Problem::stale(),
         Problem::stopped(),
         Problem::timeout(),
+        ReadError::Behind { projection: "workers", wanted: 8, reached: Some(7) }.into(),
         Problem::secret_gone(),
         Problem::internal("what only the log says"),
         Problem::log_unavailable("what only the log says"),

@@ -4,10 +4,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, NamePattern};
+use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::http::schema;
+use crate::projection::enrollment_secrets::EnrollmentSecretRow;
 
 /// An enrollment secret.
 #[derive(Serialize, ToSchema)]
@@ -58,20 +59,23 @@ pub(in crate::http) struct EnrollmentSecretMade {
 
 impl EnrollmentSecretView {
     pub(in crate::http) fn of(secret: &EnrollmentSecret, now: Timestamp) -> Self {
-        let limits = &secret.limits;
+        Self::from_row(&EnrollmentSecretRow::from(secret), now)
+    }
+
+    pub(in crate::http) fn from_row(row: &EnrollmentSecretRow, now: Timestamp) -> Self {
         Self {
-            id: secret.id.to_string(),
-            pool: secret.pool.to_string(),
-            state: secret.standing(now).as_str(),
-            cidrs: limits.cidrs.iter().map(ToString::to_string).collect(),
-            name_pattern: limits.name_pattern.as_ref().map(NamePattern::as_str).map(str::to_owned),
-            uses_max: limits.uses_max,
-            uses: secret.uses,
-            pending: secret.pending,
-            expires_at: limits.expires_at.map(time),
-            approval: limits.approval,
-            created_at: time(secret.created_at),
-            parent: secret.parent.map(|parent| parent.to_string()),
+            id: row.id.clone(),
+            pool: row.pool.clone(),
+            state: row.standing(now).as_str(),
+            cidrs: row.cidrs.clone(),
+            name_pattern: row.name_pattern.clone(),
+            uses_max: row.uses_max,
+            uses: row.uses,
+            pending: row.pending,
+            expires_at: row.expires_at.map(|at| time(at.0)),
+            approval: row.approval,
+            created_at: time(row.created_at.0),
+            parent: row.parent.clone(),
         }
     }
 }

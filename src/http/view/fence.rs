@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::time;
 use crate::domain::fence::{Fence, FenceScope, Reach};
 use crate::http::schema;
+use crate::projection::fences::FenceRow;
 
 /// A fence that stands. What was issued after `up_to` is none of its concern.
 #[derive(Serialize, ToSchema)]
@@ -51,7 +52,13 @@ pub(in crate::http) struct ReachView {
 
 impl FenceView {
     pub(in crate::http) fn of(scope: &FenceScope, fence: &Fence) -> Self {
-        Self { scope: scope.to_string(), up_to: fence.up_to, raised: fence.raised, raised_at: time(fence.raised_at) }
+        Self::from(&FenceRow::of(scope, fence))
+    }
+}
+
+impl From<&FenceRow> for FenceView {
+    fn from(row: &FenceRow) -> Self {
+        Self { scope: row.scope.clone(), up_to: row.up_to, raised: row.raised, raised_at: time(row.raised_at.0) }
     }
 }
 

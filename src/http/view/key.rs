@@ -4,11 +4,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time;
-use crate::domain::key::{Holder, Key, KeyKind, KeyState};
+use crate::domain::key::{Key, KeyState};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::WorkerIndex;
 use crate::http::schema;
+use crate::projection::keys::ListedKey;
 
 /// An API key or a static secret.
 #[derive(Serialize, ToSchema)]
@@ -16,7 +16,7 @@ pub(in crate::http) struct KeyView {
     #[schema(schema_with = schema::made_id)]
     id: String,
     #[schema(schema_with = schema::key_kind)]
-    kind: &'static str,
+    kind: String,
     /// The worker that it was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::chosen_id, required = false)]
@@ -49,6 +49,10 @@ pub(in crate::http) struct KeyView {
     derived: bool,
     /// Whether several workers have it, or have its value: a risk.
     shared: bool,
+    /// When it was last accepted, to within some ten seconds; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    last_used_at: Option<String>,
 }
 
 /// A key just made.
@@ -68,27 +72,32 @@ pub(in crate::http) struct KeyMade {
 
 impl KeyView {
     pub(in crate::http) fn of(roll: &Roll, key: &Key, now: Timestamp) -> Self {
-        let id_of = |index: &WorkerIndex| roll.worker_at(*index).map(|worker| worker.id.to_string());
-        let workers = key.workers();
-        let operator = match &key.holder {
-            Holder::Operator(operator) => Some(operator.to_string()),
-            Holder::Worker(_) | Holder::Workers(_) => None,
-        };
+        Self::from_row(&ListedKey::of(roll, key), now)
+    }
+
+    pub(in crate::http) fn from_row(listed: &ListedKey, now: Timestamp) -> Self {
+        let row = &listed.row;
         Self {
-            id: key.id.to_string(),
-            kind: key.kind.as_str(),
-            worker: workers.first().and_then(id_of),
-            workers: (workers.len() > 1).then(|| workers.iter().filter_map(id_of).collect()),
-            operator,
-            state: roll.key_standing(key, now).as_str(),
-            expires_at: key.expires_at.map(time),
-            ends_at: key.ends_at().map(time),
-            created_at: time(key.created_at),
-            issued: key.issued,
-            parent: key.parent.map(|parent| parent.to_string()),
-            derived: key.derived,
-            shared: is_shared(roll, key),
+            id: row.id.clone(),
+            kind: row.kind.clone(),
+            worker: row.worker.clone(),
+            workers: row.sharers.clone(),
+            operator: row.operator.clone(),
+            state: listed.standing(now).as_str(),
+            expires_at: row.expires_at.map(|at| time(at.0)),
+            ends_at: row.ends_at.map(|at| time(at.0)),
+            created_at: time(row.created_at.0),
+            issued: row.issued,
+            parent: row.parent.clone(),
+            derived: row.derived,
+            shared: row.shared,
+            last_used_at: listed.last_used_at.map(|at| time(at.0)),
         }
+    }
+
+    /// With when it was last used, which no state knows.
+    pub(in crate::http) fn last_used(self, at: Option<Timestamp>) -> Self {
+        Self { last_used_at: at.map(time), ..self }
     }
 }
 
@@ -105,9 +114,4 @@ pub(in crate::http) fn overlap_until(roll: &Roll, key: &Key) -> Option<Timestamp
         KeyState::Superseded { until } => Some(until),
         KeyState::Live | KeyState::Revoked | KeyState::Fenced => None,
     }
-}
-
-/// Whether more than one worker has the key, or its value.
-pub(in crate::http) fn is_shared(roll: &Roll, key: &Key) -> bool {
-    key.workers().len() > 1 || (key.kind == KeyKind::Static && roll.static_secrets(&key.verifier).nth(1).is_some())
 }

@@ -9,6 +9,7 @@ use crate::domain::operator::Operator;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::http::schema;
+use crate::projection::operators::OperatorRow;
 
 /// A person or a service that administers.
 #[derive(Serialize, ToSchema)]
@@ -18,7 +19,7 @@ pub(in crate::http) struct OperatorView {
     #[schema(schema_with = schema::name)]
     name: String,
     #[schema(schema_with = schema::role)]
-    role: &'static str,
+    role: String,
     removed: bool,
     #[schema(schema_with = schema::time)]
     created_at: String,
@@ -41,14 +42,17 @@ pub(in crate::http) struct OperatorMade {
 
 impl OperatorView {
     pub(in crate::http) fn of(roll: &Roll, operator: &Operator, now: Timestamp) -> Self {
-        let works = |id: &&KeyId| !operator.removed && roll.key(**id).is_some_and(|key| key.is_good(now));
+        Self::from_row(&OperatorRow::of(roll, operator), now)
+    }
+
+    pub(in crate::http) fn from_row(row: &OperatorRow, now: Timestamp) -> Self {
         Self {
-            id: operator.id.to_string(),
-            name: operator.name.to_string(),
-            role: operator.role.as_str(),
-            removed: operator.removed,
-            created_at: time(operator.created_at),
-            keys: operator.keys.iter().filter(works).map(ToString::to_string).collect(),
+            id: row.id.clone(),
+            name: row.name.clone(),
+            role: row.role.clone(),
+            removed: row.removed,
+            created_at: time(row.created_at.0),
+            keys: row.good_keys(now).map(str::to_owned).collect(),
         }
     }
 }

@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{duration, time};
-use crate::domain::pool::Pool;
+use crate::domain::time::Seconds;
+use crate::projection::pools::PoolRow;
 
 /// A pool.
 #[derive(Serialize, ToSchema)]
@@ -16,7 +17,7 @@ pub(in crate::http) struct PoolView {
     #[schema(example = "15m")]
     token_ttl: String,
     #[schema(example = "each")]
-    token_record: &'static str,
+    token_record: String,
     audience: String,
     scopes: Vec<String>,
     sharing: bool,
@@ -27,20 +28,19 @@ pub(in crate::http) struct PoolView {
     removed: bool,
 }
 
-impl From<&Pool> for PoolView {
-    fn from(pool: &Pool) -> Self {
-        let settings = &pool.settings;
+impl From<&PoolRow> for PoolView {
+    fn from(pool: &PoolRow) -> Self {
         Self {
-            id: pool.id.to_string(),
-            name: pool.id.to_string(),
-            description: settings.description.to_string(),
-            token_ttl: duration(settings.token_ttl),
-            token_record: settings.token_record.as_str(),
-            audience: settings.audience.to_string(),
-            scopes: settings.scopes.iter().map(ToString::to_string).collect(),
-            sharing: settings.sharing,
+            id: pool.id.clone(),
+            name: pool.id.clone(),
+            description: pool.description.clone(),
+            token_ttl: duration(Seconds(pool.token_ttl_seconds)),
+            token_record: pool.token_record.clone(),
+            audience: pool.audience.clone(),
+            scopes: pool.scopes.clone(),
+            sharing: pool.sharing,
             workers: pool.workers,
-            created_at: time(pool.created_at),
+            created_at: time(pool.created_at.0),
             removed: pool.removed,
         }
     }

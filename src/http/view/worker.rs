@@ -5,16 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::key::is_shared;
 use super::time;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::{Standing, Worker, WorkerState};
+use crate::domain::worker::{Standing, Worker};
 use crate::http::schema;
-
-/// How far workers of one name are counted. A whole fleet can be called `runner`, and a page of it would count it a
-/// thousand times.
-const SHARERS_COUNTED_MAX: usize = 1_000;
+use crate::projection::workers::ListedWorker;
 
 /// A worker.
 #[derive(Serialize, ToSchema)]
@@ -52,28 +48,26 @@ pub(in crate::http) struct WorkerView {
 
 impl WorkerView {
     pub(in crate::http) fn of(roll: &Roll, worker: &Worker, now: Timestamp) -> Self {
-        let state = worker.standing(now);
-        let until = match worker.state {
-            WorkerState::Isolated { until } if state == Standing::Isolated => until,
-            _ => None,
-        };
-        let labels = worker.labels.iter().flat_map(|labels| labels.iter());
-        let named = worker.name.as_deref().into_iter().flat_map(|name| roll.workers_named(name));
-        let sharers = named.take(SHARERS_COUNTED_MAX).count();
-        let keys = || worker.keys.iter().filter_map(|id| roll.key(*id));
+        Self::from_row(&ListedWorker::of(roll, worker), now)
+    }
+
+    pub(in crate::http) fn from_row(listed: &ListedWorker, now: Timestamp) -> Self {
+        let row = &listed.row;
+        let state = row.standing(now);
+        let until = row.isolated_until.filter(|_| state == Standing::Isolated);
         Self {
-            id: worker.id.to_string(),
-            pool: worker.pool.to_string(),
-            name: worker.name.as_deref().map(str::to_owned),
-            labels: labels.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            id: row.id.clone(),
+            pool: row.pool.clone(),
+            name: row.name.clone(),
+            labels: row.labels.clone(),
             state: state.as_str(),
-            isolated_until: until.map(time),
-            expires_at: worker.expires_at.map(time),
-            created_at: time(worker.created_at),
-            enrolled_by: worker.enrolled_by.map(|secret| secret.to_string()),
-            name_shared_by: (sharers > 1).then_some(sharers),
-            keys: keys().filter(|key| roll.is_good_for(key, worker, now)).count(),
-            shared_keys: keys().any(|key| is_shared(roll, key)),
+            isolated_until: until.map(|at| time(at.0)),
+            expires_at: row.expires_at.map(|at| time(at.0)),
+            created_at: time(row.created_at.0),
+            enrolled_by: row.enrolled_by.clone(),
+            name_shared_by: (listed.name_shared_by > 1).then_some(listed.name_shared_by),
+            keys: listed.good_keys(now),
+            shared_keys: row.shared_keys,
         }
     }
 }

@@ -1,29 +1,29 @@
 //! `GET /v1/workers`: by pool, state, label and name, in the order of the ids.
 
-use axum::Json as Reply;
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::App;
 use super::super::caller::{Caller, MayReadFleet};
 use super::super::openapi::Refusals;
-use super::super::page::{INLINE_SCAN_MAX, page, scanned};
+use super::super::page::{Listed, listed, without_nul};
 use super::super::problem::Problem;
 use super::super::query::Pairs;
 use super::super::schema;
 use super::super::view::WorkerView;
 use crate::command::mint;
 use crate::domain::ids::{IdError, PoolId};
-use crate::domain::roll::Roll;
-use crate::domain::time::Timestamp;
-use crate::domain::worker::{NAME_CHARS_MAX, Standing, Worker};
+use crate::domain::worker::{NAME_CHARS_MAX, Standing};
+use crate::projection;
+use crate::projection::workers::{Filter, ListedWorker};
 
 /// Which workers; all filters have to fit.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "read by `Filter`; here it is documented")]
+#[expect(dead_code, reason = "read by `read`; here it is documented")]
 pub(in crate::http) struct WorkerQuery {
     #[param(schema_with = schema::chosen_id, required = false)]
     pool: Option<String>,
@@ -51,16 +51,6 @@ pub(in crate::http) struct WorkerPage {
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Default, PartialEq)]
-struct Filter {
-    pool: Option<PoolId>,
-    state: Option<Standing>,
-    labels: Vec<(String, String)>,
-    name: Option<String>,
-    limit: usize,
-    cursor: Option<String>,
-}
-
 /// Lists workers.
 #[utoipa::path(
     get, path = "/v1/workers", tag = "workers", params(WorkerQuery),
@@ -70,74 +60,36 @@ pub(in crate::http) async fn list(
     State(app): State<App>,
     _caller: Caller<MayReadFleet>,
     query: Pairs,
-) -> Result<Reply<Value>, Problem> {
-    let filter = Filter::read(query)?;
-    let snapshot = app.node().snapshot();
+) -> Result<Listed, Problem> {
+    let (filter, limit) = read(query)?;
     let now = mint::now();
-    let looks_at = filter.looks_at(&snapshot.roll);
-    scanned(looks_at, move || Ok(filter.page(&snapshot.roll, now))).await
+    // A worker cannot have one label with two values.
+    let Some(filter) = filter else { return Ok(Listed::nothing(app.node())) };
+    let question = projection::workers::list(&filter, now, limit);
+    listed(&app, &question, limit, |row: &ListedWorker| WorkerView::from_row(row, now), |row| &row.row.id).await
 }
 
-impl Filter {
-    fn read(mut query: Pairs) -> Result<Self, Problem> {
-        let paging = query.paging()?;
-        let filter = Self {
-            pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
-            state: query.one("state")?.map(|text| state(&text)).transpose()?,
-            labels: query.all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-            name: query.one("name")?.map(name).transpose()?,
-            limit: paging.limit()?,
-            cursor: paging.cursor,
-        };
-        query.end()?;
-        Ok(filter)
+/// `None`: nothing can fit.
+fn read(mut query: Pairs) -> Result<(Option<Filter>, usize), Problem> {
+    let paging = query.paging()?;
+    let limit = paging.limit()?;
+    let labels = query.all("label").iter().map(|text| label(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut filter = Filter {
+        after: paging.cursor.as_deref().map(without_nul),
+        pool: query.one("pool")?.map(|text| pool(&text)).transpose()?,
+        state: query.one("state")?.map(|text| state(&text)).transpose()?,
+        labels: BTreeMap::new(),
+        name: query.one("name")?.map(name).transpose()?,
+    };
+    query.end()?;
+    let mut possible = true;
+    for (name, value) in labels {
+        let earlier = filter.labels.insert(name, value.clone());
+        // Names and values hold no control character, so that nothing has a label that does.
+        possible &= earlier.is_none_or(|earlier| earlier == value) && !value.contains('\0');
     }
-
-    /// The name to look up, if the index of names can answer: it holds the members of the fleet.
-    fn indexed_name(&self) -> Option<&str> {
-        match self.state {
-            Some(Standing::Removed | Standing::Rejected) => None,
-            Some(Standing::Pending | Standing::Active | Standing::Isolated | Standing::Expired) | None => {
-                self.name.as_deref()
-            }
-        }
-    }
-
-    /// How many workers a page can take a look at.
-    fn looks_at(&self, roll: &Roll) -> usize {
-        match self.indexed_name() {
-            Some(name) => roll.workers_named(name).take(INLINE_SCAN_MAX + 1).count(),
-            None if self.pool.is_none() && self.state.is_none() && self.labels.is_empty() => self.limit + 1,
-            None => roll.worker_count(),
-        }
-    }
-
-    fn page(&self, roll: &Roll, now: Timestamp) -> Value {
-        let render = |worker: &&Worker| json!(WorkerView::of(roll, worker, now));
-        let cursor = |worker: &&Worker| worker.id.to_string();
-        let fits = |worker: &&Worker| self.fits(worker, now);
-        match self.indexed_name() {
-            None => page(roll.workers_after(self.cursor.as_deref()).filter(fits), self.limit, render, cursor),
-            // Those of one name are few, and in no order.
-            Some(name) => {
-                let after = |worker: &&Worker| self.cursor.as_deref().is_none_or(|id| worker.id.as_str() > id);
-                let mut named: Vec<_> = roll.workers_named(name).filter(after).filter(fits).collect();
-                named.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-                page(named.into_iter(), self.limit, render, cursor)
-            }
-        }
-    }
-
-    fn fits(&self, worker: &Worker, now: Timestamp) -> bool {
-        let has = |(name, value): &(String, String)| {
-            let labels = worker.labels.as_deref();
-            labels.and_then(|labels| labels.get(name.as_str())).is_some_and(|found| **found == **value)
-        };
-        self.pool.as_ref().is_none_or(|pool| worker.pool == *pool)
-            && self.state.is_none_or(|state| worker.standing(now) == state)
-            && self.name.as_deref().is_none_or(|name| worker.name.as_deref() == Some(name))
-            && self.labels.iter().all(has)
-    }
+    possible &= !filter.labels.keys().any(|name| name.contains('\0'));
+    Ok((possible.then_some(filter), limit))
 }
 
 fn pool(text: &str) -> Result<PoolId, Problem> {

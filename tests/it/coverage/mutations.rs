@@ -11,8 +11,10 @@ use super::{document, enrollment_secret};
 use crate::support::cluster::Scratch;
 use crate::support::service::{Answer, Service};
 
-/// What reads with POST, because what it is asked about must not be in a URL.
-const READS: [&str; 2] = ["/v1/validate", "/oauth2/introspect"];
+/// What reads with POST, because what it is asked about must not be in a URL; and what is done to tables that say no more
+/// than the log does.
+const READS: [&str; 4] =
+    ["/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
 
 struct Trial<'a> {
     service: &'a Service,

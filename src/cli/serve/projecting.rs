@@ -1,0 +1,60 @@
+//! What keeps the tables that lists are read from: the runner of the projections, and the last uses of keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::command::writer::Running;
+use crate::postgres::Database;
+use crate::projection::lag::Reached;
+use crate::projection::runner::{self, Pace};
+use crate::projection::used::KeysUsed;
+use crate::telemetry::Metrics;
+
+/// For how long the last uses of keys are tried to be written: where the database is gone, they are lost.
+const LAST_USES: Duration = Duration::from_secs(5);
+
+/// Both tasks.
+pub(super) struct Projecting {
+    running: JoinHandle<()>,
+    noting: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Projecting {
+    pub(super) fn start(database: &Database, running: &Running, used: Arc<KeysUsed>, metrics: &Metrics) -> Self {
+        let (node, reached) = (running.node.clone(), Arc::new(Reached::default()));
+        let told = reached.clone();
+        metrics.watch_lags(move || told.behind(node.snapshot().roll.next_position()).collect());
+        let start = runner::Start {
+            database: database.clone(),
+            node: running.node.clone(),
+            heads: running.heads.clone(),
+            log: running.log,
+            reached,
+            pace: Pace::default(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let database = database.clone();
+        let noting = tokio::spawn(async move { used.run(&database, async { drop(stopped.await) }).await });
+        Self { running: tokio::spawn(runner::run(start)), noting, stop }
+    }
+
+    /// The runner can be ended anywhere; the uses of the last seconds are written down.
+    pub(super) async fn end(self) {
+        self.running.abort();
+        if let Err(error) = self.running.await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "the keeping of projections broke off");
+        }
+        drop(self.stop);
+        match tokio::time::timeout(LAST_USES, self.noting).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the noting of last uses broke off"),
+            Err(_) => tracing::warn!("the last uses of keys could not be written down before the end"),
+        }
+    }
+}

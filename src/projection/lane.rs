@@ -1,0 +1,225 @@
+//! One projection, as the node that keeps it sees it: where it is, and what is being made of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use super::build::{self, Progress};
+use super::job::{self, Claimed, Ended, Kind};
+use super::runner::Start;
+use super::verify::{self, Verdict};
+use super::{Projection, ProjectionError, cursor};
+
+/// How long a projection is left alone whose rows the database has refused, or whose build has failed.
+const REST: Duration = Duration::from_secs(2);
+
+/// How often is looked whether other versions can go.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(60);
+
+pub(super) struct Lane {
+    pub(super) projection: &'static Projection,
+    /// Whether this node keeps it.
+    pub(super) held: bool,
+    /// The position of the first event that its rows do not hold; `None` where there are no rows yet.
+    pub(super) cursor: Option<u64>,
+    pub(super) building: Option<Work<u64>>,
+    /// The position that a finished build holds, until it can take its place.
+    pub(super) built: Option<u64>,
+    verifying: Option<Work<Verdict>>,
+    /// Something has failed that fails again, and is not tried before this.
+    pub(super) rest_until: Option<Instant>,
+    /// It is too far behind to be brought up to date row by row, and stays where it is until a build takes its place.
+    pub(super) awaits_build: bool,
+    /// When it was looked whether other versions can go.
+    others_looked_at: Option<Instant>,
+}
+
+/// Something that takes long, in a task that ends with this value.
+pub(super) struct Work<T> {
+    task: JoinHandle<Result<T, ProjectionError>>,
+    progress: Arc<Progress>,
+    /// Who asked for it, if somebody did.
+    job: Option<Claimed>,
+}
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Lane {
+    pub(super) fn new(projection: &'static Projection) -> Self {
+        Self {
+            projection,
+            held: false,
+            cursor: None,
+            building: None,
+            built: None,
+            verifying: None,
+            rest_until: None,
+            awaits_build: false,
+            others_looked_at: None,
+        }
+    }
+
+    pub(super) fn may_work(&self) -> bool {
+        self.held && self.rest_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    pub(super) fn rest(&mut self) {
+        self.rest_until = Some(Instant::now() + REST);
+    }
+
+    /// Takes it over if no other node keeps it.
+    pub(super) async fn take_over(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+        let schema = self.projection.schema();
+        self.held = cursor::lock(&*client, &schema).await?;
+        if !self.held {
+            return Ok(());
+        }
+        self.cursor = cursor::read(&*client, &schema).await?;
+        let (projection, position) = (self.projection.name, self.cursor);
+        tracing::info!(projection, ?position, "this node keeps the projection");
+        Ok(())
+    }
+
+    /// Looks now and then whether the last node has gone that kept another version.
+    pub(super) async fn drop_others(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+        // Until this version is there, the view that people read is of the other one.
+        if self.cursor.is_none() || self.others_looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_OTHERS) {
+            return Ok(());
+        }
+        self.others_looked_at = Some(Instant::now());
+        match build::drop_others(client, self.projection).await {
+            Err(error) if error.is_of_readers() => Ok(()),
+            dropped => dropped,
+        }
+    }
+
+    /// Leaves the rows as they are until there are others.
+    pub(super) fn build_instead(&mut self, start: &Start) {
+        self.awaits_build = true;
+        if self.building.is_none() {
+            self.start_build(start, None);
+        }
+    }
+
+    /// Makes it anew beside the rows that there are.
+    pub(super) fn start_build(&mut self, start: &Start, job: Option<Claimed>) {
+        let progress = Arc::new(Progress::default());
+        let (database, projection, snapshot) = (start.database.clone(), self.projection, start.node.snapshot());
+        let told = progress.clone();
+        let task = tokio::spawn(async move { build::build(&database, projection, snapshot, told).await });
+        self.building = Some(Work { task, progress, job });
+    }
+
+    /// What a build has come to, once.
+    pub(super) async fn finished_build(&mut self) -> Option<Result<u64, ProjectionError>> {
+        if self.built.is_some() { None } else { self.building.as_mut()?.finished().await }
+    }
+
+    /// It has taken its place, and stands at that position; or it could not.
+    pub(super) async fn end_build(
+        &mut self,
+        client: &mut Client,
+        finished: Result<u64, ProjectionError>,
+    ) -> Result<(), ProjectionError> {
+        let work = self.building.take();
+        self.built = None;
+        self.awaits_build = false;
+        let name = self.projection.name;
+        let ended = match &finished {
+            Ok(position) => Ended::done(*position),
+            Err(error) => Ended::failed(error),
+        };
+        if let Some(work) = &work
+            && let Some(job) = &work.job
+        {
+            job::end(&*client, job, &work.progress, &ended).await?;
+        }
+        match finished {
+            Ok(position) => {
+                tracing::info!(projection = name, position, "built");
+                self.cursor = Some(position);
+                self.rest_until = None;
+                self.others_looked_at = None;
+            }
+            Err(error) => {
+                tracing::error!(projection = name, %error, "could not be built");
+                self.rest();
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what operators asked for, one thing at a time.
+    pub(super) async fn go_on_with_job(&mut self, client: &mut Client, start: &Start) -> Result<(), ProjectionError> {
+        if let Some(work) = &self.building
+            && let Some(job) = &work.job
+        {
+            return Ok(job::tell(&*client, job, &work.progress).await?);
+        }
+        if let Some(work) = &mut self.verifying {
+            let Some(verdict) = work.finished().await else {
+                return match &work.job {
+                    Some(job) => Ok(job::tell(&*client, job, &work.progress).await?),
+                    None => Ok(()),
+                };
+            };
+            return match self.verifying.take() {
+                Some(work) => self.end_verification(client, &work, verdict).await,
+                None => Ok(()),
+            };
+        }
+        if self.building.is_some() {
+            return Ok(());
+        }
+        match job::claim(&*client, &self.projection.schema()).await? {
+            None => {}
+            Some(job @ Claimed { kind: Kind::Rebuild, .. }) => self.start_build(start, Some(job)),
+            Some(job @ Claimed { kind: Kind::Verify, .. }) => self.start_verification(start, job),
+        }
+        Ok(())
+    }
+
+    fn start_verification(&mut self, start: &Start, job: Claimed) {
+        let progress = Arc::new(Progress::default());
+        let (start, projection, told) = (start.clone(), self.projection, progress.clone());
+        let task = tokio::spawn(async move { verify::verify(&start, projection, &told).await });
+        self.verifying = Some(Work { task, progress, job: Some(job) });
+    }
+
+    async fn end_verification(
+        &self,
+        client: &Client,
+        work: &Work<Verdict>,
+        verdict: Result<Verdict, ProjectionError>,
+    ) -> Result<(), ProjectionError> {
+        let ended = match &verdict {
+            Ok(Verdict { next_position, difference: None, .. }) => Ended::done(*next_position),
+            Ok(Verdict { next_position, difference: Some(difference), .. }) => {
+                let projection = self.projection.name;
+                tracing::error!(projection, %difference, "the projection is not what the log says; rebuild it");
+                Ended::differs(*next_position, difference)
+            }
+            Err(error) => Ended::failed(error),
+        };
+        match &work.job {
+            Some(job) => Ok(job::end(client, job, &work.progress, &ended).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<T> Work<T> {
+    async fn finished(&mut self) -> Option<Result<T, ProjectionError>> {
+        if !self.task.is_finished() {
+            return None;
+        }
+        Some((&mut self.task).await.unwrap_or_else(|broken| Err(broken.into())))
+    }
+}

@@ -1,0 +1,114 @@
+//! Projections made anew: with the same rows, while they are read, and while events keep coming.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portcullis::projection::build;
+use portcullis::projection::runner::Pace;
+use portcullis::projection::{ALL, Projection, job};
+
+use super::history::History;
+use super::{Keeping, PATIENCE, ask, dump, questions};
+use crate::support::cluster::Scratch;
+
+/// Makes a projection anew in a runner's stead.
+pub(super) async fn rebuild(keeping: &Keeping, projection: &'static Projection) {
+    let snapshot = keeping.node.running.node.snapshot();
+    let position = build::build(&keeping.start.database, projection, snapshot, Arc::default()).await.unwrap();
+    assert_eq!(position, keeping.known());
+    let mut session = keeping.start.database.session().await.unwrap();
+    build::switch(&mut session.client, projection, &[], position).await.unwrap();
+}
+
+/// On the same log a rebuild gives the same rows; while it is made the old ones are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_gives_identical_rows() {
+    let scratch = Scratch::new().await;
+    let keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    History::new(5).go_on(&keeping.node, 150).await;
+    keeping.assert_exact().await;
+    let superuser = scratch.superuser().await;
+    let before = dump(&superuser).await;
+    for projection in &ALL {
+        rebuild(&keeping, projection).await;
+    }
+    assert_eq!(dump(&superuser).await, before);
+    let leftovers = "select count(*) from pg_namespace where nspname like '%\\_next'";
+    assert_eq!(superuser.query_one(leftovers, &[]).await.unwrap().get::<_, i64>(0), 0);
+    keeping.assert_exact().await;
+}
+
+/// Who reads for a long time is not disturbed, and keeps nobody else from reading: a switch waits until it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_waits_for_long_readers_and_stops_nobody() {
+    let scratch = Scratch::new().await;
+    let keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    keeping.caught_up().await;
+    let reader = scratch.superuser().await;
+    reader.batch_execute("begin; select * from projection.pools").await.unwrap();
+    let pools = Projection::named("pools").unwrap();
+    let asked = job::request(&keeping.start.database, pools, job::Kind::Rebuild).await.unwrap();
+    let state = || async {
+        let jobs = job::newest(&keeping.start.database, pools).await.unwrap();
+        jobs.into_iter().find(|job| job.id == asked.id).unwrap().state
+    };
+    // Long enough for an attempt to have given up.
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < Duration::from_secs(4) {
+        number += 1;
+        keeping.node.worker(&format!("w-{number}")).await;
+        keeping.caught_up().await;
+    }
+    assert_eq!(state().await, "running");
+    reader.batch_execute("commit").await.unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while state().await != "done" {
+        assert!(Instant::now() < give_up, "the rebuild never ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    keeping.assert_exact().await;
+}
+
+/// Where everything is past keeping row by row and every build is far behind when it is finished: it is brought nearer step
+/// by step until it can take its place. Meanwhile lists are answered, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_finished_while_events_keep_coming() {
+    let scratch = Scratch::new().await;
+    let pace = Pace { events_max: 15, rows_max: 12, step_events: 20 };
+    let keeping = Keeping::at_pace(&scratch, pace).await;
+    keeping.node.bootstrap().await;
+    let mut history = History::new(13);
+    history.go_on(&keeping.node, 50).await;
+    let asked: Vec<_> = futures_util::future::join_all(
+        ALL.iter().map(|projection| job::request(&keeping.start.database, projection, job::Kind::Rebuild)),
+    )
+    .await
+    .into_iter()
+    .map(|job| job.unwrap().id)
+    .collect();
+    let done = async || {
+        let mut done = 0;
+        for projection in &ALL {
+            let jobs = job::newest(&keeping.start.database, projection).await.unwrap();
+            done += jobs.iter().filter(|job| asked.contains(&job.id) && job.state == "done").count();
+        }
+        done == ALL.len()
+    };
+    for _ in 0..15 {
+        history.go_on(&keeping.node, 20).await;
+        let before = keeping.known();
+        for question in questions() {
+            ask(&keeping.start, &question, before).await;
+        }
+    }
+    let give_up = Instant::now() + PATIENCE;
+    while !done().await {
+        assert!(Instant::now() < give_up, "the rebuilds never end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    keeping.assert_exact().await;
+    history.assert_lists_agree(&keeping.start, &keeping.roll()).await;
+}
