@@ -182,7 +182,8 @@ impl Database {
     /// A connection outside the pool, in the service's role.
     pub async fn session(&self) -> Result<Session, DatabaseError> {
         let (sender, notifications) = mpsc::channel(NOTIFICATIONS_MAX);
-        let Dialed { client, era, .. } = self.service.connect(&sender).await?;
+        // On the heap: to connect takes much more state than those who wait for it.
+        let Dialed { client, era, .. } = Box::pin(self.service.connect(&sender)).await?;
         Ok(Session { client, notifications, era, newest: self.service.newest.clone() })
     }
 

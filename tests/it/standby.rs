@@ -109,11 +109,11 @@ async fn a_standby_takes_over_with_all_that_was_acknowledged_and_the_old_primary
     let load = world.load();
     load.progress(PROGRESS, "before").await;
     if rand::random() {
-        world.primary.freeze_and_kill()
+        world.primary.freeze_and_kill();
     } else {
-        world.primary.kill()
+        world.primary.kill();
     }
-    world.standby.promote().await;
+    world.standby.promote();
     load.progress(PROGRESS, "after the standby took over").await;
 
     // Nobody has fenced the old one off: it comes back as a primary of its own, which waits for nobody.
@@ -153,7 +153,7 @@ async fn a_primary_that_hangs_is_left_for_its_standby_and_renews_nobodys_lease()
     let load = world.load();
     load.progress(PROGRESS, "before").await;
     world.primary.freeze();
-    world.standby.promote().await;
+    world.standby.promote();
     load.progress(PROGRESS, "after the standby took over from a primary that hangs").await;
     world.primary.thaw();
     load.progress(PROGRESS, "with the old primary awake").await;
@@ -170,7 +170,7 @@ async fn a_primary_that_hangs_is_left_for_its_standby_and_renews_nobodys_lease()
 async fn a_node_that_has_seen_more_does_not_start_on_an_old_primary() {
     let mut world = World::start(1).await;
     world.primary.kill();
-    world.standby.promote().await;
+    world.standby.promote();
     let first = &mut world.services[0];
     let give_up = std::time::Instant::now() + Duration::from_secs(30);
     while first.post("/v1/workers", json!({ "id": "only-on-the-new-one" })).await.status != 201 {

@@ -61,7 +61,7 @@ impl PrivateCluster {
     }
 
     /// Makes a primary of this standby.
-    pub(crate) async fn promote(&self) {
+    pub(crate) fn promote(&self) {
         let mut command = self.account.command(self.binaries.program("pg_ctl"));
         command.args(["promote", "--wait", "--silent", "--pgdata"]).arg(self.folder.join("data"));
         let done = command.stdin(Stdio::null()).output().unwrap();
