@@ -358,6 +358,8 @@ impl Writer {
         if let Err(NotCurrent::Stopped(why)) = self.node.check_current() {
             return Err(Setback::Stopped(format!("this node has stopped following the log: {why}")));
         }
+        // What is appended at an old primary is lost.
+        self.link.take_if(|link| link.session.is_superseded());
         if self.link.is_none() {
             self.connect().await?;
             self.follow().await?;

@@ -97,6 +97,11 @@ async fn read_on(
     end: &Head,
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
+    // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
+    let known = &from.head;
+    if end.next_position == known.next_position && end.seals != known.seals && known.next_position > 0 {
+        return Err(Tampered::OtherHistory { position: known.next_position }.into());
+    }
     if end.next_position < from.head.next_position || end.version < from.head.version {
         let (known, found) = (from.head.next_position, end.next_position);
         return Err(Tampered::WentBack { known, found }.into());
