@@ -47,6 +47,9 @@ const STATEMENT_PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// And after so long one that waits for a lock. That is a clear no, where a longer wait would leave a fate unknown.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+/// For how long a transaction that holds the head may stand idle. A node that is paused in it would keep all others from
+/// appending: they give up a wait after [`LOCK_TIMEOUT`], and should find the head free when they come again.
+const HEAD_HELD_MAX: Duration = Duration::from_secs(2);
 /// For how long a command is tried again before its caller is told that the log cannot be written.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
