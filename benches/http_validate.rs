@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use portcullis::credential::key::KEY_CHARS;
@@ -60,7 +61,7 @@ async fn compare() -> anyhow::Result<()> {
     let began = Instant::now();
     fill(&cluster, &mut fleet, count, &credentials).await?;
     say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
-    let service = Service::start(&cluster, folder, &[])?;
+    let service = Service::start(&cluster, Arc::new(folder), &[])?;
     service.settle().await;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
 

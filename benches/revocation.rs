@@ -4,6 +4,7 @@
 //! of each node asks about that key until it is refused there: the last of them is when it was refused everywhere. From the
 //! moment when `wait=everywhere` has answered no node may accept it, not once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -129,7 +130,7 @@ impl Nodes {
     fn start(cluster: &Cluster, token: SecretString, root_key_file: &str) -> anyhow::Result<Self> {
         let start = |number| {
             let name = format!("node-{number}");
-            Service::start(cluster, data_dir()?, &["--root-key-file", root_key_file, "--node-name", &name])
+            Service::start(cluster, Arc::new(data_dir()?), &["--root-key-file", root_key_file, "--node-name", &name])
         };
         let services = (0..NODES).map(start).collect::<anyhow::Result<_>>()?;
         Ok(Self { services, client: Client::builder().timeout(PATIENCE).build()?, token })

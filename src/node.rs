@@ -17,10 +17,13 @@ use crate::validate::ring::SigningRing;
 
 use lease::{Deadline, Lease, Uptime};
 
+mod background;
 pub mod barrier;
 pub mod lease;
 pub mod presence;
+pub mod recheck;
 pub mod replay;
+pub mod snapshot;
 
 /// Without a confirmation of the head for longer than this, a node refuses (promise 5).
 pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(5);

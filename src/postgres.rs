@@ -3,6 +3,7 @@
 //! Every connection of the service is in the role `portcullis_service` from its first moment: it can add to the log and
 //! read it. Only [`Database::migrate`] connects as the owner, and only for as long as that takes.
 
+mod dial;
 pub mod embedded;
 mod migrations;
 mod settings;
@@ -19,6 +20,8 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub use self::dial::ConnectError;
+use self::dial::{Dialed, Dialer, Era, NewestEra};
 pub use self::migrations::{MigrationError, Report};
 pub use self::settings::SettingsError;
 use self::settings::Target;
@@ -29,6 +32,9 @@ pub const SERVICE_ROLE: &str = "portcullis_service";
 
 /// The oldest Postgres that is tested: as `server_version_num` writes it.
 const SERVER_VERSION_MIN: i32 = 150_000;
+
+/// How long one address may take to answer, unless configured.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many notifications wait for a session that is busy. More would say nothing new: each means "look again".
 const NOTIFICATIONS_MAX: usize = 16;
@@ -60,7 +66,7 @@ impl Options {
             owner_url: None,
             ca_file: None,
             pool_size: 8,
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: Duration::from_secs(30),
             acquire_timeout: Duration::from_secs(5),
             allow_unsafe_durability: false,
@@ -73,8 +79,8 @@ impl Options {
 pub enum DatabaseError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("cannot connect to the database: {}", chain(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    #[error("cannot connect to the database: {0}")]
+    Connect(#[from] ConnectError),
     #[error("the database does not answer: {}", chain(.0))]
     Query(#[source] tokio_postgres::Error),
     #[error("the server is Postgres {found}, and at least version 15 is needed")]
@@ -113,6 +119,8 @@ pub struct Session {
     /// Says "look again" for every channel that was listened to. Those that find it full are dropped: whoever has not
     /// yet read the earlier ones will look after them, and sees everything then. Ends when the connection does.
     pub notifications: mpsc::Receiver<Notification>,
+    era: Option<Era>,
+    newest: NewestEra,
 }
 
 // === impl Database ===
@@ -121,6 +129,7 @@ impl Database {
     /// Connects once, to see that the server is one to trust with the log. Migrates nothing: see [`Database::migrate`].
     pub async fn open(options: Options) -> Result<Self, DatabaseError> {
         let login = Target::parse(&options.url, &options)?;
+        login.look_round().await;
         let owner = match &options.owner_url {
             Some(url) => Target::parse(url, &options)?,
             None => login.clone(),
@@ -128,15 +137,15 @@ impl Database {
         let raise_durability = inspect(&login, options.allow_unsafe_durability).await?;
         let service = login.as_service(options.statement_timeout, raise_durability);
         // Verified: a connection is tried before it is handed out, and replaced when it has died in the pool.
-        let manager = Manager::from_config(
+        let manager = Manager::from_connect(
             service.config.clone(),
-            service.tls.clone(),
+            Dialer(service.clone()),
             ManagerConfig { recycling_method: RecyclingMethod::Verified },
         );
         let pool = Pool::builder(manager)
             .max_size(options.pool_size)
             .wait_timeout(Some(options.acquire_timeout))
-            .create_timeout(Some(options.connect_timeout))
+            .create_timeout(Some(service.patience_of_all()))
             .recycle_timeout(Some(options.connect_timeout))
             .runtime(Runtime::Tokio1)
             .build()
@@ -146,10 +155,7 @@ impl Database {
 
     /// Brings the schema up to date and lets the service's login serve, as the owner. Several may try at once: one does it, the others wait and find it done.
     pub async fn migrate(&self) -> Result<Report, MigrationError> {
-        let (client, connection) =
-            self.owner.config.connect(self.owner.tls.clone()).await.map_err(MigrationError::Connect)?;
-        let (unheard, _) = mpsc::channel(1);
-        tokio::spawn(drive(connection, unheard));
+        let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
         let (login, owner) = (self.service.config.get_user(), self.owner.config.get_user());
         migrations::run(client, login.filter(|_| login != owner)).await
     }
@@ -158,10 +164,7 @@ impl Database {
     ///
     /// Asked before anything is migrated or written, and so as the owner: the service's role may not be there yet.
     pub async fn root_key_check(&self) -> Result<Option<Vec<u8>>, DatabaseError> {
-        let (client, connection) =
-            self.owner.config.connect(self.owner.tls.clone()).await.map_err(DatabaseError::Connect)?;
-        let (unheard, _) = mpsc::channel(1);
-        tokio::spawn(drive(connection, unheard));
+        let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
         let there =
             client.query_one(include_str!("postgres/has_genesis.sql"), &[]).await.map_err(DatabaseError::Query)?;
         if !there.get::<_, bool>(0) {
@@ -178,11 +181,10 @@ impl Database {
 
     /// A connection outside the pool, in the service's role.
     pub async fn session(&self) -> Result<Session, DatabaseError> {
-        let (client, connection) =
-            self.service.config.connect(self.service.tls.clone()).await.map_err(DatabaseError::Connect)?;
         let (sender, notifications) = mpsc::channel(NOTIFICATIONS_MAX);
-        tokio::spawn(drive(connection, sender));
-        Ok(Session { client, notifications })
+        // On the heap: to connect takes much more state than those who wait for it.
+        let Dialed { client, era, .. } = Box::pin(self.service.connect(&sender)).await?;
+        Ok(Session { client, notifications, era, newest: self.service.newest.clone() })
     }
 
     /// How many connections the pool has, and how many of them are free.
@@ -190,6 +192,19 @@ impl Database {
     pub fn pool_status(&self) -> deadpool_postgres::Status {
         self.pool.status()
     }
+}
+
+impl Session {
+    /// Whether this process has seen, over another connection, that a standby has taken this server's place.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.newest.is_past(self.era)
+    }
+}
+
+/// Where notifications go that nobody listens to.
+fn unheard() -> mpsc::Sender<Notification> {
+    mpsc::channel(1).0
 }
 
 /// Whether the server has refused what it would refuse again, such as what the role has no right to or what the schema lacks.
@@ -202,9 +217,7 @@ pub fn is_refused_for_good(error: &tokio_postgres::Error) -> bool {
 
 /// Looks at the server, and answers whether the service has to ask for durable commits itself.
 async fn inspect(login: &Target, allow_unsafe_durability: bool) -> Result<bool, DatabaseError> {
-    let (client, connection) = login.config.connect(login.tls.clone()).await.map_err(DatabaseError::Connect)?;
-    let (unheard, _) = mpsc::channel(1);
-    tokio::spawn(drive(connection, unheard));
+    let Dialed { client, .. } = login.connect(&unheard()).await?;
     let row = client.query_one(include_str!("postgres/inspect.sql"), &[]).await.map_err(DatabaseError::Query)?;
     if row.get::<_, i32>("version_number") < SERVER_VERSION_MIN {
         return Err(DatabaseError::ServerTooOld { found: row.get("version") });

@@ -26,8 +26,8 @@ pub(crate) struct Fleet {
     operator_key: KeyId,
     /// The bootstrap operator's token.
     pub(crate) operator_token: SecretString,
-    next_position: u64,
-    recorded_at: Timestamp,
+    pub(crate) next_position: u64,
+    pub(crate) recorded_at: Timestamp,
 }
 
 impl Fleet {
@@ -91,7 +91,7 @@ impl Fleet {
         }
     }
 
-    fn record(&mut self, author: Author, event: Event) -> Recorded {
+    pub(crate) fn record(&mut self, author: Author, event: Event) -> Recorded {
         let position = self.next_position;
         self.next_position += 1;
         self.recorded_at = mint::now().max(Timestamp(self.recorded_at.0 + 1));

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,14 +12,14 @@ use tempfile::TempDir;
 use super::cluster::Cluster;
 
 pub(crate) struct Service {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: String,
-    _folder: TempDir,
+    _folder: Arc<TempDir>,
 }
 
 impl Service {
     /// With `folder` as its data directory.
-    pub(crate) fn start(cluster: &Cluster, folder: TempDir, arguments: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(cluster: &Cluster, folder: Arc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -33,6 +32,7 @@ use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
 use projecting::Projecting;
+use remembering::Remembering;
 
 /// A database that is gone must not keep the service from stopping.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +41,7 @@ mod counting;
 mod first_start;
 mod preflight;
 mod projecting;
+mod remembering;
 mod seen;
 
 /// Runs the service until it is told to stop.
@@ -127,10 +128,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         },
     });
     let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
-    let (stop_seeing, stop_seen) = oneshot::channel::<()>();
-    let stopped = async { drop(stop_seen.await) };
-    let seen_file = seen::path(&settings.data_dir);
-    let seeing = tokio::spawn(seen::keep(seen_file, keys, running.log, running.heads.clone(), stopped));
+    let remembering = Remembering::start(settings, &running, &database, &keys)?;
     let listening = async {
         let tls = tls(settings, is_first_start)?;
         listen(settings, app, &metrics, tls).await
@@ -140,10 +138,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     projecting.end().await;
     stop(running).await;
     leave(&database, node).await;
-    drop(stop_seeing);
-    if let Err(error) = seeing.await {
-        tracing::error!(%error, "keeping what was seen of the log broke off");
-    }
+    remembering.end().await;
     listened
 }
 
@@ -169,6 +164,8 @@ async fn start_writer(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Running> {
     let seen_file = seen::path(&settings.data_dir);
+    let snapshots = remembering::snapshots(&settings.data_dir, keys);
+    let folder = snapshots.folder().to_owned();
     let start = writer::Start {
         database: database.clone(),
         metrics: metrics.clone(),
@@ -176,8 +173,10 @@ async fn start_writer(
         max_stale: settings.max_stale,
         queue_length: settings.queue_length,
         seen: Seen::load(&seen_file, keys)?,
+        snapshots: Some(snapshots),
     };
-    let running = writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file))?;
+    let running =
+        writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file, &folder))?;
     running.seen().save(&seen_file, keys)?;
     let node = running.node.clone();
     metrics.watch_roll(move || {

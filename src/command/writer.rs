@@ -27,6 +27,7 @@ use crate::log::{LogFault, guard, outcome, read};
 use crate::node::lease::Uptime;
 use crate::node::presence::Identity;
 use crate::node::replay::{self, Folded};
+use crate::node::snapshot::{Found, Snapshots};
 use crate::node::{Node, NotCurrent};
 use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
 use crate::telemetry::Metrics;
@@ -46,6 +47,9 @@ const STATEMENT_PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// And after so long one that waits for a lock. That is a clear no, where a longer wait would leave a fate unknown.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+/// For how long a transaction that holds the head may stand idle. A node that is paused in it would keep all others from
+/// appending: they give up a wait after [`LOCK_TIMEOUT`], and should find the head free when they come again.
+const HEAD_HELD_MAX: Duration = Duration::from_secs(2);
 /// For how long a command is tried again before its caller is told that the log cannot be written.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -69,6 +73,8 @@ pub struct Start {
     pub queue_length: usize,
     /// What this node has seen of the log before: one that has less is refused.
     pub seen: Option<Seen>,
+    /// Where to begin from, if there is one: otherwise the whole log is folded.
+    pub snapshots: Option<Snapshots>,
 }
 
 /// The running writer.
@@ -76,6 +82,8 @@ pub struct Running {
     pub node: Arc<Node>,
     pub queue: CommandQueue,
     pub log: LogId,
+    /// Where the snapshot ends that it began from. What came before has not been read.
+    pub resumed: Option<Head>,
     /// Where the published Roll ends. Closed when the writer ends.
     pub heads: watch::Receiver<Head>,
     /// The newest position at which this node itself has taken access away.
@@ -152,10 +160,13 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     unhurried(&session.client).await?;
     let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
     let began = Instant::now();
-    let Folded { roll, head } = replay::fold(&session.client, &keys, log, start.seen.as_ref()).await?;
+    let snapshots = newest_snapshot(start.snapshots, log).await;
+    let resumed = snapshots.state.as_ref().map(|state| state.head.clone());
+    let Folded { roll, head } = replay::resume(&session.client, &keys, log, start.seen.as_ref(), snapshots).await?;
     read::check_nothing_past_end(&session.client).await?;
     guard::check(&session.client).await?;
-    tracing::info!(events = head.next_position, elapsed = ?began.elapsed(), "folded the log");
+    let from = resumed.as_ref().map_or(0, |head| head.next_position);
+    tracing::info!(from, events = head.next_position - from, elapsed = ?began.elapsed(), "folded the log");
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
     let (published, heads) = watch::channel(head.clone());
@@ -201,7 +212,17 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
             }
         }
     });
-    Ok(Running { node, queue, log, heads, reductions, task, stop })
+    Ok(Running { node, queue, log, resumed, heads, reductions, task, stop })
+}
+
+/// On a thread that may wait for the disk.
+async fn newest_snapshot(snapshots: Option<Snapshots>, log: LogId) -> Found {
+    let Some(snapshots) = snapshots else { return Found::default() };
+    let reading = tokio::task::spawn_blocking(move || snapshots.newest(log));
+    reading.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the reading of the snapshots broke off; the whole log is folded");
+        Found::default()
+    })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -340,6 +361,8 @@ impl Writer {
         if let Err(NotCurrent::Stopped(why)) = self.node.check_current() {
             return Err(Setback::Stopped(format!("this node has stopped following the log: {why}")));
         }
+        // What is appended at an old primary is lost.
+        self.link.take_if(|link| link.session.is_superseded());
         if self.link.is_none() {
             self.connect().await?;
             self.follow().await?;

@@ -16,6 +16,8 @@ use crate::secret::{SecretFileError, create_secret_file, read_secret_file};
 const LOG_CHAIN: &str = "portcullis 2026-11 log chain";
 /// Authenticates what a node keeps of the log's end, beside its root key.
 const LOG_SEEN: &str = "portcullis 2026-11 log seen";
+/// Authenticates the snapshots of the Roll in the data directory.
+const SNAPSHOT: &str = "portcullis 2026-11 roll snapshot";
 /// Makes the verifiers of API keys.
 const KEY_VERIFIER: &str = "portcullis 2026-11 api key verifier";
 /// Makes the verifiers of static secrets.
@@ -95,6 +97,7 @@ impl RootKey {
         Arc::new(DerivedKeys {
             log_chain: derived(LOG_CHAIN),
             log_seen: derived(LOG_SEEN),
+            snapshot: derived(SNAPSHOT),
             key_verifier: derived(KEY_VERIFIER),
             static_secret_verifier: derived(STATIC_SECRET_VERIFIER),
             enrollment_secret_verifier: derived(ENROLLMENT_SECRET_VERIFIER),
@@ -128,6 +131,7 @@ impl fmt::Debug for RootKey {
 pub struct DerivedKeys {
     log_chain: [u8; 32],
     log_seen: [u8; 32],
+    snapshot: [u8; 32],
     pub(super) key_verifier: [u8; 32],
     pub(super) static_secret_verifier: [u8; 32],
     pub(super) enrollment_secret_verifier: [u8; 32],
@@ -150,6 +154,12 @@ impl DerivedKeys {
     #[must_use]
     pub fn log_seen(&self) -> &[u8; 32] {
         &self.log_seen
+    }
+
+    /// The key of the digest over [a snapshot of the Roll](crate::node::snapshot).
+    #[must_use]
+    pub fn snapshot(&self) -> &[u8; 32] {
+        &self.snapshot
     }
 
     /// A public value that the database keeps. It tells a wrong root key from the right one, and reveals nothing
@@ -232,6 +242,8 @@ mod tests {
         let keys = RootKey::from_bytes([7; 32]).derive();
         let all = [
             keys.log_chain,
+            keys.log_seen,
+            keys.snapshot,
             keys.key_verifier,
             keys.static_secret_verifier,
             keys.enrollment_secret_verifier,

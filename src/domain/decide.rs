@@ -20,7 +20,7 @@ mod tokens;
 mod workers;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use tokens::{counts_tokens, token};
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use regex::Regex;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, PoolId};
@@ -21,7 +23,7 @@ const NAME_PATTERN_BYTES_MAX: usize = 1 << 18;
 /// log with workers that nobody approves.
 pub const PENDING_MAX: u64 = 1_000;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrollmentSecret {
     pub id: EnrollmentSecretId,
     pub pool: PoolId,
@@ -41,7 +43,7 @@ pub struct EnrollmentSecret {
 }
 
 /// What narrows an enrollment secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Sources outside of all of these are refused; empty means anywhere.
     pub cidrs: Arc<[IpNet]>,
@@ -54,7 +56,7 @@ pub struct Limits {
     pub approval: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnrollmentState {
     Live,
     Superseded { until: Timestamp },
@@ -174,6 +176,19 @@ impl PartialEq for NamePattern {
 }
 
 impl Eq for NamePattern {}
+
+/// As its source: what is compiled of it is made anew.
+impl Serialize for NamePattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl<'de> Deserialize<'de> for NamePattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(<&str>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
 
 #[cfg(test)]
 mod tests {

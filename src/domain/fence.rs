@@ -7,11 +7,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{EnrollmentSecretId, PoolId, WorkerId};
 use super::time::Timestamp;
 
 /// Whose credentials a fence is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FenceScope {
     /// Every worker's credentials, and every enrollment secret.
     Everything,
@@ -23,11 +25,11 @@ pub enum FenceScope {
 }
 
 /// The first position that is past all fences raised over something. One number, since it lies in the row of each worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Floor(u64);
 
 /// A fence that stands: of those raised over its scope, the one that refuses most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// All that was issued at this position or before it is refused.
     pub up_to: u64,

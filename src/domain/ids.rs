@@ -7,6 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Digits of base62 in ASCII order, so that text sorts as the number does.
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -134,6 +137,21 @@ macro_rules! made_id {
                 decode_base62(text.as_bytes()).map(Self).ok_or(IdError::NotBase62)
             }
         }
+
+        /// As bytes, which are read in one piece: there are millions.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&{ self.0 }.to_le_bytes())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let bytes = <&[u8]>::deserialize(deserializer)?;
+                let bytes = bytes.try_into().map_err(|_| D::Error::invalid_length(bytes.len(), &"16 bytes"))?;
+                Ok(Self(u128::from_le_bytes(bytes)))
+            }
+        }
     };
 }
 
@@ -168,6 +186,18 @@ macro_rules! chosen_id {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 check_chosen(text)?;
                 Ok(Self(text.into()))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <&str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
             }
         }
 

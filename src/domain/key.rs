@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::ids::{KeyId, OperatorId};
 use super::time::{Seconds, Timestamp};
 use super::worker::WorkerIndex;
@@ -23,7 +26,7 @@ pub const SECRET_SHARERS_MAX: usize = 1_000;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyKind {
     /// `ptc_…`, made by us.
     Api,
@@ -31,7 +34,7 @@ pub enum KeyKind {
     Static,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     Worker(WorkerIndex),
     /// More than one worker; the first is the one that the key was made for.
@@ -40,7 +43,7 @@ pub enum Holder {
 }
 
 /// How a key's life was cut short. What time makes of it is [`KeyStanding`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyState {
     Live,
     /// Rotated: good until the overlap ends.
@@ -67,7 +70,7 @@ pub enum KeyStanding {
 }
 
 /// What a verdict reads comes first and lies together, so that it costs two lines of the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub struct Key {
     pub id: KeyId,
@@ -179,6 +182,20 @@ impl KeyStanding {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// As bytes, which are read in one piece: there are millions.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        bytes.try_into().map(Self).map_err(|_| D::Error::invalid_length(bytes.len(), &"32 bytes"))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{KeyId, OperatorId};
 use super::time::Timestamp;
 
@@ -11,7 +13,7 @@ use super::time::Timestamp;
 pub const OPERATOR_KEYS_MAX: usize = 8;
 
 /// What an operator is for. Finer rules are policies, not roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Everything.
     Admin,
@@ -34,7 +36,7 @@ pub enum Permission {
     Validate,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operator {
     pub id: OperatorId,
     pub name: Arc<str>,

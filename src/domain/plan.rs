@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{EnrollmentSecretId, KeyId, PlanId, PoolId, WorkerId};
 use super::key::Digest;
 use super::time::{Seconds, Timestamp};
@@ -21,7 +23,7 @@ pub const PLAN_TTL: Seconds = Seconds(60 * Seconds::MINUTE);
 pub const CHUNK_ITEMS: usize = 256;
 
 /// One thing that is known of what is to be reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Criterion {
     /// The whole fleet. Operators are no part of it.
     Everything,
@@ -40,7 +42,7 @@ pub enum Criterion {
 
 /// What a plan reaches: what meets a criterion of every kind that is named. Two pools are either; a pool and a label are
 /// both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {
     /// In order, each once.
     criteria: Vec<Criterion>,
@@ -51,7 +53,7 @@ pub struct Selector {
 }
 
 /// What is done with all that is selected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlanKind {
     /// Workers, perhaps until a time, at which they come back by themselves.
     Isolate { until: Option<Timestamp> },
@@ -64,7 +66,7 @@ pub enum PlanKind {
 }
 
 /// One thing on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Item {
     Worker(WorkerIndex),
     Key(KeyId),
@@ -72,7 +74,7 @@ pub enum Item {
 }
 
 /// How long the list is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub workers: u64,
     pub keys: u64,
@@ -80,7 +82,7 @@ pub struct Counts {
 }
 
 /// A plan, as the Roll keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub id: PlanId,
     pub kind: PlanKind,
@@ -97,7 +99,7 @@ pub struct Plan {
 }
 
 /// How far an applied plan has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The position at which it was applied.
     pub applied: u64,

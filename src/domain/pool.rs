@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::fence::Floor;
 use super::ids::PoolId;
 use super::time::{Seconds, Timestamp};
@@ -23,7 +25,7 @@ pub const AUDIENCE_CHARS_MAX: usize = 256;
 pub const DESCRIPTION_CHARS_MAX: usize = 1024;
 
 /// How the issue of access tokens is written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TokenRecord {
     /// An event for each token.
     #[default]
@@ -34,7 +36,7 @@ pub enum TokenRecord {
 }
 
 /// What an operator can set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSettings {
     pub description: Arc<str>,
     pub token_ttl: Seconds,
@@ -59,7 +61,7 @@ pub struct SettingsChange {
     pub sharing: Option<bool>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub id: PoolId,
     pub settings: PoolSettings,

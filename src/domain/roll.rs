@@ -32,6 +32,7 @@ mod plans;
 mod prefetch;
 mod rows;
 mod selection;
+pub mod stored;
 #[cfg(test)]
 mod tests;
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::SigningKeyId;
 use super::time::Timestamp;
 
 /// How tokens are signed (RFC 7518, RFC 8037).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     #[default]
     EdDsa,
@@ -14,7 +16,7 @@ pub enum SigningAlgorithm {
     Es256,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKey {
     pub id: SigningKeyId,
     pub algorithm: SigningAlgorithm,
@@ -26,7 +28,7 @@ pub struct SigningKey {
     pub created_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SigningKeyState {
     /// Published before it signs, so that verifiers that cache the JWKS know it in time.
     Next,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{KeyId, TokenId, WorkerId};
 use super::pool::TOKEN_TTL_MAX;
 use super::time::{Seconds, Timestamp};
@@ -35,7 +37,7 @@ pub struct NewToken {
 }
 
 /// From where on a session is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCut {
     /// Everything of the session that was issued at or after this position is refused.
     pub from: u64,

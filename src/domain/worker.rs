@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, KeyId, PoolId, WorkerId};
 use super::time::Timestamp;
@@ -17,7 +19,7 @@ pub const LABEL_CHARS_MAX: usize = 128;
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// A worker's place in the Roll: dense, in order of creation, so that a key finds its worker without hashing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerIndex(pub u32);
 
 /// What a verdict reads comes first and lies together, so that it costs one line of the cache.
@@ -42,7 +44,7 @@ pub struct Worker {
 }
 
 /// What was decided about a worker. What time makes of it is [`Standing`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerState {
     /// Waits for approval.
     Pending,

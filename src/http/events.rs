@@ -144,7 +144,7 @@ pub(super) async fn list(
     let filter = Filter::read(query)?;
     // Up to where this node has checked the log; the answer's position says so.
     let end = app.node().snapshot().roll.next_position();
-    let client = app.database().client().await.map_err(Problem::log_unavailable)?;
+    let client = app.database().client().await?;
     let found = search(&client, app.node().keys(), &filter.search(end)).await.map_err(Problem::from)?;
     let last = found.entries.last().filter(|_| found.more);
     let next_cursor = last.map(|entry| entry.position.to_string());

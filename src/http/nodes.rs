@@ -112,7 +112,7 @@ impl NodeView {
 /// Lists the nodes, with how far each has followed the log and until when it may answer.
 #[utoipa::path(get, path = "/v1/nodes", tag = "service", responses((status = 200, body = Nodes), Refusals))]
 pub(super) async fn list(State(app): State<App>, _caller: Caller<MayReadFleet>) -> Result<Reply<Nodes>, Problem> {
-    let client = app.database().client().await.map_err(Problem::log_unavailable)?;
+    let client = app.database().client().await?;
     let items = presence::list(&client).await?.into_iter().map(NodeView::of).collect();
     Ok(Reply(Nodes { items, node: app.settings().node.simple().to_string() }))
 }
@@ -157,7 +157,7 @@ pub(super) async fn in_force(
 
 /// The first record of a barrier at or after the position.
 async fn recorded(app: &App, position: u64, end: u64) -> Result<Option<InForceView>, Problem> {
-    let client = app.database().client().await.map_err(Problem::log_unavailable)?;
+    let client = app.database().client().await?;
     let records = Search {
         from: position + 1,
         to: end,

@@ -134,7 +134,8 @@ pub(super) enum Refusals {
     /// The service failed
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemBody<'static>),
-    /// The node is not current, or the log cannot be written; try again
+    /// The node is not current (`stale`, `stopped`), the log cannot be written (`log_unavailable`), too many commands wait
+    /// (`queue_full`) or too many reads (`database_busy`); try again after as long as `Retry-After` says
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] ProblemBody<'static>),
     /// The answer took too long

@@ -16,6 +16,7 @@ use crate::command::CommandError;
 use crate::domain::admit::Denial;
 use crate::domain::refusal::Refusal;
 use crate::log::LogFault;
+use crate::postgres::PoolError;
 use crate::projection::ProjectionError;
 use crate::projection::read::ReadError;
 
@@ -246,11 +247,25 @@ impl From<LogFault> for Problem {
     }
 }
 
+impl From<PoolError> for Problem {
+    /// A database that is down is another thing than one that is asked too much at once: who waits for the one should not be
+    /// told of the other.
+    fn from(error: PoolError) -> Self {
+        if !error.is_exhausted() {
+            return Self::log_unavailable(error);
+        }
+        let detail = "too many reads of the database are under way; nothing was changed, try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", detail);
+        Self { retry_after_seconds: Some(1), cause: Some(error.into()), ..problem }
+    }
+}
+
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             behind @ ReadError::Behind { .. } => Self::projection_behind(behind),
-            down @ (ReadError::Pool(_) | ReadError::Database(_)) => Self::log_unavailable(down),
+            ReadError::Pool(error) => error.into(),
+            down @ ReadError::Database(_) => Self::log_unavailable(down),
             damage @ ReadError::Row { .. } => Self::internal(damage),
         }
     }
@@ -261,10 +276,10 @@ impl From<ProjectionError> for Problem {
         match error {
             ProjectionError::Log(fault) => fault.into(),
             ProjectionError::NotCurrent(not_current) => not_current.into(),
-            down @ (ProjectionError::Connect(_)
-            | ProjectionError::Pool(_)
-            | ProjectionError::Database(_)
-            | ProjectionError::Silent) => Self::log_unavailable(down),
+            ProjectionError::Pool(error) => error.into(),
+            down @ (ProjectionError::Connect(_) | ProjectionError::Database(_) | ProjectionError::Silent) => {
+                Self::log_unavailable(down)
+            }
             other => Self::internal(other),
         }
     }

@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::Client;
 
+use super::append::signed;
 use super::head::Head;
 use super::seal::Hash;
 use super::{LogFault, Tampered};
@@ -73,6 +75,18 @@ impl Seen {
     fn digest(&self, keys: &DerivedKeys) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(keys.log_seen());
         hasher.update(&self.log.0.to_be_bytes()).update(&self.next_position.to_be_bytes()).update(&self.mac).finalize()
+    }
+
+    /// Compares it with the one row of a log that stood at its end: for a start that does not read that far back.
+    pub(crate) async fn check_in(&self, client: &Client) -> Result<(), LogFault> {
+        let Some(position) = self.next_position.checked_sub(1) else { return Ok(()) };
+        let row = client.query_opt(include_str!("mac_at.sql"), &[&signed(position)]).await?;
+        let row = row.ok_or(Tampered::Missing { position })?;
+        let mac: &[u8] = row.try_get("mac").map_err(|_| Tampered::Column { position, column: "mac" })?;
+        if *mac != self.mac {
+            return Err(Tampered::OtherHistory { position: self.next_position }.into());
+        }
+        Ok(())
     }
 
     /// Compares it with a log that is being read, at every head on the way.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::lease::Uptime;
@@ -105,6 +106,7 @@ impl Barriers {
 async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
     let mut waiting = Vec::new();
     let mut view = None;
+    let mut connecting = None;
     let mut pause = PAUSE_MIN;
     // Said once and not at each of twenty looks a second, for as long as the database is down.
     let mut is_said = false;
@@ -124,7 +126,7 @@ async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
         {
             waiting.push(waiter);
         }
-        let look = look(&database, view.take(), &mut waiting);
+        let look = look(&database, view.take(), &mut connecting, &mut waiting);
         let late = |_| Err("the database did not answer in time".to_owned());
         match tokio::time::timeout(LOOK_PATIENCE, look).await.unwrap_or_else(late) {
             Ok(used) => (view, is_said) = (Some(used), false),
@@ -148,19 +150,33 @@ async fn watch(database: Database, mut asked: mpsc::Receiver<Waiter>) {
 }
 
 /// One look, for all who wait. Gives back what the next one goes on with.
-async fn look(database: &Database, view: Option<View>, waiting: &mut Vec<Waiter>) -> Result<View, String> {
+///
+/// Connecting goes on where a look is given up: with a primary that hangs it takes longer than a look until a standby is asked.
+async fn look(
+    database: &Database,
+    view: Option<View>,
+    connecting: &mut Option<JoinHandle<Result<View, String>>>,
+    waiting: &mut Vec<Waiter>,
+) -> Result<View, String> {
     let mut view = if let Some(view) = view {
         view
     } else {
-        let session = database.session().await.map_err(|error| error.to_string())?;
-        presence::listen(&session.client).await.map_err(|error| error.to_string())?;
-        View { session, still: Stillness::default(), reminded: None }
+        let task = connecting.get_or_insert_with(|| tokio::spawn(View::connected(database.clone())));
+        let connected = task.await;
+        *connecting = None;
+        connected.map_err(|error| error.to_string())??
     };
     view.look_over(waiting).await.map_err(|error| error.to_string())?;
     Ok(view)
 }
 
 impl View {
+    async fn connected(database: Database) -> Result<Self, String> {
+        let session = database.session().await.map_err(|error| error.to_string())?;
+        presence::listen(&session.client).await.map_err(|error| error.to_string())?;
+        Ok(Self { session, still: Stillness::default(), reminded: None })
+    }
+
     fn forgetting(self) -> Self {
         Self { still: Stillness::default(), reminded: None, ..self }
     }

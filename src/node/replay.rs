@@ -15,6 +15,7 @@ use crate::log::head::Head;
 use crate::log::read::{self, RawEvent};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
+use crate::node::snapshot;
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
 const CHUNK: usize = 1_024;
@@ -44,6 +45,31 @@ pub async fn fold(
     Ok(folded)
 }
 
+/// The same, but for what is in a snapshot already: that is not read, and only what came after is checked. A log that ends
+/// before a snapshot of it, or that has another event there, is refused: it was whole when that was taken.
+pub async fn resume(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    log: LogId,
+    seen: Option<&Seen>,
+    snapshots: snapshot::Found,
+) -> Result<Folded, LogFault> {
+    let end = Head::read(client).await?;
+    if let Some(newest) = &snapshots.seen {
+        newest.check_end(&end)?;
+        newest.check_in(client).await?;
+    }
+    let Some(start) = snapshots.state else { return fold(client, keys, log, seen).await };
+    if let Some(seen) = seen {
+        if seen.log != log {
+            return Err(Tampered::OtherHistory { position: 0 }.into());
+        }
+        seen.check_end(&end)?;
+        seen.check_in(client).await?;
+    }
+    read_on(client, keys, start, &end, None).await
+}
+
 /// Folds what lies between the state and `end`.
 pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, end: &Head) -> Result<Folded, LogFault> {
     read_on(client, keys, from, end, None).await
@@ -71,6 +97,11 @@ async fn read_on(
     end: &Head,
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
+    // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
+    let known = &from.head;
+    if end.next_position == known.next_position && end.seals != known.seals && known.next_position > 0 {
+        return Err(Tampered::OtherHistory { position: known.next_position }.into());
+    }
     if end.next_position < from.head.next_position || end.version < from.head.version {
         let (known, found) = (from.head.next_position, end.next_position);
         return Err(Tampered::WentBack { known, found }.into());

@@ -6,7 +6,7 @@
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
-use super::{SERVICE_ROLE, chain};
+use super::{ConnectError, SERVICE_ROLE, chain};
 
 /// Every migration, oldest first. Named one by one, and not found by a macro: a file added beside these makes the test
 /// below fail until it is named too, while cargo would not even notice that there is something new to build.
@@ -36,8 +36,8 @@ pub enum MigrationError {
          start a newer portcullis, or restore a backup from before the upgrade"
     )]
     DatabaseIsNewer { database: i32, binary: i32 },
-    #[error("cannot connect as the owner of the database: {}", chain(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    #[error("cannot connect as the owner of the database: {0}")]
+    Connect(#[from] ConnectError),
     #[error("cannot read how far the database is migrated: {}", chain(.0))]
     History(#[source] tokio_postgres::Error),
     #[error("a migration failed, and was rolled back: {}", chain(.0))]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +12,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
+use super::dial::NewestEra;
 use super::tls::{self, TlsError};
 use super::{Options, SERVICE_ROLE};
 
@@ -46,6 +49,9 @@ pub enum SettingsError {
 pub(super) struct Target {
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
+    pub(super) newest: NewestEra,
+    /// Which of the hosts the last connection was made to.
+    pub(super) last_good: Arc<AtomicUsize>,
 }
 
 impl Target {
@@ -79,7 +85,7 @@ impl Target {
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES);
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, newest: NewestEra::default(), last_good: Arc::default() })
     }
 
     /// The same login, in the role and with the limits of the service. They travel in the start-up packet: there is no

@@ -8,7 +8,7 @@
 //! The clients without Idempotency-Keys are there for the writer itself: what it cannot know, because the connection died
 //! between the commit and its answer, it has to find out, and no repeat of a caller's does that for it.
 
-mod load;
+pub(crate) mod load;
 
 use std::time::Duration;
 

@@ -29,6 +29,7 @@ use self::history::{History, Moment, Outcome, Scope};
 use self::nemesis::{Fault, Trouble};
 use self::world::World;
 use crate::support::cluster::PrivateCluster;
+use crate::support::run::number_from;
 
 const NODES: usize = 4;
 const CLIENTS: usize = 64;
@@ -43,12 +44,8 @@ const SHOWN_MAX: usize = 3;
 
 /// How long and with which choices to run: `PORTCULLIS_FAULTS_SECONDS` and `PORTCULLIS_FAULTS_SEED`, which `ops/faults` sets.
 fn plan() -> (Duration, u64) {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok().filter(|text| !text.is_empty());
-        text.map(|text| text.parse::<u64>().unwrap_or_else(|error| panic!("{name}: {error}: {text}")))
-    };
-    let seconds = number("PORTCULLIS_FAULTS_SECONDS").unwrap_or(SECONDS_DEFAULT);
-    (Duration::from_secs(seconds), number("PORTCULLIS_FAULTS_SEED").unwrap_or_else(rand::random))
+    let seconds = number_from("PORTCULLIS_FAULTS_SECONDS").unwrap_or(SECONDS_DEFAULT);
+    (Duration::from_secs(seconds), number_from("PORTCULLIS_FAULTS_SEED").unwrap_or_else(rand::random))
 }
 
 #[tokio::test(flavor = "multi_thread")]

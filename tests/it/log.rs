@@ -31,7 +31,7 @@ async fn written() -> Scratch {
 }
 
 /// What a superuser does with the triggers out of the way, who puts them back afterwards.
-async fn tamper(scratch: &Scratch, statement: &str) {
+pub(crate) async fn tamper(scratch: &Scratch, statement: &str) {
     let triggers = ["event_append_only", "head_no_delete", "head_forward", "command_append_only"];
     let alter = |how: &str| {
         let table = |trigger: &str| trigger.split('_').next().unwrap().to_owned();
@@ -43,7 +43,7 @@ async fn tamper(scratch: &Scratch, statement: &str) {
 
 /// Makes the head fit the rows that are there, as whoever has the database can: the mac is the last row's, the tree is
 /// made of their leaf hashes, and neither takes a key.
-async fn refit_head(scratch: &Scratch) {
+pub(crate) async fn refit_head(scratch: &Scratch) {
     let client = scratch.superuser().await;
     let rows = client.query("select mac, leaf_hash from log.event order by position", &[]).await.unwrap();
     let mut frontier = Frontier::default();

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod canary;
+mod chaos;
 mod cli;
 mod coverage;
 mod crash;
@@ -15,6 +16,7 @@ mod nginx;
 mod nodes;
 mod operators;
 mod otlp;
+mod overload;
 mod plans;
 mod postgres;
 mod projections;
@@ -22,6 +24,9 @@ mod python;
 mod readme;
 mod rights;
 mod schemathesis;
+mod snapshots;
+mod standby;
 mod support;
+mod went_back;
 mod workers;
 mod writer;

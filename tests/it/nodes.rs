@@ -1,5 +1,6 @@
 //! Many nodes on one log: leases, barriers, and what a node may still say when it is cut off.
 
+mod enlisting;
 mod service;
 
 use std::time::Duration;

@@ -67,14 +67,15 @@ async fn save(path: &Path, keys: &Arc<DerivedKeys>, seen: &Seen) -> bool {
 }
 
 /// Says what to do about a database that has less than was seen.
-pub(super) fn explained(error: StartError, path: &Path) -> anyhow::Error {
+pub(super) fn explained(error: StartError, path: &Path, snapshots: &Path) -> anyhow::Error {
     match error {
         StartError::Log(LogFault::Tampered(tampered @ (Tampered::WentBack { .. } | Tampered::OtherHistory { .. }))) => {
             anyhow!(
                 "{tampered}. Nothing was changed. Credentials that were revoked in what is missing would work again: give the \
-             service the newest database. If you have put this one in place on purpose, remove {} and start again, and \
+             service the newest database. If you have put this one in place on purpose, remove {} and {} and start again, and \
              revoke once more what has to be",
-                path.display()
+                path.display(),
+                snapshots.display()
             )
         }
         error => error.into(),

@@ -42,6 +42,8 @@ impl Writer {
         if matches!(self.node.check_current(), Err(NotCurrent::Stopped(_))) {
             return;
         }
+        // What an old primary still shows is no newer than what is known.
+        self.link.take_if(|link| link.session.is_superseded());
         let followed = match &self.link {
             Some(_) => self.follow().await,
             None => match self.connect().await {

@@ -92,6 +92,8 @@ impl Leasing {
     async fn answer(&mut self, session: Option<Session>, wake: Wake) -> Result<Option<Session>, Setback> {
         let session = match (session, &wake) {
             (_, Wake::Wanted(None)) => return Ok(None),
+            // A lease that is renewed at an old primary is one that nobody else can see.
+            (Some(session), _) if session.is_superseded() => return Ok(None),
             (Some(session), _) => session,
             // The next poll connects: not each of a thousand appends a second, to a database that is down.
             (None, Wake::Poll | Wake::Moved | Wake::Wanted(_)) => return Ok(None),

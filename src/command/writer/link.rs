@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Statement};
 
-use super::{LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
+use super::{HEAD_HELD_MAX, LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
 use crate::log::append;
 use crate::log::{CHANNEL, LogFault, outcome};
 use crate::node::presence;
@@ -79,7 +79,10 @@ pub(super) async fn patient<T>(answer: impl Future<Output = Result<T, LogFault>>
 /// listens to it any more, and each retry would leave another one behind.
 async fn bounded(client: &Client) -> Result<(), LogFault> {
     let (lock, statement) = (LOCK_TIMEOUT.as_millis(), STATEMENT_TIMEOUT.as_millis());
-    let settings = format!("set lock_timeout = {lock}; set statement_timeout = {statement}");
+    let idle = HEAD_HELD_MAX.as_millis();
+    let settings = format!(
+        "set lock_timeout = {lock}; set statement_timeout = {statement}; set idle_in_transaction_session_timeout = {idle}"
+    );
     patient(async { Ok(client.batch_execute(&settings).await?) }).await
 }
 

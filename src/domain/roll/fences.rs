@@ -19,12 +19,12 @@ use crate::domain::worker::{Worker, WorkerIndex};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fences {
     /// For lists. Verdicts do not look here.
-    standing: OrdMap<FenceScope, Fence>,
-    everything: Floor,
+    pub(super) standing: OrdMap<FenceScope, Fence>,
+    pub(super) everything: Floor,
     /// The greatest over any pool.
-    pools: Floor,
+    pub(super) pools: Floor,
     /// The greatest over any enrollment secret's lineage.
-    lineages: Floor,
+    pub(super) lineages: Floor,
 }
 
 impl Roll {

@@ -19,10 +19,17 @@ pub(super) struct Index {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Slot {
+pub(super) struct Slot {
     /// Of which the low digits are the number of the bucket: a split asks nobody else.
     hash: u32,
     row: u32,
+}
+
+impl Slot {
+    /// `row` is below four billion, as everything in a log of which each row takes bytes of memory.
+    pub(super) fn new(hash: u32, row: usize) -> Self {
+        Self { hash, row: u32::try_from(row).expect("fewer than four billion rows in one log") }
+    }
 }
 
 impl Index {
@@ -39,24 +46,18 @@ impl Index {
         [bucket.first(), bucket.get(LOAD - 1)].into_iter().flatten().for_each(prefetch);
     }
 
-    /// `row` is below four billion, as everything in a log of which each row takes bytes of memory.
     pub(super) fn insert(&mut self, hash: u32, row: usize) {
         if self.len == self.buckets.len() * LOAD {
             self.grow();
         }
-        let row = u32::try_from(row).expect("fewer than four billion rows in one log");
         let at = self.bucket_of(hash);
         let bucket = self.buckets.get_mut(at).expect("a bucket for each hash");
-        *bucket = bucket.iter().copied().chain([Slot { hash, row }]).collect();
+        *bucket = bucket.iter().copied().chain([Slot::new(hash, row)]).collect();
         self.len += 1;
     }
 
-    /// With n buckets, the hash modulo the power of two above n; or below it, where that bucket is not there yet.
     fn bucket_of(&self, hash: u32) -> usize {
-        let count = self.buckets.len();
-        let mask = count.checked_ilog2().map_or(0, |level| (2 << level) - 1);
-        let wide = hash as usize & mask;
-        if wide < count { wide } else { wide & (mask >> 1) }
+        bucket(hash, self.buckets.len())
     }
 
     /// Adds the bucket n. What belongs in it stood in the one of its number without the highest digit.
@@ -72,6 +73,40 @@ impl Index {
         *split = staying.into();
         self.buckets.push(moving.into());
     }
+
+    /// What inserting these one after the other would have made: but each bucket is made once, and not anew for each slot
+    /// that comes.
+    pub(super) fn of(slots: &[Slot]) -> Self {
+        let count = slots.len().div_ceil(LOAD);
+        // Where each bucket ends, when all slots stand in the order of their buckets; while they are placed, where it goes on.
+        let mut places = vec![0_usize; count + 1];
+        for slot in slots {
+            places[bucket(slot.hash, count) + 1] += 1;
+        }
+        for at in 1..places.len() {
+            places[at] += places[at - 1];
+        }
+        let mut sorted = vec![Slot { hash: 0, row: 0 }; slots.len()];
+        for slot in slots {
+            let place = &mut places[bucket(slot.hash, count)];
+            sorted[*place] = *slot;
+            *place += 1;
+        }
+        let mut buckets = Rows::default();
+        let mut first = 0;
+        for end in places.into_iter().take(count) {
+            buckets.push(sorted[first..end].into());
+            first = end;
+        }
+        Self { buckets, len: slots.len() }
+    }
+}
+
+/// Of so many buckets, the hash modulo the power of two above their number; or below it, where that bucket is not there yet.
+fn bucket(hash: u32, count: usize) -> usize {
+    let mask = count.checked_ilog2().map_or(0, |level| (2 << level) - 1);
+    let wide = hash as usize & mask;
+    if wide < count { wide } else { wide & (mask >> 1) }
 }
 
 #[cfg(test)]
@@ -92,6 +127,16 @@ mod tests {
                 let expected: Vec<usize> = (0..hashes.len()).filter(|row| hashes[*row] == asked).collect();
                 prop_assert_eq!(index.rows(asked).collect::<Vec<_>>(), expected);
             }
+        }
+
+        #[test]
+        fn made_at_once_it_is_the_one_that_insertions_make(hashes in vec(prop_oneof![0..40_u32, any::<u32>()], 0..600)) {
+            let slots: Vec<Slot> = hashes.iter().enumerate().map(|(row, hash)| Slot::new(*hash, row)).collect();
+            let mut inserted = Index::default();
+            for (row, hash) in hashes.iter().enumerate() {
+                inserted.insert(*hash, row);
+            }
+            prop_assert_eq!(Index::of(&slots), inserted);
         }
 
         #[test]

@@ -3,7 +3,7 @@
 //! The rows are not behind pointers of their own: a validation reads the row, and nothing on the way to it but the
 //! index. No key is ever taken out, since a revoked one must go on being recognized.
 
-use super::index::Index;
+use super::index::{Index, Slot};
 use super::prefetch::prefetch;
 use super::rows::Rows;
 use crate::domain::ids::KeyId;
@@ -81,8 +81,35 @@ impl Keys {
         self.rows.push(key);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.rows.iter()
+    }
+
     fn row(&self, id: KeyId) -> Option<usize> {
         self.by_id.rows(hash_of_id(id)).find(|row| self.rows.get(*row).is_some_and(|key| key.id == id))
+    }
+}
+
+/// Keys that come in the order of their rows, with ids that are all different: their indexes are made once, at the end.
+#[derive(Default)]
+pub struct KeysStored {
+    rows: Rows<Key>,
+    ids: Vec<Slot>,
+    static_secrets: Vec<Slot>,
+}
+
+impl KeysStored {
+    pub fn push(&mut self, key: Key) {
+        let row = self.rows.len();
+        self.ids.push(Slot::new(hash_of_id(key.id), row));
+        if key.kind == KeyKind::Static {
+            self.static_secrets.push(Slot::new(hash_of_digest(&key.verifier), row));
+        }
+        self.rows.push(key);
+    }
+
+    pub(super) fn finish(self) -> Keys {
+        Keys { rows: self.rows, by_id: Index::of(&self.ids), by_static_secret: Index::of(&self.static_secrets) }
     }
 }
 

@@ -43,6 +43,10 @@ impl<T> Rows<T> {
         }
         Some(&self.branches.get(branch)?.get(leaf)?[at])
     }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len).filter_map(|row| self.get(row))
+    }
 }
 
 impl<T: Clone> Rows<T> {

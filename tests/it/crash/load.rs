@@ -42,14 +42,14 @@ struct Sent {
 }
 
 /// Clients at work.
-pub(super) struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<Sent>>>,
 }
 
 /// What all clients together were told.
-pub(super) struct Told {
+pub(crate) struct Told {
     sent: Vec<Sent>,
 }
 
@@ -63,7 +63,7 @@ struct Client {
 }
 
 /// The log as the database has it: the commands in it, with their positions and what they left.
-pub(super) struct Log {
+pub(crate) struct Log {
     /// But for what the service records by itself, whenever all nodes have confirmed.
     wished: usize,
     commands: Vec<(Vec<i64>, Trace)>,
@@ -72,11 +72,17 @@ pub(super) struct Log {
 // === impl Load ===
 
 impl Load {
-    pub(super) fn start(service: &Service, clients: usize) -> Self {
+    pub(crate) fn start(service: &Service, clients: usize) -> Self {
+        Self::start_on(&[service], clients)
+    }
+
+    /// Each client has one of the services.
+    pub(crate) fn start_on(services: &[&Service], clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
-        let client = |number| {
+        let client = |number: usize| {
             let (stop, done) = (stop.clone(), done.clone());
+            let service = services[number % services.len()];
             let (url, token) = (service.url.clone(), service.token.clone());
             tokio::spawn(Client { number, url, token, http: service.client.clone(), stop, done }.run())
         };
@@ -84,7 +90,7 @@ impl Load {
     }
 
     /// Waits until so many further commands are acknowledged.
-    pub(super) async fn progress(&self, commands: usize, when: &str) {
+    pub(crate) async fn progress(&self, commands: usize, when: &str) {
         let wanted = self.done.load(Ordering::Relaxed) + commands;
         let give_up = Instant::now() + PATIENCE;
         while self.done.load(Ordering::Relaxed) < wanted {
@@ -95,7 +101,7 @@ impl Load {
         }
     }
 
-    pub(super) async fn stop(self) -> Told {
+    pub(crate) async fn stop(self) -> Told {
         self.stop.store(true, Ordering::Relaxed);
         let mut sent = Vec::new();
         for client in self.clients {
@@ -213,7 +219,7 @@ fn request(http: &reqwest::Client, url: &str, token: &str, command: &Sent) -> re
 
 impl Told {
     /// Compares what the clients were told with what the log holds.
-    pub(super) fn check(&self, log: &Log) {
+    pub(crate) fn check(&self, log: &Log) {
         let mut found: HashMap<&Trace, Vec<&[i64]>> = HashMap::new();
         for (positions, trace) in &log.commands {
             found.entry(trace).or_default().push(positions);
@@ -238,13 +244,13 @@ impl Told {
     }
 
     /// How many commands nobody knows the fate of.
-    pub(super) fn unknown(&self) -> usize {
+    pub(crate) fn unknown(&self) -> usize {
         self.sent.iter().filter(|sent| matches!(sent.fate, Fate::Unknown)).count()
     }
 
     /// Asks again for everything that has an Idempotency-Key: what is done answers as it did and appends nothing, what
     /// nobody knew becomes known.
-    pub(super) async fn settle(&mut self, service: &Service, url: &str) {
+    pub(crate) async fn settle(&mut self, service: &Service, url: &str) {
         let before = Log::read(url).await.wished;
         let (done, lost): (Vec<_>, Vec<_>) = self
             .sent
@@ -276,7 +282,7 @@ async fn for_each(work: impl Iterator<Item = impl Future<Output = ()>>) {
 // === impl Log ===
 
 impl Log {
-    pub(super) async fn read(url: &str) -> Self {
+    pub(crate) async fn read(url: &str) -> Self {
         let client = connect(url).await.unwrap();
         let question = "select event.position, event.kind, event.subject_id, command_id::text, (entries.entry -> 'data')::text \
                         from log.event join log.entries using (position) order by position";

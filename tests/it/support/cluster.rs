@@ -20,6 +20,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
 use tokio_postgres::{Client, NoTls};
 
+pub(crate) mod standby;
+
 /// A migrated database that nobody connects to: copying its files takes a third of the time of migrating anew.
 const TEMPLATE: &str = "portcullis_template";
 
@@ -169,11 +171,7 @@ impl PrivateCluster {
     }
 
     async fn start_on(prepare: impl FnOnce(&Path, &Account) -> Vec<String>, has_small_disk: bool) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = place().join(format!("portcullis-private-{}-{count}", std::process::id()));
-        drop(std::fs::remove_dir_all(&folder));
-        make_folder(&folder);
+        let folder = new_folder();
         let users = lockable(&folder.join("users"));
         users.lock_shared().unwrap();
         let (account, binaries) = create(&folder);
@@ -247,8 +245,9 @@ impl PrivateCluster {
 impl Drop for PrivateCluster {
     fn drop(&mut self) {
         if let Some(pid) = postmaster(&self.folder.join("data")) {
-            // Whatever fails here, the folder goes.
+            // Whatever fails here, the folder goes. One that stands still hears nothing.
             kill_process(pid, Signal::QUIT).ok();
+            kill_process(pid, Signal::CONT).ok();
         }
         drop(self.watchdog.kill());
         drop(self.watchdog.wait());
@@ -327,6 +326,16 @@ fn place() -> PathBuf {
     }
 }
 
+/// Of a private cluster.
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = place().join(format!("portcullis-private-{}-{count}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    make_folder(&folder);
+    folder
+}
+
 /// Open to pass through, closed to look into: the server's account has to reach its own folders in it.
 fn make_folder(folder: &Path) {
     DirBuilder::new().recursive(true).mode(0o711).create(folder).unwrap();
@@ -337,12 +346,16 @@ fn create(folder: &Path) -> (Account, Binaries) {
     let named = std::env::var_os("PORTCULLIS_PG_BIN").map(PathBuf::from);
     let binaries = Binaries::find(named.as_deref(), None).unwrap_or_else(|error| panic!("{error}"));
     let account = Account::choose(&folder.join("data")).unwrap_or_else(|error| panic!("{error}"));
+    make_account_folders(folder, &account);
+    initialise(&binaries, &account, &folder.join("data"), false).unwrap_or_else(|error| panic!("{error}"));
+    (account, binaries)
+}
+
+fn make_account_folders(folder: &Path, account: &Account) {
     for name in ["data", "run"] {
         DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name)).unwrap();
         account.own(&folder.join(name)).unwrap();
     }
-    initialise(&binaries, &account, &folder.join("data"), false).unwrap_or_else(|error| panic!("{error}"));
-    (account, binaries)
 }
 
 /// Starts the server under its watchdog.
@@ -430,10 +443,7 @@ pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
 /// none.
 pub(crate) fn kill_server(data: &Path, frozen: Duration) -> bool {
     let Some(server) = postmaster(data) else { return false };
-    let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
-    let children = std::fs::read_to_string(children).unwrap_or_default();
-    let children: Vec<Pid> =
-        children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect();
+    let children = children(server);
     // A process that has ended meanwhile is as good as one that is killed.
     let signal = |signal| {
         for child in &children {
@@ -447,6 +457,12 @@ pub(crate) fn kill_server(data: &Path, frozen: Duration) -> bool {
     kill_process(server, Signal::KILL).ok();
     signal(Signal::KILL);
     true
+}
+
+fn children(server: Pid) -> Vec<Pid> {
+    let children = format!("/proc/{0}/task/{0}/children", server.as_raw_nonzero());
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
 }
 
 /// Whether a process runs. One that has ended, and whose parent has not looked yet, does not.

@@ -18,6 +18,7 @@ use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::worker::Labels;
 use portcullis::log::seen::Seen;
 use portcullis::node::presence::Identity;
+use portcullis::node::snapshot::Snapshots;
 use portcullis::postgres::Database;
 use portcullis::telemetry::metrics::Vocabulary;
 use secrecy::{ExposeSecret, SecretString};
@@ -47,6 +48,16 @@ impl TestNode {
         max_stale: Duration,
         seen: Option<Seen>,
     ) -> Result<Self, StartError> {
+        Self::start_from(database, keys, max_stale, seen, None).await
+    }
+
+    pub(crate) async fn start_from(
+        database: Database,
+        keys: Arc<DerivedKeys>,
+        max_stale: Duration,
+        seen: Option<Seen>,
+        snapshots: Option<Snapshots>,
+    ) -> Result<Self, StartError> {
         let telemetry = portcullis::telemetry::Telemetry::without_exporters().unwrap();
         let metrics = telemetry
             .metrics(&Vocabulary {
@@ -59,7 +70,7 @@ impl TestNode {
             .unwrap();
         let identity = Identity::new("test".to_owned(), "http://127.0.0.1".to_owned());
         let metrics = Arc::new(metrics);
-        let start = writer::Start { database, metrics, identity, max_stale, queue_length: 1_024, seen };
+        let start = writer::Start { database, metrics, identity, max_stale, queue_length: 1_024, seen, snapshots };
         Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
     }
 

@@ -18,8 +18,8 @@ use super::wish::{
 use super::{World, admin, by_key, by_token, enrollee, from, operator_by, system};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::{Command, CreateKey, CreateWorker};
-use crate::domain::enrollment::Limits;
-use crate::domain::event::Event;
+use crate::domain::enrollment::{Limits, NamePattern};
+use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::KeyId;
 use crate::domain::key::Holder;
 use crate::domain::operator::Role;
@@ -116,7 +116,8 @@ fn limits() -> impl Strategy<Value = Limits> {
     (option::of(1_u64..3), moment(), any::<bool>(), any::<bool>()).prop_map(
         |(uses_max, expires_at, approval, narrow)| {
             let cidrs = narrow.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect();
-            Limits { cidrs, name_pattern: None, uses_max, expires_at, approval }
+            let name_pattern = narrow.then(|| NamePattern::new("[a-z]*").unwrap());
+            Limits { cidrs, name_pattern, uses_max, expires_at, approval }
         },
     )
 }
@@ -356,6 +357,44 @@ fn step(world: &mut World, witness: &mut Witness, who: &Author, wish: &Command) 
         // Asked by the service: the author may have ended its own rights by the wish.
         assert_eq!(world.decide(&system(), wish), Ok(vec![]), "{wish:?} wished again");
     }
+}
+
+/// The same, where everything that a Roll can hold is there once.
+fn furnished() -> World {
+    let mut world = settled().given([
+        share(20, "b"),
+        create_static("b", 23, 100),
+        label("a", &[("zone", "eu")]),
+        rename("b", Some("web")),
+        rotate(21, 24, 1_000),
+        rotate_secret(2, 3, 3, 1_000),
+        rotate_signing_keys(3, 1_000),
+        fence("everything", Some(0)),
+        fence("pool:default", Some(1)),
+        lineage(1, Some(2)),
+        fence("worker:a", Some(3)),
+    ]);
+    let token = world.token("a", 20, 900);
+    world.must(&admin(), &revoke_token(&token));
+    world.must(&system(), &Command::RecordBarrier { through: 5, confirmed: vec![text("n-1")], waited_out: vec![] });
+    world
+}
+
+/// Logs of such runs, for those who fold them.
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Recorded>> {
+    asks().prop_map(|asks| {
+        let (mut world, mut witness) = (furnished(), Witness::default());
+        for ((ask, wait), minted) in asks.into_iter().zip(1_000..) {
+            world.now = world.now.after(crate::domain::time::Seconds(wait.try_into().unwrap()));
+            let Some((who, wish)) = meant(&world, &witness, &ask, minted) else { continue };
+            if let Ok(events) = world.obey(&who, &wish)
+                && let [Event::TokenIssued(new)] = events.as_slice()
+            {
+                witness.tokens.push(worker_token(new, world.roll.next_position() - 1));
+            }
+        }
+        world.log
+    })
 }
 
 proptest! {

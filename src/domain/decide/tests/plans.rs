@@ -13,7 +13,7 @@ use super::{World, admin, enrollee, kind, operator, outcome, seconds, system};
 use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PlanId};
 use crate::domain::key::{Digest, KeyState};
 use crate::domain::operator::Role;
@@ -57,6 +57,21 @@ fn in_short(world: &World, item: Item) -> String {
         Item::Key(KeyId(id)) => format!("k{id}"),
         Item::EnrollmentSecret(EnrollmentSecretId(id)) => format!("s{id}"),
     }
+}
+
+/// A log with plans in every state.
+pub(crate) fn history() -> Vec<Recorded> {
+    let mut world = fleet().given([
+        make_plan(1, PlanKind::Isolate { until: Some(seconds(60)) }, &["label:os=linux", "pool:default"]),
+        make_plan(2, PlanKind::RevokeAll, &["worker:a", "worker:b"]),
+        make_plan(3, PlanKind::DisableEnrollment, &["pool:blue"]),
+        make_plan(4, PlanKind::RevokeAll, &[LINEAGE]),
+    ]);
+    for plan in [1, 2, 3] {
+        world.must(&admin(), &apply_plan(&world.clone(), plan));
+    }
+    record(&mut world, 1);
+    world.log
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! The part of the log that a start from a snapshot does not read, checked afterwards.
+//!
+//! What came before the snapshot makes no state any more, so a row that was changed there lets nobody in. It is somebody's
+//! doing all the same, and a history that an auditor would be shown: so the seals, the columns and the order of every event
+//! before the snapshot are checked while the service runs, and the node stops as it would have refused to start.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_postgres::Client;
+
+use super::Node;
+use super::background::give_way;
+use crate::credential::root_key::DerivedKeys;
+use crate::domain::ids::LogId;
+use crate::log::head::Head;
+use crate::log::read::{self, RawEvent};
+use crate::log::{LogFault, Tampered};
+use crate::postgres::Database;
+
+/// Events in one statement: a long one would keep the database from cleaning up behind others.
+const PAGE: u64 = 4_096;
+/// How often as long as it has worked it rests: ten million events take a few minutes, and nobody waits for them.
+const REST: u32 = 1;
+/// After a statement that failed.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What is to be checked.
+pub struct Recheck {
+    pub database: Database,
+    pub keys: Arc<DerivedKeys>,
+    pub node: Arc<Node>,
+    pub log: LogId,
+    /// Where the snapshot ends.
+    pub end: Head,
+}
+
+/// The running thread; ends when it is dropped.
+pub struct Rechecking {
+    _stop: oneshot::Sender<()>,
+}
+
+impl Recheck {
+    pub fn start(self) -> std::io::Result<Rechecking> {
+        // On a runtime of its own, so that what the connection does gives way too.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        thread::Builder::new().name("recheck".to_owned()).spawn(move || {
+            give_way();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = self.run() => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Rechecking { _stop: stop })
+    }
+
+    async fn run(self) {
+        let began = Instant::now();
+        let mut head = Head::genesis(&self.keys, self.log);
+        loop {
+            match self.check_on(&mut head).await {
+                Ok(()) => break,
+                Err(fault @ (LogFault::Database(_) | LogFault::Silent)) => {
+                    tracing::debug!(%fault, position = head.next_position, "the checking of the older log pauses");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(fault) => return self.node.stop(&fault),
+            }
+        }
+        let events = head.next_position;
+        tracing::info!(events, elapsed = ?began.elapsed(), "checked the log before the snapshot: it is whole");
+    }
+
+    /// From where it was left.
+    async fn check_on(&self, head: &mut Head) -> Result<(), LogFault> {
+        let session = self.database.session().await.map_err(|_| LogFault::Silent)?;
+        while head.next_position < self.end.next_position {
+            let began = Instant::now();
+            self.check_page(&session.client, head).await?;
+            tokio::time::sleep(began.elapsed() * REST).await;
+        }
+        if head.seals == self.end.seals {
+            return Ok(());
+        }
+        Err(Tampered::OtherHistory { position: self.end.next_position }.into())
+    }
+
+    async fn check_page(&self, client: &Client, head: &mut Head) -> Result<(), LogFault> {
+        let from = head.next_position;
+        let to = self.end.next_position.min(from + PAGE);
+        let mut rows: Vec<RawEvent> = Vec::new();
+        let length = usize::try_from(to - from).unwrap_or(usize::MAX);
+        read::stream(client, from, to, length, |page| {
+            rows = page;
+            std::future::ready(true)
+        })
+        .await?;
+        for raw in &rows {
+            read::unseal(raw, head, &self.keys)?;
+        }
+        if head.next_position < to {
+            return Err(Tampered::Missing { position: head.next_position }.into());
+        }
+        Ok(())
+    }
+}
