@@ -226,7 +226,7 @@ impl fmt::Display for Criterion {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`")]
+#[error("each one of: `everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`")]
 pub struct NotACriterion;
 
 impl FromStr for Criterion {

@@ -70,7 +70,7 @@ pub(super) struct Application {
 /// With `dry_run` the counts alone.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "documentation")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "documentation: there is never one")]
 pub(super) enum Made {
     Plan(Changed<PlanView>),
     DryRun(Preview),

@@ -1,0 +1,39 @@
+//! What a responder types: a plan is shown, then applied; or both in one go.
+
+use serde_json::json;
+
+use super::Shell;
+use crate::support::cluster::Scratch;
+use crate::support::service::Service;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_shown_and_applied_by_its_digest_or_at_once() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    for number in 1..=3 {
+        shell.run(&format!("worker create --id probe-{number}")).await.ok();
+        shell.run(&format!("key create probe-{number} --key-file probe-{number}.key")).await.ok();
+    }
+    let dry = shell.json("plan isolate pool:default --dry-run").await;
+    assert_eq!((&dry["counts"]["workers"], &dry["dry_run"]), (&json!(3), &json!(true)));
+    let plan = shell.json("plan isolate pool:default --until 2h --plan-only --reason drill").await;
+    let (id, digest) = (plan["id"].as_str().unwrap(), plan["digest"].as_str().unwrap());
+    assert_eq!(shell.json(&format!("plan items {id}")).await["items"].as_array().unwrap().len(), 3);
+    shell.run("validate -f probe-1.key").await.ok();
+
+    let wrong = shell.run(&format!("plan apply {id} --digest {}", "0".repeat(64))).await.failed(3);
+    assert!(wrong.stderr.contains("plan show"), "{}", wrong.stderr);
+    let applied = shell.json(&format!("plan apply {id} --digest {digest} --wait")).await;
+    assert_eq!((&applied["state"], &applied["progress"]["recorded"]), (&json!("recorded"), &json!(3)));
+    shell.run("validate -f probe-1.key").await.failed(6);
+    assert_eq!(shell.json(&format!("plan show {id}")).await["state"], "recorded");
+
+    shell.run("plan release worker:probe-1 --yes").await.ok();
+    shell.run("validate -f probe-1.key").await.ok();
+    shell.run("plan revoke-all worker:probe-1 worker:probe-2 --yes --reason leaked").await.ok();
+    shell.run("validate -f probe-1.key").await.failed(6);
+    assert_eq!(shell.json("plan list").await["items"].as_array().unwrap().len(), 3);
+    shell.run("plan isolate pool:green --yes").await.failed(3);
+    shell.run("plan isolate pools").await.failed(3);
+}
