@@ -58,10 +58,11 @@ impl World {
         let passed = async || first.get("/v1/events?limit=100").await.text.contains("barrier.passed");
         first.until("that it is in force is recorded", passed).await;
         let world = Self { cluster, wires, services, older, credential };
+        let last = u64::try_from(world.position().await - 1).unwrap();
         for service in &world.services {
             let knows = async || {
                 let answer = service.post("/v1/validate", world.credential.clone()).await;
-                answer.status == 200 && answer.json()["reason"] == "key_revoked"
+                answer.status == 200 && answer.json()["reason"] == "key_revoked" && answer.position() == last
             };
             service.until("every node knows", knows).await;
         }
