@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
-use super::client::{Call, given};
+use super::client::{Answer, Call, given};
 use super::failure::Failure;
 use super::output::Column;
 use super::session::{Paging, Session};
@@ -154,7 +154,7 @@ const PREVIEW_COLUMNS: &[Column] = &[
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List { paging } => session.list(Call::get(&["v1", "plans"]), &paging, COLUMNS).await,
-        Verb::Show { plan } => session.screen.object(COLUMNS, &read(session, &plan).await?),
+        Verb::Show { plan } => session.screen.object(COLUMNS, &session.read(Call::get(&["v1", "plans", &plan])).await?),
         Verb::Items { plan, paging } => {
             session.list(Call::get(&["v1", "plans", &plan, "items"]), &paging, ITEM_COLUMNS).await
         }
@@ -172,7 +172,10 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::DisableEnrollment { selection, course } => {
             plan(session, selection.body("disable_enrollment"), "disable for ever", course).await
         }
-        Verb::Apply { plan, digest, follow } => apply(session, &plan, &digest, follow).await,
+        Verb::Apply { plan, digest, follow } => {
+            let answer = session.change(apply_call(&plan, &digest)).await?;
+            applied(session, &plan, answer, follow).await
+        }
     }
 }
 
@@ -197,7 +200,8 @@ async fn plan(session: &Session, mut body: Value, deed: &str, course: Course) ->
         session.screen.note("Nothing was changed: this was a dry run.");
         return Ok(());
     }
-    let made = session.change(Call::post(&["v1", "plans"]).json(body)).await?.body;
+    let made = session.change(Call::post(&["v1", "plans"]).json(body)).await?;
+    let (position, made) = (made.position.unwrap_or_default(), made.body);
     let (id, digest) = (text(&made, "id")?, text(&made, "digest")?);
     if course.plan_only {
         session.screen.note(format_args!(
@@ -206,43 +210,54 @@ async fn plan(session: &Session, mut body: Value, deed: &str, course: Course) ->
         return session.screen.object(COLUMNS, &made);
     }
     if course.caution.looks_first() {
-        let touched = touched(session, &made, &id, deed).await?;
+        let touched = touched(session, &made, position, deed).await?;
         if !course.caution.approve(session.screen, &touched)? {
             return Ok(());
         }
     }
-    apply(session, &id, &digest, course.follow).await
+    let call = apply_call(&id, &digest);
+    let answer = session.change_next(call, "apply").await?;
+    applied(session, &id, answer, course.follow).await
 }
 
 /// What it comes to, and the first items.
-async fn touched(session: &Session, made: &Value, id: &str, deed: &str) -> Result<Touched, Failure> {
+async fn touched(session: &Session, made: &Value, position: u64, deed: &str) -> Result<Touched, Failure> {
+    let id = text(made, "id")?;
     let counts = &made["counts"];
     let deed = format!(
         "{deed} {} workers, {} keys and {} enrollment secrets, and leave {} workers without a key",
         counts["workers"], counts["keys"], counts["enrollment_secrets"], made["left_without_key"]
     );
-    let call = Call::get(&["v1", "plans", id, "items"]).query("limit", SHOWN_ITEMS.to_string());
+    let call = Call::get(&["v1", "plans", &id, "items"]).query("limit", SHOWN_ITEMS.to_string());
+    // Behind a load balancer another node may answer than the one that made it.
+    let call = call.query("at_least", position.to_string());
     let items = session.read(call).await?["items"].as_array().cloned().unwrap_or_default();
     Ok(Touched { deed, parts: vec![Part { what: "the first of them", columns: ITEM_COLUMNS, items }] })
 }
 
-async fn apply(session: &Session, id: &str, digest: &str, follow: Follow) -> Result<(), Failure> {
-    let call = Call::post(&["v1", "plans", id, "apply"]).json(json!({ "digest": digest }));
-    let answer = session.change(call).await?;
+fn apply_call(id: &str, digest: &str) -> Call {
+    Call::post(&["v1", "plans", id, "apply"]).json(json!({ "digest": digest }))
+}
+
+/// What is wished for first is known first: that it is in force. The records follow.
+async fn applied(session: &Session, id: &str, answer: Answer, follow: Follow) -> Result<(), Failure> {
     session.done(&format!("Applied plan {id}: all of it is in force on the node that answered"), &answer);
-    let plan = if follow.no_follow { answer.body } else { recorded(session, id).await? };
+    let position = answer.position.unwrap_or_default();
+    session.wait_for_changes().await?;
+    let plan = if follow.no_follow { answer.body } else { recorded(session, id, position).await? };
     session.screen.object(COLUMNS, &plan)
 }
 
 /// Shows how the items get their records, until the last has one. Who stops looking stops nothing.
-async fn recorded(session: &Session, id: &str) -> Result<Value, Failure> {
+async fn recorded(session: &Session, id: &str, position: u64) -> Result<Value, Failure> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} recorded, {per_sec}, {eta} left")
     {
         bar.set_style(style);
     }
     loop {
-        let plan = read(session, id).await?;
+        let call = Call::get(&["v1", "plans", id]).query("at_least", position.to_string());
+        let plan = session.read(call).await?;
         bar.set_length(plan["progress"]["total"].as_u64().unwrap_or_default());
         bar.set_position(plan["progress"]["done"].as_u64().unwrap_or_default());
         if plan["state"] == "recorded" {
@@ -255,10 +270,6 @@ async fn recorded(session: &Session, id: &str) -> Result<Value, Failure> {
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-async fn read(session: &Session, id: &str) -> Result<Value, Failure> {
-    session.read(Call::get(&["v1", "plans", id])).await
 }
 
 fn text(body: &Value, field: &str) -> Result<String, Failure> {

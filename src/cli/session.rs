@@ -76,6 +76,14 @@ impl Session {
         Ok(answer)
     }
 
+    /// The second change of one command line: under a key of its own, that comes of the one that was given.
+    pub(crate) async fn change_next(&self, call: Call, step: &str) -> Result<Answer, Failure> {
+        let key = self.connection.idempotency_key.as_ref().map(|key| format!("{key}/{step}"));
+        let answer = self.operator()?.send(&call.once(key.as_deref()).reason(self.reason())).await?;
+        self.note_position(&answer);
+        Ok(answer)
+    }
+
     fn note_position(&self, answer: &Answer) {
         self.changed_at.fetch_max(answer.position.unwrap_or_default(), Ordering::Relaxed);
     }
@@ -83,7 +91,8 @@ impl Session {
     /// With `--wait`: until what was changed is in force on every node. After the answer was shown, which may hold a secret
     /// that nobody can ask for again.
     pub(crate) async fn wait_for_changes(&self) -> Result<(), Failure> {
-        match self.changed_at.load(Ordering::Relaxed) {
+        // Once: what was waited for is in force.
+        match self.changed_at.swap(0, Ordering::Relaxed) {
             0 => Ok(()),
             position => self.wait_for(position).await,
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use self::clock::Clock;
@@ -201,14 +202,15 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         wanted: 0,
         told: 0,
     };
-    let task = tokio::spawn({
-        async move {
-            tokio::select! {
-                () = writer.run(stopped.clone()) => {}
-                () = leasing.keep() => {}
-                () = overdue(stopped) => {
-                    tracing::error!("stopped with commands of which it is unknown whether they are in the log");
-                }
+    let task = tokio::spawn(async move {
+        // In a task of its own: to decide a plan over a large fleet takes a while, and a lease is renewed all the same.
+        let mut beside = JoinSet::new();
+        beside.spawn(leasing.keep());
+        tokio::select! {
+            () = writer.run(stopped.clone()) => {}
+            _ = beside.join_next() => {}
+            () = overdue(stopped) => {
+                tracing::error!("stopped with commands of which it is unknown whether they are in the log");
             }
         }
     });
@@ -311,6 +313,7 @@ impl Writer {
     /// Adds what is in the queue.
     fn drain(&mut self, submissions: &mut Vec<Submission>) {
         while submissions.len() < BATCH_COMMANDS_MAX
+            && !submissions.iter().any(|submission| submission.wish.command.is_slow())
             && let Ok(next) = self.queue.try_recv()
         {
             submissions.push(next);
@@ -371,6 +374,7 @@ impl Writer {
         let asked = Uptime::now();
         let (decided, appended) = if effort.races_lost >= RACES_LOST_MAX {
             self.execute("begin").await?;
+            let unknown_before = effort.fate_unknown;
             let attempt = self.decide_and_append(submissions, effort, true).await;
             if attempt.is_ok() {
                 // The lock goes with the transaction. Until the commit has answered, nothing is durable.
@@ -378,6 +382,8 @@ impl Writer {
                 self.execute("commit").await?;
                 effort.fate_unknown = false;
             } else {
+                // Whatever became of the connection: what nobody has told to commit is not in the log.
+                effort.fate_unknown = unknown_before;
                 self.execute("rollback").await?;
             }
             attempt?

@@ -273,6 +273,12 @@ impl Command {
         "record_auth_failures",
     ];
 
+    /// Whether deciding it looks at the whole fleet: nothing is decided after it in the same batch.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Command::MakePlan(_) | Command::ApplyPlan { .. })
+    }
+
     /// A stable name, for metrics and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -17,6 +17,8 @@ use super::worker::WorkerIndex;
 
 /// How many criteria one selector may have: more is a list for a file, and an entry of the log is small.
 pub const CRITERIA_MAX: usize = 100;
+/// What they may take, written out: half of an entry of the log.
+pub const SELECTOR_BYTES_MAX: usize = 32_768;
 /// A plan that was made longer ago says too little about the fleet of now.
 pub const PLAN_TTL: Seconds = Seconds(60 * Seconds::MINUTE);
 /// How many items are recorded by one command: few enough that validation and other commands are not kept waiting.
@@ -226,7 +228,9 @@ impl fmt::Display for Criterion {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("each one of: `everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`")]
+#[error(
+    "each one of: `everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`"
+)]
 pub struct NotACriterion;
 
 impl FromStr for Criterion {

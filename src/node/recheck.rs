@@ -13,6 +13,7 @@ use tokio_postgres::Client;
 
 use super::Node;
 use super::background::give_way;
+use super::snapshot::Snapshots;
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
@@ -33,6 +34,8 @@ pub struct Recheck {
     pub keys: Arc<DerivedKeys>,
     pub node: Arc<Node>,
     pub log: LogId,
+    /// Removed where the log before them is not what it was.
+    pub snapshots: Snapshots,
     /// Where the snapshot ends.
     pub end: Head,
 }
@@ -69,7 +72,15 @@ impl Recheck {
                     tracing::debug!(%fault, position = head.next_position, "the checking of the older log pauses");
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(fault) => return self.node.stop(&fault),
+                Err(fault) => {
+                    self.node.stop(&fault);
+                    // A start from a snapshot would serve again until this is found again: the next one reads all, and refuses.
+                    if let Err(error) = self.snapshots.discard() {
+                        let folder = self.snapshots.folder().display();
+                        tracing::error!(%error, %folder, "remove the snapshots by hand before the next start");
+                    }
+                    return;
+                }
             }
         }
         let events = head.next_position;

@@ -43,6 +43,11 @@ impl Snapshots {
         Self { folder, keys }
     }
 
+    /// Removes them all.
+    pub fn discard(&self) -> io::Result<()> {
+        file::list(&self.folder)?.into_iter().try_for_each(std::fs::remove_file)
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }

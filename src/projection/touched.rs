@@ -149,15 +149,21 @@ impl Touched {
     /// What the plan has changed at once. Where the list is gone, each item has had an event of its own since: the plan's
     /// record, or whatever somebody did with it.
     fn plan(&mut self, roll: &Roll, id: PlanId) {
-        let Some(plan) = roll.plan(id).filter(|plan| plan.marks_items()) else { return };
+        let Some(plan) = roll.plan(id) else { return };
         for item in plan.progress.iter().flat_map(|progress| progress.items.iter()) {
             match item {
                 Item::Worker(index) => self.workers.extend(id_of(roll, *index)),
-                Item::Key(key) => self.key(roll, *key),
+                // Where a fence refuses the rest, only those that it would have left to somebody are marked.
+                Item::Key(key) if plan.marks_items() || is_marked(roll, *key) => self.key(roll, *key),
+                Item::Key(_) => {}
                 Item::EnrollmentSecret(secret) => _ = self.enrollment_secrets.insert(*secret),
             }
         }
     }
+}
+
+fn is_marked(roll: &Roll, id: KeyId) -> bool {
+    roll.key(id).is_some_and(|key| key.state == KeyState::Fenced)
 }
 
 fn id_of(roll: &Roll, index: WorkerIndex) -> Option<WorkerId> {

@@ -52,6 +52,7 @@ impl Remembering {
             keys: keys.clone(),
             node: running.node.clone(),
             log: running.log,
+            snapshots: snapshots(&settings.data_dir, keys),
             end,
         });
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use crate::domain::enrollment::{CIDRS_MAX, Limits};
 use crate::domain::key::{KeyKind, OVERLAP_MAX};
+use crate::domain::plan::{SELECTOR_BYTES_MAX, Selector};
 use crate::domain::pool::{
     AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, PoolSettings, SCOPE_CHARS_MAX, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
 };
@@ -26,14 +27,23 @@ pub(super) fn name(name: &str) -> Result<(), Refusal> {
 
 pub(super) fn labels(labels: &Labels) -> Result<(), Refusal> {
     check(labels.len() <= LABELS_MAX, "labels", || format!("at most {LABELS_MAX} labels"))?;
-    for (key, value) in labels {
-        let text = |text: &str| text.chars().count() <= LABEL_CHARS_MAX && !text.chars().any(char::is_control);
-        check(!key.is_empty(), "labels", || "a label's name must not be empty".to_owned())?;
-        check(text(key) && text(value), "labels", || {
-            format!("names and values have at most {LABEL_CHARS_MAX} characters, none of them control characters")
-        })?;
-    }
-    Ok(())
+    labels.iter().try_for_each(|(name, value)| label("labels", name, value))
+}
+
+pub(super) fn label(field: &'static str, name: &str, value: &str) -> Result<(), Refusal> {
+    let text = |text: &str| text.chars().count() <= LABEL_CHARS_MAX && !text.chars().any(char::is_control);
+    check(!name.is_empty(), field, || "a label's name must not be empty".to_owned())?;
+    check(text(name) && text(value), field, || {
+        format!("names and values of labels have at most {LABEL_CHARS_MAX} characters, none of them control characters")
+    })
+}
+
+/// It has to fit in an entry of the log, with room for all else that stands there.
+pub(super) fn selector(selector: &Selector) -> Result<(), Refusal> {
+    let bytes: usize = selector.criteria().iter().map(|criterion| criterion.to_string().len()).sum();
+    check(bytes <= SELECTOR_BYTES_MAX, "select", || {
+        format!("at most {SELECTOR_BYTES_MAX} bytes in all; make several plans, or select by a label")
+    })
 }
 
 /// A new thing that has already ended is a mistake in the caller's clock or unit.

@@ -33,9 +33,11 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
 
 /// A name that is not known is a typing error, and must not pass as a plan for nothing.
 fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
+    limits::selector(selector)?;
     for criterion in selector.criteria() {
         match criterion {
-            Criterion::Everything | Criterion::Label { .. } => {}
+            Criterion::Everything => {}
+            Criterion::Label { name, value } => limits::label("select", name, value)?,
             Criterion::Pool(id) => _ = roll.pool(id.as_str()).ok_or_else(|| Refusal::PoolUnknown(id.clone()))?,
             Criterion::Lineage(id) => _ = enrollment::known(roll, *id)?,
             Criterion::Worker(id) => _ = workers::known(roll, id)?,

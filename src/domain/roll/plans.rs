@@ -1,11 +1,12 @@
 //! The plans of the Roll: what applying one changes, and how far it has been recorded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Roll;
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::PlanMade;
-use crate::domain::ids::PlanId;
+use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::KeyState;
 use crate::domain::plan::{Item, Plan, PlanKind, Progress};
 use crate::domain::time::Timestamp;
@@ -53,10 +54,28 @@ impl Roll {
             for item in items.iter() {
                 self.apply_item(&plan.kind, *item);
             }
+        } else {
+            self.mark_escaping(&items);
         }
         let total = items.len() as u64;
         let progress = Progress { applied: position, applied_at: at, items, total, done: 0, changed: 0 };
         self.with_plan(id, |plan| plan.progress = Some(progress));
+    }
+
+    /// A key that several workers share may be on the list for one of them, and then the fence leaves it to the others.
+    fn mark_escaping(&mut self, items: &[Item]) {
+        let shared = self.shared_keys.iter().filter_map(|id| self.key(*id));
+        let escaping: BTreeSet<KeyId> = shared.filter(|key| !self.is_fenced_for_all(key)).map(|key| key.id).collect();
+        if escaping.is_empty() {
+            return;
+        }
+        for item in items {
+            if let Item::Key(id) = item
+                && escaping.contains(id)
+            {
+                self.with_key(*id, |key| key.state = KeyState::Fenced);
+            }
+        }
     }
 
     fn apply_item(&mut self, kind: &PlanKind, item: Item) {

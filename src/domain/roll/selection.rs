@@ -30,6 +30,8 @@ struct Criteria<'a> {
 
 impl Roll {
     /// The list of a plan.
+    ///
+    /// What it comes to is part of what `plan.applied` means, for ever: a fold of an old log comes to the same list.
     #[must_use]
     pub fn select(&self, kind: &PlanKind, selector: &Selector) -> Vec<Item> {
         let criteria = Criteria::of(self, selector);
@@ -50,8 +52,14 @@ impl Roll {
     }
 
     fn selected_workers(&self, criteria: &Criteria<'_>, touches: impl Fn(&Worker) -> bool) -> Vec<Item> {
-        let chosen = self.members().filter(|(index, worker)| criteria.covers(*index, worker) && touches(worker));
-        chosen.map(|(index, _)| Item::Worker(index)).collect()
+        let member = |index| Some((index, self.worker_at(index).filter(|worker| worker.is_member())?));
+        let chosen = |(index, worker): &(WorkerIndex, &Worker)| criteria.covers(*index, worker) && touches(worker);
+        // Where single ones are named, nobody else is looked at.
+        let found: Vec<_> = match &criteria.workers {
+            Some(named) => named.iter().copied().filter_map(member).filter(chosen).collect(),
+            None => self.members().filter(chosen).collect(),
+        };
+        found.into_iter().map(|(index, _)| Item::Worker(index)).collect()
     }
 
     /// All that are not revoked, the expired ones among them: the record should say of each that it is over.

@@ -44,7 +44,8 @@ pub(super) fn write(
         return Err(error);
     }
     sync_folder(&path)?;
-    for old in list(folder)?.into_iter().skip(KEPT) {
+    // Some may be of another log, and none of theirs is newer than the one that is of this one.
+    for old in list(folder)?.into_iter().filter(|other| *other != path).skip(KEPT - 1) {
         fs::remove_file(old)?;
     }
     Ok(path)

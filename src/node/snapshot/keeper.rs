@@ -9,8 +9,8 @@ use tokio::sync::{oneshot, watch};
 use super::Snapshots;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
-use crate::node::Node;
 use crate::node::background::give_way;
+use crate::node::{Node, NotCurrent};
 use crate::validate::Snapshot;
 
 /// A start folds so many events in about a second, of the three that it may take.
@@ -70,8 +70,13 @@ impl Keeper {
 
     fn take(&mut self) {
         let began = Instant::now();
+        // Of a log that was found to be another there is none: the next start is to read it, and to refuse.
+        if self.has_stopped() {
+            return;
+        }
         let Some((head, state)) = self.pair() else { return };
         match self.snapshots.write(self.log, &head, &state.roll) {
+            Ok(_) if self.has_stopped() => drop(self.snapshots.discard()),
             Ok(path) => {
                 self.kept = head.next_position;
                 tracing::info!(snapshot = %path.display(), elapsed = ?began.elapsed(), "wrote a snapshot");
@@ -81,6 +86,10 @@ impl Keeper {
                 tracing::warn!(%error, %folder, "a snapshot could not be written; the next start takes longer");
             }
         }
+    }
+
+    fn has_stopped(&self) -> bool {
+        matches!(self.node.check_current(), Err(NotCurrent::Stopped(_)))
     }
 
     /// The newest state with the head that it ends at.
