@@ -12,6 +12,8 @@ mod tls;
 use std::error::Error;
 use std::future::poll_fn;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -111,6 +113,8 @@ pub struct Database {
     pool: Pool,
     service: Target,
     owner: Target,
+    /// The newest timeline when a pooled connection was last asked for.
+    pooled: Arc<AtomicU32>,
 }
 
 /// A connection of one's own: the writer's, or one that listens. It ends when `client` is dropped.
@@ -130,10 +134,12 @@ impl Database {
     pub async fn open(options: Options) -> Result<Self, DatabaseError> {
         let login = Target::parse(&options.url, &options)?;
         login.look_round().await;
-        let owner = match &options.owner_url {
+        let mut owner = match &options.owner_url {
             Some(url) => Target::parse(url, &options)?,
             None => login.clone(),
         };
+        // What one of them knows of a standby that took over, the other knows: a migration on an old primary is lost.
+        owner.newest = login.newest.clone();
         let raise_durability = inspect(&login, options.allow_unsafe_durability).await?;
         let service = login.as_service(options.statement_timeout, raise_durability);
         // Verified: a connection is tried before it is handed out, and replaced when it has died in the pool.
@@ -150,7 +156,8 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(DatabaseError::Pool)?;
-        Ok(Self { pool, service, owner: owner.as_owner() })
+        let pooled = Arc::new(AtomicU32::new(service.newest.timeline()));
+        Ok(Self { pool, service, owner: owner.as_owner(), pooled })
     }
 
     /// Brings the schema up to date and lets the service's login serve, as the owner. Several may try at once: one does it, the others wait and find it done.
@@ -176,12 +183,23 @@ impl Database {
 
     /// A pooled connection in the service's role. The schema must be there: before [`Database::migrate`] this fails.
     pub async fn client(&self) -> Result<deadpool_postgres::Object, PoolError> {
+        let newest = self.service.newest.timeline();
+        if self.pooled.swap(newest, Ordering::Relaxed) != newest {
+            // A standby took over: what is connected to the server before it would read what was true there.
+            self.pool.retain(|_, _| false);
+        }
         self.pool.get().await.map_err(PoolError)
     }
 
     /// A connection outside the pool, in the service's role.
     pub async fn session(&self) -> Result<Session, DatabaseError> {
         let (sender, notifications) = mpsc::channel(NOTIFICATIONS_MAX);
+        // Whoever connects anew may have lost a server that others can still reach, or that still answers and has been
+        // superseded: what the other hosts say is known a moment later, and `is_superseded` tells.
+        tokio::spawn({
+            let service = self.service.clone();
+            async move { service.look_round().await }
+        });
         // On the heap: to connect takes much more state than those who wait for it.
         let Dialed { client, era, .. } = Box::pin(self.service.connect(&sender)).await?;
         Ok(Session { client, notifications, era, newest: self.service.newest.clone() })

@@ -158,6 +158,8 @@ async fn look(
     connecting: &mut Option<JoinHandle<Result<View, String>>>,
     waiting: &mut Vec<Waiter>,
 ) -> Result<View, String> {
+    // An old primary that still answers would be looked at for ever, and its log never ends any later.
+    let view = view.filter(|view| !view.session.is_superseded());
     let mut view = if let Some(view) = view {
         view
     } else {

@@ -80,6 +80,11 @@ impl NewestEra {
         }
     }
 
+    /// The number of the newest; 0 where none is known.
+    pub(super) fn timeline(&self) -> u32 {
+        self.known().map_or(0, |era| era.timeline)
+    }
+
     /// Whether another connection has seen a later one.
     pub(super) fn is_past(&self, era: Option<Era>) -> bool {
         era.is_some_and(|era| self.known().is_some_and(|known| era.is_before(known)))
@@ -142,12 +147,13 @@ impl Target {
         let patience = self.patience();
         let look = async |number| {
             let (unheard, _) = mpsc::channel(1);
+            let mut last = Ok(());
             for address in addresses(&self.config, number).await? {
-                within(patience, self.connect_to(&address, unheard.clone())).await?;
+                last = within(patience, self.connect_to(&address, unheard.clone())).await.map(|_| ());
             }
-            Ok::<(), ConnectError>(())
+            last
         };
-        let looks = (0..self.host_count()).map(|number| within(patience, look(number)));
+        let looks = (0..self.host_count()).map(look);
         for (number, looked) in futures_util::future::join_all(looks).await.into_iter().enumerate() {
             if let Err(error) = looked {
                 tracing::debug!(%error, number, "a host of the database URL is not one to write to");

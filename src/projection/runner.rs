@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Less than a list waits. A runner asks something at each tick.
 const SILENCE_MAX: &str = "3s";
+/// So often the runner says something while it is busy with its own.
+const WORD: Duration = Duration::from_secs(1);
 /// Events that are read at once.
 const READ_EVENTS: usize = 4_096;
 
@@ -155,7 +158,7 @@ impl Runner {
         for (from, mut lanes) in behind {
             let events = events(client, &self.start.node, from, to).await?;
             let projections = lanes.iter().map(|lane| lane.projection).collect();
-            let changes = render(projections, events, &snapshot).await?;
+            let changes = awake(client, render(projections, events, &snapshot)).await?;
             patient(move_untouched(client, &mut lanes, &changes, from, to)).await?;
             for (lane, changes) in lanes.into_iter().zip(changes).filter(|(_, changes)| !is_empty(changes)) {
                 if changes.iter().map(Vec::len).sum::<usize>() > self.start.pace.rows_max {
@@ -234,7 +237,7 @@ async fn put_in_place(
     let end = snapshot.roll.next_position();
     let to = end.min(from + start.pace.step_events);
     let events = events(client, &start.node, from, to).await?;
-    let changes = render(vec![projection], events, &snapshot).await?.pop().unwrap_or_default();
+    let changes = awake(client, render(vec![projection], events, &snapshot)).await?.pop().unwrap_or_default();
     if to < end {
         // Some of these rows are newer than `to`. Those that differ for it are among the ones that come after it.
         let transaction = client.transaction().await?;
@@ -285,6 +288,20 @@ async fn render(
         projections.iter().map(|projection| projection.tables.iter().map(rows).collect()).collect()
     };
     Ok(tokio::task::spawn_blocking(render).await?)
+}
+
+/// Speaks to the database while something else takes its time: whoever is silent loses the lock, and would begin again.
+async fn awake<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, ProjectionError>>,
+) -> Result<T, ProjectionError> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(WORD) => patient(async { Ok(client.batch_execute("select 1").await?) }).await?,
+        }
+    }
 }
 
 fn is_empty(changes: &Changes) -> bool {

@@ -143,10 +143,14 @@ async fn an_event_that_was_changed_before_the_snapshot_stops_the_node_later() {
     let (mut service, ..) = with_a_revoked_key(&scratch).await;
     assert!(service.stop());
     tamper(&scratch, "update log.event set actor = 'operator:nobody' where position = 3").await;
-    let service = again(&scratch, &service).await;
-    let ready = async || service.send(service.request(Method::GET, "/readyz")).await;
-    service.until("it stops", async || ready().await.status == 503).await;
-    let answer = ready().await;
+    let mut service = again(&scratch, &service).await;
+    let ready = async |service: &Service| service.send(service.request(Method::GET, "/readyz")).await;
+    service.until("it stops", async || ready(&service).await.status == 503).await;
+    let answer = ready(&service).await;
     assert_eq!(answer.problem(503), "stopped");
     assert!(answer.text.contains("position 3"), "{}", answer.text);
+    // From the snapshot it would serve until that is found again.
+    service.stop();
+    let log = Launch::on(&scratch).data_dir_of(&service).try_start().await.err().unwrap();
+    assert!(log.contains("position 3"), "{log}");
 }

@@ -16,7 +16,8 @@ use crate::validate::Snapshot;
 /// A start folds so many events in about a second, of the three that it may take.
 const EVENTS_MAX: u64 = 100_000;
 /// But a fleet that writes without a pause is not written to the disk over and over: a million keys are 150 MB.
-const INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// At 5,000 events a second as many come meanwhile as are worth one.
+const INTERVAL_MIN: Duration = Duration::from_secs(20);
 /// And one that writes little gets its snapshot once there is something to gain by it.
 const INTERVAL_MAX: Duration = Duration::from_mins(30);
 const EVENTS_MIN: u64 = 1_000;

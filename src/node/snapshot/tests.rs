@@ -13,6 +13,7 @@ use super::encoding::{self, Unusable};
 use super::{Found, Snapshots};
 use crate::credential::root_key::{DerivedKeys, RootKey};
 use crate::domain::decide::tests::interleavings::histories;
+use crate::domain::decide::tests::plans;
 use crate::domain::event::Recorded;
 use crate::domain::ids::LogId;
 use crate::domain::roll::Roll;
@@ -85,6 +86,19 @@ proptest! {
             resumed.roll.apply(recorded);
         }
         prop_assert!(resumed.roll == folded(&log).roll);
+    }
+}
+
+/// With plans in every state, which random histories have none of.
+#[test]
+fn plans_come_back_as_they_were() {
+    let log = plans::history();
+    for cut in 0..=log.len() {
+        let mut resumed = read(&written(&folded(&log[..cut]))).unwrap();
+        for recorded in &log[cut..] {
+            resumed.roll.apply(recorded);
+        }
+        assert!(resumed.roll == folded(&log).roll, "cut at {cut}");
     }
 }
 

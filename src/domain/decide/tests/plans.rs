@@ -7,7 +7,7 @@ use proptest::sample::{select, subsequence};
 
 use super::wish::{
     apply_plan, create_key, create_pool, create_secret, create_secret_in, create_worker, create_worker_in, enroll,
-    isolate, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing,
+    isolate, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing, update_pool,
 };
 use super::{World, admin, enrollee, kind, operator, outcome, seconds, system};
 use crate::domain::admit::admit_worker_key;
@@ -18,7 +18,7 @@ use crate::domain::ids::{EnrollmentSecretId, KeyId, PlanId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
 use crate::domain::plan::{CHUNK_ITEMS, Item, PLAN_TTL, PlanKind, Progress, Selector};
-use crate::domain::worker::WorkerState;
+use crate::domain::worker::{WorkerIndex, WorkerState};
 
 const LINEAGE: &str = "enrollment_secret:0000000000000000000001";
 
@@ -65,9 +65,10 @@ pub(crate) fn history() -> Vec<Recorded> {
         make_plan(1, PlanKind::Isolate { until: Some(seconds(60)) }, &["label:os=linux", "pool:default"]),
         make_plan(2, PlanKind::RevokeAll, &["worker:a", "worker:b"]),
         make_plan(3, PlanKind::DisableEnrollment, &["pool:blue"]),
-        make_plan(4, PlanKind::RevokeAll, &[LINEAGE]),
+        make_plan(4, PlanKind::RevokeAll, &["pool:blue"]),
+        make_plan(5, PlanKind::Release, &["everything"]),
     ]);
-    for plan in [1, 2, 3] {
+    for plan in [1, 2, 4] {
         world.must(&admin(), &apply_plan(&world.clone(), plan));
     }
     record(&mut world, 1);
@@ -189,16 +190,20 @@ fn what_was_shown_is_applied_or_nothing_is() {
     later.table(&operator(Role::Operator), &[(apply_plan(&later, 1), "nothing")]);
 }
 
-/// The keys that work, for any of those who have them.
-fn good(world: &World) -> BTreeSet<u128> {
+/// Which key works for whom.
+fn accepted(world: &World) -> BTreeSet<(u128, WorkerIndex)> {
     let keys = world.roll.keys_after(None).into_iter().flatten();
-    let works = |key: &&Key| {
-        let holders = key.workers().iter().filter_map(|index| world.roll.worker_at(*index));
-        holders
-            .into_iter()
-            .any(|worker| admit_worker_key(&world.roll, key, Some(worker.id.as_str()), world.now).is_ok())
+    let pairs = keys.flat_map(|key| key.workers().iter().map(move |index| (key, *index)));
+    let works = |(key, index): &(&Key, WorkerIndex)| {
+        let holder = world.roll.worker_at(*index).unwrap();
+        admit_worker_key(&world.roll, key, Some(holder.id.as_str()), world.now).is_ok()
     };
-    keys.filter(works).map(|key| key.id.0).collect()
+    pairs.filter(works).map(|(key, index)| (key.id.0, index)).collect()
+}
+
+/// The keys that work for somebody.
+fn good(world: &World) -> BTreeSet<u128> {
+    accepted(world).into_iter().map(|(key, _)| key).collect()
 }
 
 fn progress(world: &World, plan: u128) -> &Progress {
@@ -308,21 +313,19 @@ proptest! {
         plan in select(vec![ISOLATE, PlanKind::RevokeAll]),
         before in subsequence(vec![isolate("a", None), share(22, "a"), rotate(20, 30, 60), create_key("d", 31), revoke(21)], 0..=5),
     ) {
-        let mut world = fleet().given(before);
+        let mut world = fleet().given([update_pool("default", sharing())]).given(before);
         let criteria = criteria.iter().map(|text| text.parse().unwrap()).collect();
         let selector = Selector::new(criteria, None, None).unwrap();
         let items = world.roll.select(&plan, &selector);
-        let reached = |key: &u128| items.iter().any(|item| match item {
-            Item::Key(id) => id.0 == *key,
-            Item::Worker(index) => world.roll.key(KeyId(*key)).unwrap().workers() == [*index],
-            Item::EnrollmentSecret(_) => false,
-        });
-        let expected: BTreeSet<u128> = good(&world).into_iter().filter(|key| !reached(key)).collect();
+        let reached = |(key, holder): &(u128, WorkerIndex)| {
+            items.contains(&Item::Key(KeyId(*key))) || items.contains(&Item::Worker(*holder))
+        };
+        let expected: BTreeSet<_> = accepted(&world).into_iter().filter(|pair| !reached(pair)).collect();
         world.must(&admin(), &Command::MakePlan(MakePlan { plan: PlanId(1), kind: plan.clone(), selector }));
         world.must(&admin(), &apply_plan(&world.clone(), 1));
-        prop_assert_eq!(good(&world), expected.clone());
+        prop_assert_eq!(accepted(&world), expected.clone());
         let recorded = record(&mut world, 1);
-        prop_assert_eq!(good(&world), expected);
+        prop_assert_eq!(accepted(&world), expected);
         let records = recorded.iter().filter(|event| !matches!(event, Event::PlanProgressed { .. })).count();
         prop_assert_eq!(records, items.len());
         let revoked = |id: KeyId| world.roll.key(id).unwrap().state == KeyState::Revoked;
