@@ -310,10 +310,10 @@ impl Writer {
         }
     }
 
-    /// Adds what is in the queue.
+    /// Adds what is in the queue, up to the first command that takes long to decide.
     fn drain(&mut self, submissions: &mut Vec<Submission>) {
         while submissions.len() < BATCH_COMMANDS_MAX
-            && !submissions.iter().any(|submission| submission.wish.command.is_slow())
+            && submissions.last().is_none_or(|last| !last.wish.command.is_slow())
             && let Ok(next) = self.queue.try_recv()
         {
             submissions.push(next);
