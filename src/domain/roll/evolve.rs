@@ -10,7 +10,6 @@ use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::Floor;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
-use crate::domain::incident::{Closing, Mark, StepState};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
 use crate::domain::operator::{Operator, Role};
 use crate::domain::pool::{Pool, PoolSettings};
@@ -107,23 +106,14 @@ impl Roll {
             Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
-            Event::IncidentOpened(opened) => self.open_incident(position, at, opened),
-            Event::IncidentUpdated { incident, description } => {
-                self.with_incident(incident, |incident| incident.description = description.clone());
-            }
-            Event::IncidentNoted { incident, .. } | Event::IncidentReviewed { incident, .. } => {
-                self.with_incident(incident, |incident| incident.notes += 1);
-            }
-            Event::IncidentStepDone { incident, step } => {
-                self.settle_step(incident, step, StepState::Done(mark(recorded)));
-            }
-            Event::IncidentStepWaived { incident, step } => {
-                self.settle_step(incident, step, StepState::Waived(mark(recorded)));
-            }
-            Event::IncidentStepReopened { incident, step } => self.settle_step(incident, step, StepState::Open),
-            Event::IncidentClosed { incident, summary } => self.with_incident(incident, |incident| {
-                incident.closed = Some(Closing { position, at, summary: summary.clone() });
-            }),
+            Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. } => self.evolve_incident(recorded),
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             Event::AuthFailuresObserved { .. } => {}
@@ -430,10 +420,6 @@ fn heir(
     let holder = parent.holder.clone();
     let (kind, state, parent) = (parent.kind, KeyState::Live, Some(parent.id));
     Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false }
-}
-
-fn mark(recorded: &Recorded) -> Mark {
-    Mark { position: recorded.position, at: recorded.recorded_at, reason: recorded.reason.clone() }
 }
 
 fn superseded(state: EnrollmentState, until: Timestamp) -> EnrollmentState {
