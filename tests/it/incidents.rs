@@ -42,13 +42,13 @@ async fn a_checklist_fills_itself_and_an_incident_is_closed_when_all_is_done() {
     let path = format!("/v1/plans/{}/apply?wait=everywhere", plan["id"].as_str().unwrap());
     during(&service, id, &path, json!({ "digest": plan["digest"] })).await.expect(200);
     service.post("/v1/workers/b/isolate", json!({})).await.expect(200);
-    let ends = |kind: &'static str| {
-        let service = &service;
-        async move { events(service, id).await.iter().any(|(found, _)| found == kind) }
+    let followed = async || {
+        let found = events(&service, id).await;
+        let has = |kind: &str| found.iter().any(|(it, _)| it == kind);
+        let now = service.get(&format!("/v1/incidents/{id}")).await.expect(200);
+        has("plan.progressed") && has("barrier.passed") && now["in_force"] == true
     };
-    service
-        .until("what follows carries it too", async || ends("plan.progressed").await && ends("barrier.passed").await)
-        .await;
+    service.until("what follows carries it too, and is in force", followed).await;
     let kinds: Vec<String> = events(&service, id).await.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(
         kinds.iter().filter(|kind| *kind == "worker.isolated").count(),
