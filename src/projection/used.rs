@@ -115,7 +115,9 @@ impl KeysUsed {
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(rest.len().min(CHUNK_KEYS));
             if let Err(error) = keep(database, chunk).await {
-                rest.iter().for_each(|(key, lost)| self.with(*key, |noted| noted.add_all(lost)));
+                for (key, lost) in rest {
+                    self.with(*key, |noted| noted.add_all(lost));
+                }
                 return Err(error);
             }
             rest = after;
@@ -172,7 +174,9 @@ impl Noted {
     fn add_all(&mut self, earlier: &Noted) {
         self.forgotten += earlier.forgotten;
         self.add(earlier.used, None);
-        earlier.sources.iter().for_each(|source| self.add(None, Some(*source)));
+        for source in &earlier.sources {
+            self.add(None, Some(*source));
+        }
     }
 }
 
