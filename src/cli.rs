@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod fence;
 mod handover;
+mod incident;
 mod key;
 mod manual;
 mod node;
@@ -23,6 +24,7 @@ mod pool;
 mod projection;
 mod remedy;
 mod secret_source;
+mod selection;
 pub mod serve;
 mod session;
 mod signing_key;
@@ -106,6 +108,9 @@ enum Ask {
     /// Plans: what a batch command would touch is shown first, then exactly that is done, or nothing.
     #[command(subcommand, after_help = "Example:\n  portcullis plan isolate pool:builders --dry-run")]
     Plan(plan::Verb),
+    /// Incidents: what a leak reaches.
+    #[command(subcommand, after_help = "Example:\n  portcullis incident scope --credential-file found.txt")]
+    Incident(incident::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -183,6 +188,7 @@ impl Ask {
             Ask::Enrollment(verb) => enrollment::run(verb, session).await,
             Ask::Fence(verb) => fence::run(verb, session).await,
             Ask::Plan(verb) => plan::run(verb, session).await,
+            Ask::Incident(verb) => incident::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
             Ask::Operator(verb) => operator::run(verb, session).await,

@@ -55,6 +55,8 @@ mod problem;
 mod projections;
 mod query;
 mod schema;
+mod scope;
+mod select;
 mod service;
 mod signing_keys;
 pub mod tls;
@@ -229,6 +231,7 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(plans::read))
         .routes(routes!(plans::items))
         .routes(routes!(plans::apply))
+        .routes(routes!(scope::scope))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

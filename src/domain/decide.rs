@@ -22,6 +22,7 @@ mod workers;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use plans::is_known;
 pub use tokens::{counts_tokens, token};
 
 pub type Decision = Result<Vec<Event>, Refusal>;

@@ -77,6 +77,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/plans/{id}", READ),
     ("GET", "/v1/plans/{id}/items", READ),
     ("POST", "/v1/plans/{id}/apply", MANAGE),
+    ("POST", "/v1/scope", Right(Permission::ReadEvents)),
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/in-force/{position}", READ),
