@@ -24,6 +24,7 @@ mod pool;
 mod projection;
 mod remedy;
 mod secret_source;
+mod selection;
 pub mod serve;
 mod session;
 mod signing_key;

@@ -1,5 +1,6 @@
 //! `portcullis incident`: a case with a checklist that fills itself from what is done for it.
 
+mod scope;
 mod shell;
 
 use std::ffi::OsString;
@@ -99,6 +100,9 @@ pub(crate) enum Verb {
         #[command(flatten)]
         paging: Paging,
     },
+    /// Show what is reached from what is known to have leaked: workers, keys, enrollment secrets, and who used them.
+    #[command(after_help = scope::AFTER_HELP)]
+    Scope(scope::Args),
     /// Start a shell in which every command is for the incident.
     #[command(after_help = "Examples:\n  portcullis incident shell INC-7\n  \
                             portcullis incident shell INC-7 -- -c 'portcullis plan isolate pool:builders --yes'\n\n\
@@ -216,6 +220,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::List { state, paging } => {
             session.list(Call::get(&["v1", "incidents"]).query("state", state), &paging, LIST_COLUMNS).await
         }
+        Verb::Scope(args) => scope::run(args, session).await,
         Verb::Shell { incident, arguments } => shell::run(session, &incident.id(session)?, &arguments).await,
     }
 }
