@@ -10,7 +10,6 @@ use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::Floor;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
-use crate::domain::incident::{Closing, Mark, StepState};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
 use crate::domain::operator::{Operator, Role};
 use crate::domain::pool::{Pool, PoolSettings};
@@ -64,23 +63,13 @@ impl Roll {
 
             Event::KeyCreated(created) => self.create_key(position, at, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
-            Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
-                if let Some(parent) = self.supersede_key(*key, *overlap_until) {
-                    let (id, verifier, expires_at) = (*successor, *verifier, *expires_at);
-                    self.insert_key(Key { derived: *derived, ..heir(&parent, id, verifier, expires_at, position, at) });
-                }
-            }
+            Event::KeyRotated { .. } => self.rotate_key(recorded),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
                 self.insert_enrollment_secret(position, at, *secret, pool, *verifier, limits, None);
             }
-            Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
-                if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
-                    let (pool, limits) = (&parent.pool, &parent.limits);
-                    self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
-                }
-            }
+            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(recorded),
             Event::EnrollmentSecretDisabled { secret } => {
                 self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
             }
@@ -107,26 +96,38 @@ impl Roll {
             Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
-            Event::IncidentOpened(opened) => self.open_incident(position, at, opened),
-            Event::IncidentUpdated { incident, description } => {
-                self.with_incident(incident, |incident| incident.description = description.clone());
-            }
-            Event::IncidentNoted { incident, .. } | Event::IncidentReviewed { incident, .. } => {
-                self.with_incident(incident, |incident| incident.notes += 1);
-            }
-            Event::IncidentStepDone { incident, step } => {
-                self.settle_step(incident, step, StepState::Done(mark(recorded)));
-            }
-            Event::IncidentStepWaived { incident, step } => {
-                self.settle_step(incident, step, StepState::Waived(mark(recorded)));
-            }
-            Event::IncidentStepReopened { incident, step } => self.settle_step(incident, step, StepState::Open),
-            Event::IncidentClosed { incident, summary } => self.with_incident(incident, |incident| {
-                incident.closed = Some(Closing { position, at, summary: summary.clone() });
-            }),
+            Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. } => self.evolve_incident(recorded),
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             Event::AuthFailuresObserved { .. } => {}
+        }
+    }
+
+    fn rotate_key(&mut self, recorded: &Recorded) {
+        let Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } = &recorded.event else {
+            return;
+        };
+        if let Some(parent) = self.supersede_key(*key, *overlap_until) {
+            let heir = heir(&parent, *successor, *verifier, *expires_at, recorded.position, recorded.recorded_at);
+            self.insert_key(Key { derived: *derived, ..heir });
+        }
+    }
+
+    fn rotate_enrollment_secret(&mut self, recorded: &Recorded) {
+        let (position, at) = (recorded.position, recorded.recorded_at);
+        let Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } = &recorded.event else {
+            return;
+        };
+        if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
+            let (pool, limits) = (&parent.pool, &parent.limits);
+            self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
         }
     }
 
@@ -430,10 +431,6 @@ fn heir(
     let holder = parent.holder.clone();
     let (kind, state, parent) = (parent.kind, KeyState::Live, Some(parent.id));
     Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false }
-}
-
-fn mark(recorded: &Recorded) -> Mark {
-    Mark { position: recorded.position, at: recorded.recorded_at, reason: recorded.reason.clone() }
 }
 
 fn superseded(state: EnrollmentState, until: Timestamp) -> EnrollmentState {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Roll;
 use crate::domain::event::{Event, IncidentOpened, Recorded};
 use crate::domain::ids::{IncidentId, PlanId};
-use crate::domain::incident::{Incident, Step, StepState};
+use crate::domain::incident::{Closing, Incident, Mark, Step, StepState};
+use crate::domain::plan::Progress;
 use crate::domain::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +85,29 @@ impl Roll {
         (*awaited <= through).then_some(incident)
     }
 
-    pub(super) fn open_incident(&mut self, position: u64, at: Timestamp, opened: &IncidentOpened) {
+    /// The incident's own events; all others are none of its concern.
+    pub(super) fn evolve_incident(&mut self, recorded: &Recorded) {
+        let (position, at) = (recorded.position, recorded.recorded_at);
+        let mark = || Mark { position, at, reason: recorded.reason.clone() };
+        match &recorded.event {
+            Event::IncidentOpened(opened) => self.open_incident(position, at, opened),
+            Event::IncidentUpdated { incident, description } => {
+                self.with_incident(incident, |incident| incident.description = description.clone());
+            }
+            Event::IncidentNoted { incident, .. } | Event::IncidentReviewed { incident, .. } => {
+                self.with_incident(incident, |incident| incident.notes += 1);
+            }
+            Event::IncidentStepDone { incident, step } => self.settle_step(incident, step, StepState::Done(mark())),
+            Event::IncidentStepWaived { incident, step } => self.settle_step(incident, step, StepState::Waived(mark())),
+            Event::IncidentStepReopened { incident, step } => self.settle_step(incident, step, StepState::Open),
+            Event::IncidentClosed { incident, summary } => self.with_incident(incident, |incident| {
+                incident.closed = Some(Closing { position, at, summary: summary.clone() });
+            }),
+            _ => {}
+        }
+    }
+
+    fn open_incident(&mut self, position: u64, at: Timestamp, opened: &IncidentOpened) {
         let IncidentOpened { incident: id, description, drill, checklist } = opened;
         let incident = Incident {
             id: id.clone(),
@@ -102,14 +125,14 @@ impl Roll {
         self.incidents.opened.insert(position, Arc::new(incident));
     }
 
-    pub(super) fn with_incident(&mut self, id: &IncidentId, change: impl FnOnce(&mut Incident)) {
+    fn with_incident(&mut self, id: &IncidentId, change: impl FnOnce(&mut Incident)) {
         let opened = self.incidents.ids.get(id).copied();
         if let Some(incident) = opened.and_then(|opened| self.incidents.opened.get_mut(&opened)) {
             change(Arc::make_mut(incident));
         }
     }
 
-    pub(super) fn settle_step(&mut self, id: &IncidentId, step: &str, state: StepState) {
+    fn settle_step(&mut self, id: &IncidentId, step: &str, state: StepState) {
         self.with_incident(id, |incident| {
             let Some(step) = incident.checklist.iter_mut().find(|found| *found.template.id == *step) else { return };
             match state {
@@ -146,7 +169,7 @@ impl Roll {
     }
 
     fn is_recorded(&self, plan: PlanId) -> bool {
-        self.plan(plan).and_then(|plan| plan.progress.as_ref()).is_none_or(|progress| progress.is_complete())
+        self.plan(plan).and_then(|plan| plan.progress.as_ref()).is_none_or(Progress::is_complete)
     }
 
     /// All up to and with `through` is in force on every node. Who has taken more away since waits on, for that.
