@@ -84,7 +84,7 @@ pub(in crate::http) struct MomentView {
     workers: Option<EffectView>,
     /// Of what took access away: since when it is known to be gone on every node. Null while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Option<InForceAt>)]
     in_force: Option<Option<InForceAt>>,
 }
 

@@ -296,7 +296,7 @@ impl LineFacts {
             position: *position,
             last: many.then_some(line.last),
             count: line.count,
-            kind,
+            kind: *kind,
             subject: if many { format!("{} of them", line.count) } else { subject.clone() },
             by: line.moment.by().to_owned(),
             text: words.join(": "),

@@ -59,8 +59,8 @@ fn of_scope(roll: &Roll, incident: &Incident) -> Vec<Risk> {
         (count > 0).then(|| Risk::new(format!("{count} {what}"), names))
     };
     let with_old_key = |worker: &&Worker| {
-        let keys = worker.keys.iter().filter_map(|id| roll.key(*id)).filter(|key| key.issued < incident.opened);
-        keys.into_iter().any(|key| admit_worker_key(roll, key, Some(worker.id.as_str()), now).is_ok())
+        let mut keys = worker.keys.iter().filter_map(|id| roll.key(*id)).filter(|key| key.issued < incident.opened);
+        keys.any(|key| admit_worker_key(roll, key, Some(worker.id.as_str()), now).is_ok())
     };
     let names = |workers: Vec<&Worker>| workers.into_iter().map(|worker| worker.id.to_string()).collect::<Vec<_>>();
     let accepted: Vec<&Worker> =

@@ -94,8 +94,8 @@ impl Uses {
                 self.ended_workers.entry(worker.id.clone()).or_insert(tokens);
             }
         }
-        for EnrollmentSecretId(secret) in &ended.secrets {
-            self.secrets += u64::from(self.end_one(*secret, recorded));
+        for secret in &ended.secrets {
+            self.secrets += u64::from(self.end_one(secret.0, recorded));
         }
     }
 
