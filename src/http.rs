@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
+use crate::domain::ids::LogId;
 use crate::domain::time::Timestamp;
 use crate::incident::checklists::Checklists;
 use crate::node::Node;
@@ -95,6 +96,7 @@ pub struct Parts {
     pub barriers: Barriers,
     /// When keys were used, and from where.
     pub used: Arc<KeysUsed>,
+    pub log: LogId,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
     pub settings: HttpSettings,
@@ -164,6 +166,10 @@ impl App {
 
     fn barriers(&self) -> &Barriers {
         &self.0.barriers
+    }
+
+    fn log(&self) -> LogId {
+        self.0.log
     }
 
     fn checklists(&self) -> &Checklists {
@@ -245,6 +251,8 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(incidents::settle))
         .routes(routes!(incidents::close))
         .routes(routes!(scope::scope))
+        .routes(routes!(incidents::replay::replay))
+        .routes(routes!(incidents::report::report))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

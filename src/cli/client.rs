@@ -30,6 +30,8 @@ pub(crate) struct Call {
     body: Body,
     auth: Auth,
     idempotency_key: Option<String>,
+    /// The answer is a file, and no JSON.
+    for_text: bool,
 }
 
 #[derive(Clone)]
@@ -81,7 +83,15 @@ enum Attempt {
 impl Call {
     fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|&part| part.to_owned()).collect();
-        Self { method, path, query: Vec::new(), body: Body::None, auth: Auth::Operator, idempotency_key: None }
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: Body::None,
+            auth: Auth::Operator,
+            idempotency_key: None,
+            for_text: false,
+        }
     }
 
     pub(crate) fn get(path: &[&str]) -> Self {
@@ -99,6 +109,12 @@ impl Call {
 
     pub(crate) fn delete(path: &[&str]) -> Self {
         Self::new(Method::DELETE, path)
+    }
+
+    /// The answer's body is a text, whatever stands in it.
+    pub(crate) fn for_text(mut self) -> Self {
+        self.for_text = true;
+        self
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl Into<Option<String>>) -> Self {
@@ -255,7 +271,11 @@ impl Client {
                 _ => Attempt::Final(failure),
             });
         }
-        let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body) };
+        let body = match (call.for_text, body.is_empty()) {
+            (true, _) => Ok(Value::from(String::from_utf8_lossy(&body).into_owned())),
+            (false, true) => Ok(Value::Null),
+            (false, false) => serde_json::from_slice(&body),
+        };
         let body = body.map_err(|error| {
             let doing = format!("{url} answered with something else than JSON; is it a Portcullis?");
             Attempt::Final(Failure::fault(doing, error))

@@ -1,9 +1,12 @@
 //! `portcullis incident`: a case with a checklist that fills itself from what is done for it.
 
+mod replay;
+mod report;
 mod scope;
 mod shell;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -99,6 +102,29 @@ pub(crate) enum Verb {
         state: Option<String>,
         #[command(flatten)]
         paging: Paging,
+    },
+    /// Walk through an incident event by event: what was done, by whom, what it changed, and when that was in force
+    /// everywhere.
+    #[command(after_help = "Examples:\n  portcullis incident replay INC-7\n  \
+                            portcullis incident replay INC-7 --output json | jq '.items[] | [.kind, .workers]'\n\n\
+                            On a terminal: the arrows, or j and k, go forward and back; q ends it.")]
+    Replay {
+        #[command(flatten)]
+        incident: Which,
+    },
+    /// Write the report of an incident: one file, from the log alone, the same each time.
+    #[command(after_help = "Example:\n  portcullis incident report INC-7 --format html --out INC-7.html")]
+    Report {
+        #[command(flatten)]
+        incident: Which,
+        #[arg(long, value_enum, default_value = "md")]
+        format: report::FileFormat,
+        /// The file to write. Default: standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The last position of the log that is reported on. Default: the closing, or the newest of an open incident.
+        #[arg(long, value_name = "POSITION")]
+        through: Option<u64>,
     },
     /// Show what is reached from what is known to have leaked: workers, keys, enrollment secrets, and who used them.
     #[command(after_help = scope::AFTER_HELP)]
@@ -219,6 +245,10 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         }
         Verb::List { state, paging } => {
             session.list(Call::get(&["v1", "incidents"]).query("state", state), &paging, LIST_COLUMNS).await
+        }
+        Verb::Replay { incident } => replay::run(session, &incident.id(session)?).await,
+        Verb::Report { incident, format, out, through } => {
+            report::run(session, &incident.id(session)?, format, out.as_deref(), through).await
         }
         Verb::Scope(args) => scope::run(args, session).await,
         Verb::Shell { incident, arguments } => shell::run(session, &incident.id(session)?, &arguments).await,

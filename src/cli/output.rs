@@ -124,6 +124,11 @@ impl Pieces {
     }
 }
 
+/// An object as a table is, for those who place it themselves.
+pub(crate) fn object_text(columns: &[Column], value: &Value) -> String {
+    object_table(columns, value).to_string()
+}
+
 /// Text as it is, to standard output.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();

@@ -126,6 +126,7 @@ async fn serve_on(
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        log: running.log,
         checklists,
         settings: HttpSettings {
             node,

@@ -1,5 +1,8 @@
 //! `/v1/incidents`: cases with a checklist that fills itself, from whatever is commanded for them.
 
+pub(super) mod replay;
+pub(super) mod report;
+
 use std::sync::Arc;
 
 use axum::Json as Reply;

@@ -189,6 +189,22 @@ impl Problem {
         Self { retry_after_seconds: Some(1), cause: Some(cause.into()), ..problem }
     }
 
+    /// What is counted by folding the log is not counted where that would take longer than a request may.
+    pub(super) fn replay_too_long(events: u64, most: u64) -> Self {
+        let detail = format!(
+            "the log has {events} events up to there, and at most {most} are folded for one answer; \
+             `GET /v1/events?incident=` lists those of the incident without"
+        );
+        Self::new(StatusCode::CONFLICT, "replay_too_long", detail)
+    }
+
+    /// One replay at a time: each reads the whole log.
+    pub(super) fn replay_busy() -> Self {
+        let detail = "another replay or report is being made; try again in a moment";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "replay_busy", detail);
+        Self { retry_after_seconds: Some(5), ..problem }
+    }
+
     /// The list of a plan that is recorded to its end is not kept beside the log.
     pub(super) fn plan_recorded(applied: u64) -> Self {
         let detail = format!(

@@ -363,6 +363,10 @@ pub(super) fn incident_scope_or_null() -> Array {
     scope
 }
 
+pub(super) fn report_format() -> Object {
+    one_of(["md", "html"])
+}
+
 pub(super) fn people() -> Array {
     ArrayBuilder::new().items(prose(1, PERSON_CHARS_MAX)).max_items(Some(PEOPLE_MAX)).build()
 }

@@ -102,6 +102,23 @@ pub async fn fold_before(
     Ok(roll)
 }
 
+/// Shows every event before `end` to `see`, oldest first and with every seal checked, and gives back what it has made of
+/// them. Where the log ends is not checked.
+pub async fn look_through<S: Send + 'static>(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    log: LogId,
+    end: u64,
+    state: S,
+    see: impl FnMut(&mut S, &Recorded) + Send + 'static,
+) -> Result<S, LogFault> {
+    let (state, head) = pass(client, keys, Head::genesis(keys, log), end, None, state, see).await?;
+    if head.next_position < end {
+        return Err(Tampered::Missing { position: head.next_position }.into());
+    }
+    Ok(state)
+}
+
 async fn read_on(
     client: &Client,
     keys: &Arc<DerivedKeys>,
@@ -136,7 +153,21 @@ async fn fold_up_to(
     end: u64,
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
-    let Folded { roll, mut head } = from;
+    let Folded { roll, head } = from;
+    let (roll, head) = pass(client, keys, head, end, seen, roll, Roll::apply).await?;
+    Ok(Folded { roll, head })
+}
+
+/// Reads from `head` up to, and without, `end`; each event that was checked is taken up into the state.
+async fn pass<S: Send + 'static>(
+    client: &Client,
+    keys: &Arc<DerivedKeys>,
+    mut head: Head,
+    end: u64,
+    seen: Option<Seen>,
+    state: S,
+    take_up: impl FnMut(&mut S, &Recorded) + Send + 'static,
+) -> Result<(S, Head), LogFault> {
     let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
     let (sender, receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
 
@@ -146,7 +177,7 @@ async fn fold_up_to(
         let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys, seen.as_ref());
         result.map(|()| head)
     });
-    let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, roll));
+    let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, state, take_up));
 
     let read = read::stream(client, first, end, CHUNK, |chunk| {
         let sender = raw_sender.clone();
@@ -156,11 +187,11 @@ async fn fold_up_to(
     drop(raw_sender);
 
     let checked = check.await.expect("the checking thread does not panic");
-    let roll = apply.await.expect("the folding thread does not panic");
+    let state = apply.await.expect("the folding thread does not panic");
     // What the checks found comes first: a reader that was hung up on has nothing to tell.
     let head = checked?;
     read?;
-    Ok(Folded { roll, head })
+    Ok((state, head))
 }
 
 fn check_chunks(
@@ -183,11 +214,15 @@ fn check_chunks(
     Ok(())
 }
 
-fn apply_chunks(mut chunks: mpsc::Receiver<Vec<Recorded>>, mut roll: Roll) -> Roll {
+fn apply_chunks<S>(
+    mut chunks: mpsc::Receiver<Vec<Recorded>>,
+    mut state: S,
+    mut take_up: impl FnMut(&mut S, &Recorded),
+) -> S {
     while let Some(chunk) = chunks.blocking_recv() {
         for recorded in &chunk {
-            roll.apply(recorded);
+            take_up(&mut state, recorded);
         }
     }
-    roll
+    state
 }

@@ -161,3 +161,96 @@ async fn a_drill_works_on_copies_and_leaves_nothing() {
     let left = service.get("/v1/workers?pool=default&state=active").await.expect(200);
     assert_eq!(left["items"].as_array().unwrap().len(), 3, "the real ones are as they were");
 }
+
+/// A number by another route: SQL over the entries.
+async fn counted(scratch: &Scratch, sql: &str) -> u64 {
+    let count: i64 = scratch.superuser().await.query_one(sql, &[]).await.unwrap().get(0);
+    u64::try_from(count).unwrap()
+}
+
+/// A cell of the table's row that begins with this.
+fn cell(report: &str, row: &str, column: usize) -> String {
+    let line = report.lines().find(|line| line.starts_with(&format!("| {row} |")));
+    let line = line.unwrap_or_else(|| panic!("no row {row:?} in\n{report}"));
+    line.split(" | ").nth(column).unwrap().trim_matches(['|', ' ']).to_owned()
+}
+
+/// Five workers with a key each, of which three leak: workers by now, and what they presented.
+async fn leak(service: &Service) -> Vec<(String, String)> {
+    let mut fleet = vec![];
+    for number in 0..5 {
+        let (id, rack) = (format!("w{number}"), if number < 3 { "r7" } else { "r8" });
+        service.post("/v1/workers", json!({ "id": id, "labels": { "rack": rack } })).await.expect(201);
+        let key = service.post(&format!("/v1/workers/{id}/keys"), json!({})).await.expect(201);
+        let text = key["key"].as_str().unwrap().to_owned();
+        service.post_as(&text, "/v1/register", json!({})).await.expect(201);
+        fleet.push((id, text));
+    }
+    let wish = json!({ "id": "leak", "title": "Rack r7", "severity": "critical", "scope": ["label:rack=r7"] });
+    service.post("/v1/incidents", wish).await.expect(201);
+    for (kind, query) in [("isolate", ""), ("revoke_all", "?wait=everywhere")] {
+        let plan = json!({ "kind": kind, "select": ["label:rack=r7"], "reason": "leaked" });
+        let plan = during(service, "leak", "/v1/plans", plan).await.expect(201);
+        let path = format!("/v1/plans/{}/apply{query}", plan["id"].as_str().unwrap());
+        during(service, "leak", &path, json!({ "digest": plan["digest"] })).await.expect(200);
+    }
+    service
+        .until("all is recorded, and in force", async || {
+            let found = events(service, "leak").await;
+            let count = |kind: &str| found.iter().filter(|(it, _)| it == kind).count();
+            count("plan.progressed") == 2 && count("barrier.passed") > 0 && count("key.revoked") == 3
+        })
+        .await;
+    fleet
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_counts_who_was_accepted_and_a_report_counts_as_sql_does() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let fleet = leak(&service).await;
+
+    let page = service.get("/v1/incidents/leak/replay?limit=3").await.expect(200);
+    let rest = format!("/v1/incidents/leak/replay?cursor={}", page["next_cursor"].as_str().unwrap());
+    let rest = service.get(&rest).await.expect(200);
+    let moments: Vec<&Value> = [&page, &rest].iter().flat_map(|page| page["items"].as_array().unwrap()).collect();
+    assert_eq!(moments.len(), events(&service, "leak").await.len());
+    let applied = moments.iter().find(|moment| moment["kind"] == "plan.applied").unwrap();
+    assert_eq!(applied["workers"], json!({ "of": "fleet", "looked_at": 5, "before": 5, "after": 2 }));
+    assert!(applied["in_force"]["after_seconds"].as_f64().unwrap() >= 0.0, "{applied}");
+    let mut accepted = 0;
+    for (_, key) in &fleet {
+        let verdict = service.post("/v1/validate", json!({ "credential": key })).await.expect(200);
+        accepted += u64::from(verdict["reason"] == "ok");
+    }
+    assert_eq!(accepted, 2, "as the replay says");
+
+    let through = service.get("/v1/events?order=desc&limit=1").await.expect(200)["items"][0]["position"].clone();
+    let path = format!("/v1/incidents/leak/report?through={through}");
+    let report = service.get(&path).await;
+    assert_eq!(service.get(&path).await.text, report.text, "the same bytes each time");
+    assert_eq!(report.headers["content-type"], "text/markdown; charset=utf-8");
+    for kind in ["worker.isolated", "key.revoked", "plan.applied", "incident.opened"] {
+        let sql = format!(
+            "select count(*) from log.entries where incident = 'leak' and kind = '{kind}' and position <= {through}"
+        );
+        assert_eq!(cell(&report.text, kind, 1), counted(&scratch, &sql).await.to_string(), "{kind}");
+    }
+    let of_incident = counted(&scratch, "select count(*) from log.entries where entry->>'incident' = 'leak'").await;
+    assert!(report.text.contains(&format!("{of_incident} events carry the incident")), "{}", report.text);
+    let uses = "select count(distinct entry->>'command_id') from log.entries
+                 where coalesce(entry->'credential'->>'key', entry->'credential'->>'id') in
+                       (select subject_id from log.entries where kind = 'key.revoked' and incident = 'leak')";
+    assert_eq!(cell(&report.text, "Successful: commands in the log", 1), counted(&scratch, uses).await.to_string());
+    assert_eq!(cell(&report.text, "Successful: commands in the log", 3), "0");
+    assert!(report.text.contains("3 keys of 3 workers"), "{}", report.text);
+    assert!(report.text.contains("a step is open: review"), "{}", report.text);
+
+    let page = service.get(&format!("{path}&format=html")).await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert!(page.headers["content-disposition"].to_str().unwrap().starts_with("attachment"), "{:?}", page.headers);
+    assert!(!page.text.contains("http://") && !page.text.contains("https://"), "it needs nothing beside itself");
+    assert_eq!(service.get("/v1/incidents/never/report").await.problem(404), "not_found");
+    assert_eq!(service.get("/v1/incidents/leak/report?through=0").await.problem(404), "not_found");
+    assert_eq!(service.get("/v1/incidents/leak/report?through=999999").await.problem(400), "invalid");
+}

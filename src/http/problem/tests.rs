@@ -88,6 +88,8 @@ fn own() -> Vec<Problem> {
         Problem::timeout(),
         ReadError::Behind { projection: "workers", wanted: 8, reached: Some(7) }.into(),
         Problem::secret_gone(),
+        Problem::replay_too_long(7, 6),
+        Problem::replay_busy(),
         Problem::internal("what only the log says"),
         Problem::log_unavailable("what only the log says"),
         CommandError::OtherContent.into(),

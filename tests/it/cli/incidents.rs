@@ -44,4 +44,13 @@ async fn an_incident_is_opened_worked_on_in_a_shell_and_closed() {
     shell.run("incident shell INC-1").await.failed(2);
     assert_eq!(shell.json("incident list --state closed").await["items"].as_array().unwrap().len(), 1);
     shell.run("worker release probe-1 --incident INC-1").await.failed(3);
+
+    let replay = shell.json("incident replay INC-1").await;
+    assert_eq!(replay["items"][0]["kind"], "incident.opened");
+    assert!(shell.run("incident replay INC-1").await.ok().stdout.contains("worker.isolated"));
+    let written = shell.json("incident report INC-1 --format html --out report.html").await;
+    assert_eq!(written["format"], "html");
+    assert!(shell.read("report.html").starts_with("<!doctype html>"));
+    let text = shell.run("incident report INC-1").await.ok().stdout;
+    assert!(text.starts_with("# INC-1: Leak") && text.contains("waived"), "{text}");
 }

@@ -9,8 +9,8 @@ use super::wish::{
 use super::{World, admin, by_key, enrollee, operator, outcome, seconds, system};
 use crate::domain::command::{Command, DescriptionChange, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
-use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::PlanId;
+use crate::domain::event::{Event, FailureCount, Recorded};
+use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::incident::{Description, PEOPLE_MAX, STEPS_MAX, TITLE_CHARS_MAX};
 use crate::domain::operator::Role;
 use crate::domain::plan::PlanKind;
@@ -357,4 +357,39 @@ fn a_drill_that_is_closed_leaves_nothing_behind() {
     assert!(
         world.roll.worker("a").unwrap().is_member() && world.roll.pool("default").is_some_and(|pool| !pool.removed)
     );
+}
+
+/// A key that leaked, from its first use to the closing: what a report and a replay are made of.
+pub(crate) fn leak() -> Vec<Recorded> {
+    let failures = |from: i64, reason: &str, count: u64| Command::RecordAuthFailures {
+        from: seconds(from),
+        to: seconds(from + 60),
+        failures: vec![FailureCount {
+            reason: reason.into(),
+            source: Some("192.0.2.7".parse().unwrap()),
+            credential: Some(KeyId(20).to_string().into()),
+            count,
+        }],
+    };
+    let mut world = fleet().at(10);
+    let token = world.token("a", 20, 50);
+    world = world.at(20);
+    world.renewed(&token, 51);
+    world.must(&system(), &failures(0, "secret_wrong", 4));
+    let description = Description { first_sign: Some(seconds(50)), ..plain_incident(None, &["worker:a"]).description };
+    let opened = OpenIncident { description, ..plain_incident(Some("INC-7"), &[]) };
+    world = during(world.at(100).given([Command::OpenIncident(opened)]), "INC-7");
+    world = world.at(160).given([isolate("a", Some(seconds(4_000))), note("INC-7", "<b>called</b> | the *owner*")]);
+    world = world.at(200).given([make_plan(1, PlanKind::RevokeAll, &["worker:a"])]);
+    world.must(&admin(), &apply_plan(&world.clone(), 1));
+    world = world.at(201).given([rotate_secret(1, 2, 2, 0), rename("b", Some("web"))]);
+    world.incident = None;
+    world.must(&system(), &Command::ContinuePlan { plan: PlanId(1), done: 0 });
+    world = world.at(203);
+    world.must(&system(), &barrier(&world));
+    world = world.at(300);
+    world.must(&system(), &failures(180, "key_revoked", 2));
+    world.must(&system(), &failures(240, "key_revoked", 9));
+    world = because(world.at(400), "no data was touched").given([settle("INC-7", "restore", Settling::Waived)]);
+    world.given([close("INC-7")]).log
 }
