@@ -29,6 +29,7 @@ mod support {
     pub(crate) mod open_load;
     pub(crate) mod report;
     pub(crate) mod service;
+    pub(crate) mod settled;
 }
 
 use support::cluster::Cluster;
@@ -83,8 +84,9 @@ async fn measure() -> anyhow::Result<()> {
     say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
     follow(&cluster, &mut fleet, &keys, &sizes).await?;
 
+    let data_dir = folder.path().to_owned();
     let service = Service::start(&cluster, Arc::new(folder), &[])?;
-    service.settle().await;
+    support::settled::wait(&service, &cluster, &data_dir).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
     let load = OpenLoad {
         address: service.address.clone(),
