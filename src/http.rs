@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
 use crate::domain::time::Timestamp;
+use crate::incident::checklists::Checklists;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
 use crate::postgres::Database;
@@ -36,6 +37,7 @@ mod enroll;
 mod enrollment_secrets;
 mod events;
 mod fences;
+mod incidents;
 mod keys;
 mod layer;
 mod links;
@@ -90,6 +92,8 @@ pub struct Parts {
     pub barriers: Barriers,
     /// When keys were last used.
     pub used: Arc<KeysUsed>,
+    /// The templates of the checklists of incidents.
+    pub checklists: Checklists,
     pub settings: HttpSettings,
 }
 
@@ -148,6 +152,10 @@ impl App {
 
     fn barriers(&self) -> &Barriers {
         &self.0.barriers
+    }
+
+    fn checklists(&self) -> &Checklists {
+        &self.0.checklists
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -218,6 +226,11 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(plans::read))
         .routes(routes!(plans::items))
         .routes(routes!(plans::apply))
+        .routes(routes!(incidents::list, incidents::open))
+        .routes(routes!(incidents::read, incidents::update))
+        .routes(routes!(incidents::note))
+        .routes(routes!(incidents::settle))
+        .routes(routes!(incidents::close))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

@@ -21,11 +21,13 @@ use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
+use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
 
 mod evolve;
 mod fences;
+mod incidents;
 mod index;
 mod keys;
 mod plans;
@@ -65,6 +67,7 @@ pub struct Roll {
     operators: OrdMap<OperatorId, Arc<Operator>>,
     fences: Fences,
     plans: OrdMap<PlanId, Arc<Plan>>,
+    incidents: Incidents,
 }
 
 type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;

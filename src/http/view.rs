@@ -9,6 +9,7 @@ use crate::domain::time::{Seconds, Timestamp};
 
 mod enrollment_secret;
 mod fence;
+mod incident;
 mod key;
 mod operator;
 mod plan;
@@ -18,6 +19,7 @@ mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
 pub(super) use fence::{FencePlan, FenceView};
+pub(super) use incident::IncidentView;
 pub(super) use key::{KeyMade, KeyView, overlap_until};
 pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use plan::{CountsView, PlanView, item_view};

@@ -148,6 +148,8 @@ mod tests {
             ("patch", "/v1/operators/{id}"),
             ("delete", "/v1/operators/{id}"),
             ("post", "/v1/fences"),
+            // Of a drill: its pool goes with it.
+            ("post", "/v1/incidents/{id}/close"),
             ("post", "/oauth2/revoke"),
         ];
         for (method, path) in reducing {

@@ -254,7 +254,15 @@ async fn events(client: &Client, node: &Node, from: u64, to: u64) -> Result<Vec<
     let mut events: Vec<Recorded> = Vec::new();
     let mut next = from;
     while next < to {
-        let part = Search { from: next, to, kind: None, subject: None, newest_first: false, limit: READ_EVENTS };
+        let part = Search {
+            from: next,
+            to,
+            kind: None,
+            subject: None,
+            incident: None,
+            newest_first: false,
+            limit: READ_EVENTS,
+        };
         let found = patient(async { Ok(search(client, node.keys(), &part).await?) }).await?;
         for found in &found.entries {
             // A projection that goes on without an event is wrong for ever after.

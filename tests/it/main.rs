@@ -11,6 +11,7 @@ mod curl;
 mod disk;
 mod embedded;
 mod faults;
+mod incidents;
 mod log;
 mod nginx;
 mod nodes;

@@ -32,7 +32,7 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
 }
 
 /// A name that is not known is a typing error, and must not pass as a plan for nothing.
-fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
+pub(super) fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
     limits::selector(selector)?;
     for criterion in selector.criteria() {
         match criterion {

@@ -27,11 +27,15 @@ impl Roll {
         if recorded.event.reduces_access() {
             self.reduced = recorded.position;
         }
-        self.evolve(recorded.position, recorded.recorded_at, &recorded.event);
+        self.evolve(recorded);
+        if let Some(incident) = &recorded.incident {
+            self.carry(incident, recorded);
+        }
     }
 
-    fn evolve(&mut self, position: u64, at: Timestamp, event: &Event) {
-        match event {
+    fn evolve(&mut self, recorded: &Recorded) {
+        let (position, at) = (recorded.position, recorded.recorded_at);
+        match &recorded.event {
             Event::PoolCreated { pool, settings } => self.create_pool(at, pool, settings),
             Event::PoolUpdated { pool, settings } => self.with_pool(pool, |pool| pool.settings = settings.clone()),
             Event::PoolRemoved { pool } => self.with_pool(pool, |pool| pool.removed = true),
@@ -59,23 +63,13 @@ impl Roll {
 
             Event::KeyCreated(created) => self.create_key(position, at, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
-            Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
-                if let Some(parent) = self.supersede_key(*key, *overlap_until) {
-                    let (id, verifier, expires_at) = (*successor, *verifier, *expires_at);
-                    self.insert_key(Key { derived: *derived, ..heir(&parent, id, verifier, expires_at, position, at) });
-                }
-            }
+            Event::KeyRotated { .. } => self.rotate_key(recorded),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
                 self.insert_enrollment_secret(position, at, *secret, pool, *verifier, limits, None);
             }
-            Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
-                if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
-                    let (pool, limits) = (&parent.pool, &parent.limits);
-                    self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
-                }
-            }
+            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(recorded),
             Event::EnrollmentSecretDisabled { secret } => {
                 self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
             }
@@ -102,8 +96,38 @@ impl Roll {
             Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
-            Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
+            Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. } => self.evolve_incident(recorded),
+
+            Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             Event::AuthFailuresObserved { .. } => {}
+        }
+    }
+
+    fn rotate_key(&mut self, recorded: &Recorded) {
+        let Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } = &recorded.event else {
+            return;
+        };
+        if let Some(parent) = self.supersede_key(*key, *overlap_until) {
+            let heir = heir(&parent, *successor, *verifier, *expires_at, recorded.position, recorded.recorded_at);
+            self.insert_key(Key { derived: *derived, ..heir });
+        }
+    }
+
+    fn rotate_enrollment_secret(&mut self, recorded: &Recorded) {
+        let (position, at) = (recorded.position, recorded.recorded_at);
+        let Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } = &recorded.event else {
+            return;
+        };
+        if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
+            let (pool, limits) = (&parent.pool, &parent.limits);
+            self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
         }
     }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use super::keys::KeysStored;
 
 use super::fences::Fences;
+use super::incidents::IncidentsStored;
 use super::rows::Rows;
 use super::{IdMap, Roll};
 use crate::domain::enrollment::EnrollmentSecret;
@@ -51,6 +52,7 @@ pub struct Rest {
     greatest_pool_fence: Floor,
     greatest_lineage_fence: Floor,
     plans: Vec<Arc<Plan>>,
+    incidents: IncidentsStored,
 }
 
 /// One worker.
@@ -105,6 +107,7 @@ impl Roll {
             operators,
             fences: Fences { standing, everything, pools: pool_fences, lineages },
             plans,
+            incidents,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -128,6 +131,7 @@ impl Roll {
             greatest_pool_fence: *pool_fences,
             greatest_lineage_fence: *lineages,
             plans: plans.values().cloned().collect(),
+            incidents: incidents.stored(),
         }
     }
 
@@ -177,6 +181,7 @@ impl Roll {
             operators: rest.operators.into_iter().map(|operator| (operator.id, operator)).collect(),
             fences: Fences { standing, everything, pools, lineages },
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
+            incidents: rest.incidents.into(),
         }
     }
 }
