@@ -2,6 +2,7 @@
 //!
 //! This file is every route on one screen; a resource is a file.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::node::barrier::Barriers;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::validate::{Presented, Snapshot, Verdict};
+use crate::validate::{Denied, Presented, Snapshot, Verdict};
 
 pub mod attempts;
 mod body;
@@ -90,7 +91,7 @@ pub struct Parts {
     pub issued: Arc<IssuedCounts>,
     /// Waiting for the other nodes.
     pub barriers: Barriers,
-    /// When keys were last used.
+    /// When keys were used, and from where.
     pub used: Arc<KeysUsed>,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
@@ -121,11 +122,20 @@ impl App {
         &self.0.queue
     }
 
-    /// Whether the credential is accepted at `now`; if it is, its key was used.
-    fn check<'s>(&self, snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used.
+    fn check<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        presented: Presented<'_>,
+        now: Timestamp,
+        source: Option<IpAddr>,
+    ) -> Verdict<'s> {
         let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
-        if let Ok(accepted) = &verdict {
-            self.0.used.note(accepted.key.id, now);
+        match &verdict {
+            Ok(accepted) => self.0.used.accepted(accepted.key.id, now, source),
+            // Where an isolated worker is now is what its isolation asks.
+            Err(Denied { genuine: Some(key), .. }) => self.0.used.refused(*key, now, source),
+            Err(_) => {}
         }
         verdict
     }
@@ -203,6 +213,7 @@ fn for_operators() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(workers::list::list, workers::create))
         .routes(routes!(workers::read, workers::update, workers::remove))
+        .routes(routes!(workers::sources::sources))
         .routes(routes!(workers::actions::isolate))
         .routes(routes!(workers::actions::release))
         .routes(routes!(workers::actions::approve))

@@ -15,6 +15,7 @@ mod operator;
 mod plan;
 mod pool;
 mod signing_key;
+mod source;
 mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
@@ -25,6 +26,7 @@ pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use plan::{CountsView, PlanView, item_view};
 pub(super) use pool::PoolView;
 pub(super) use signing_key::SigningKeyView;
+pub(super) use source::SourceView;
 pub(super) use worker::WorkerView;
 
 /// RFC 3339, in UTC, to the microsecond.

@@ -44,6 +44,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/workers/{id}", READ),
     ("PATCH", "/v1/workers/{id}", MANAGE),
     ("DELETE", "/v1/workers/{id}", MANAGE),
+    ("GET", "/v1/workers/{id}/sources", READ),
     ("POST", "/v1/workers/{id}/isolate", MANAGE),
     ("POST", "/v1/workers/{id}/release", MANAGE),
     ("POST", "/v1/workers/{id}/approve", MANAGE),
