@@ -24,6 +24,7 @@ mod pool;
 mod projection;
 mod remedy;
 mod secret_source;
+mod selection;
 pub mod serve;
 mod session;
 mod signing_key;
@@ -107,10 +108,10 @@ enum Ask {
     /// Plans: what a batch command would touch is shown first, then exactly that is done, or nothing.
     #[command(subcommand, after_help = "Example:\n  portcullis plan isolate pool:builders --dry-run")]
     Plan(plan::Verb),
-    /// Incidents: a case with a checklist that fills itself from what is done for it.
+    /// Incidents: what a leak reaches, and a case with a checklist that fills itself from what is done for it.
     #[command(
         subcommand,
-        after_help = "Examples:\n  portcullis incident open 'Key of builder-7 leaked' --severity high --scope worker:builder-7\n  \
+        after_help = "Examples:\n  portcullis incident scope --credential-file found.txt\n  portcullis incident open 'Key of builder-7 leaked' --severity high --scope worker:builder-7\n  \
                       portcullis worker isolate builder-7 --incident INC-7"
     )]
     Incident(incident::Verb),

@@ -57,6 +57,8 @@ mod problem;
 mod projections;
 mod query;
 mod schema;
+mod scope;
+mod select;
 mod service;
 mod signing_keys;
 pub mod tls;
@@ -242,6 +244,7 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(incidents::note))
         .routes(routes!(incidents::settle))
         .routes(routes!(incidents::close))
+        .routes(routes!(scope::scope))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

@@ -25,6 +25,7 @@ mod workers;
 pub(crate) mod tests;
 
 pub use incidents::carried;
+pub use plans::is_known;
 pub use tokens::{counts_tokens, token};
 
 pub type Decision = Result<Vec<Event>, Refusal>;

@@ -9,6 +9,7 @@ use utoipa::openapi::{Array, KnownFormat, Object, ObjectBuilder, Schema, SchemaF
 
 use super::body::IDEMPOTENCY_KEY_CHARS_MAX;
 use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use super::scope::{NODES_DEFAULT, NODES_MAX};
 use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
@@ -30,9 +31,11 @@ const MADE_ID: &str = "^[0-7][0-9A-Za-z]{21}$";
 /// As `domain::fence::FenceScope` is written.
 const FENCE_SCOPE: &str =
     r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|enrollment_secret:[0-6][0-9A-Za-z]{21})$";
-/// As `domain::plan::Criterion` is written.
+/// As `domain::plan::Criterion` is written, and a credential of which only the beginning is known. An address as loosely as
+/// a pattern can say it.
 const CRITERION: &str = concat!(
-    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|(enrollment_secret|key):[0-6][0-9A-Za-z]{21}",
+    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|(enrollment_secret|key|operator):[0-6][0-9A-Za-z]{21}",
+    r"|credential:[0-6][0-9A-Za-z]{5,21}|source:[0-9a-f.:]{2,39}/[0-9]{1,3}",
     r"|label:[^=\u0000-\u001f\u007f-\u009f]{1,128}=[^\u0000-\u001f\u007f-\u009f]{0,128})$"
 );
 /// As it is handed out. Some 22 digits that begin with `7` are more than 128 bits; lists are in the order of ids that
@@ -308,6 +311,11 @@ pub(super) fn criteria() -> Array {
     let mut criterion = matching(CRITERION);
     criterion.examples = vec![json!("pool:default"), json!("label:os=linux")];
     ArrayBuilder::new().items(criterion).min_items(Some(1)).max_items(Some(CRITERIA_MAX)).build()
+}
+
+/// How much of a graph.
+pub(super) fn nodes_or_null() -> Object {
+    or_null(integer(1, NODES_MAX as u64).default(Some(json!(NODES_DEFAULT))).build())
 }
 
 pub(super) fn plan_kind() -> Object {

@@ -18,6 +18,7 @@ use super::entry;
 use super::seal::{Hash, genesis_mac, next_mac};
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
+use crate::domain::event::Recorded;
 use crate::domain::ids::LogId;
 
 /// Entries of one answer. Each has up to 64 KiB, and a thousand of those would be an answer that nobody can take.
@@ -93,6 +94,31 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
 
 fn ordered(search: &Search<'_>, ascending: &'static str, descending: &'static str) -> &'static str {
     if search.newest_first { descending } else { ascending }
+}
+
+/// Events about any of these subjects, each a kind and an id, at positions below `to`: the newest `limit` of them, the
+/// newest first.
+pub async fn about_any(
+    client: &Client,
+    keys: &DerivedKeys,
+    subjects: &[(&str, String)],
+    to: u64,
+    limit: usize,
+) -> Result<(Vec<Recorded>, bool), LogFault> {
+    let kinds: Vec<&str> = subjects.iter().map(|(kind, _)| *kind).collect();
+    let ids: Vec<&str> = subjects.iter().map(|(_, id)| id.as_str()).collect();
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let parameters: [&(dyn ToSql + Sync); 4] = [&signed(to), &most, &kinds, &ids];
+    let mut rows = pin!(client.query_raw(include_str!("search/subjects_descending.sql"), parameters).await?);
+    let mut found = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        if found.len() == limit {
+            return Ok((found, true));
+        }
+        let FoundEntry { position, entry } = checked(&row, keys, 0)?;
+        found.push(entry::decode(&entry).map_err(|cause| LogFault::Unreadable { position, cause })?);
+    }
+    Ok((found, false))
 }
 
 /// The entry of a row, if a node with the root key has written it at this position and the columns are its own. Where not

@@ -249,6 +249,20 @@ fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp(at.timestamp_micros())
 }
 
+/// The same of many keys; of those that were used.
+pub async fn last_of(database: &Database, keys: &[KeyId]) -> Result<HashMap<KeyId, Timestamp>, ProjectionError> {
+    let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let rows = database.client().await?.query(include_str!("used/last_of.sql"), &[&ids]).await?;
+    let mut used = HashMap::with_capacity(rows.len());
+    for row in rows {
+        // What is no id was written by somebody else, and is no key's.
+        if let Ok(key) = row.try_get::<_, &str>(0)?.parse() {
+            used.insert(key, Timestamp(row.try_get::<_, DateTime<Utc>>(1)?.timestamp_micros()));
+        }
+    }
+    Ok(used)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,6 +84,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("POST", "/v1/incidents/{id}/notes", MANAGE),
     ("POST", "/v1/incidents/{id}/steps", MANAGE),
     ("POST", "/v1/incidents/{id}/close", MANAGE),
+    ("POST", "/v1/scope", Right(Permission::ReadEvents)),
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/in-force/{position}", READ),

@@ -26,6 +26,7 @@ mod python;
 mod readme;
 mod rights;
 mod schemathesis;
+mod scope;
 mod snapshots;
 mod standby;
 mod support;

@@ -90,7 +90,7 @@ fn settled(roll: &Roll, description: &Description, now: Timestamp) -> Result<Des
     if !description.scope.is_empty() {
         let invalid = |message| Refusal::Invalid { field: "scope", message };
         let selector = Selector::new(description.scope, None, None).map_err(|error| invalid(error.to_string()))?;
-        plans::known(roll, &selector)?;
+        plans::is_known(roll, &selector)?;
         description.scope = selector.criteria().to_vec();
     }
     Ok(description)

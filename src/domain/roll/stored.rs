@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -23,7 +24,7 @@ use crate::domain::enrollment::EnrollmentSecret;
 use crate::domain::fence::{Fence, FenceScope, Floor};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Key};
-use crate::domain::operator::Operator;
+use crate::domain::operator::{Operator, OperatorIndex};
 use crate::domain::plan::Plan;
 use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
@@ -68,6 +69,8 @@ pub struct WorkerRow<'a> {
     created_at: Timestamp,
     created: u64,
     enrolled_by: Option<EnrollmentSecretId>,
+    created_by: Option<OperatorIndex>,
+    seen_from: Option<IpAddr>,
     keys: Cow<'a, [KeyId]>,
 }
 
@@ -188,8 +191,21 @@ impl Roll {
 
 impl<'a> WorkerRow<'a> {
     fn of(worker: &'a Worker) -> Self {
-        let Worker { state, expires_at, fence, id, pool, name, labels, created_at, created, enrolled_by, keys } =
-            worker;
+        let Worker {
+            state,
+            expires_at,
+            fence,
+            id,
+            pool,
+            name,
+            labels,
+            created_at,
+            created,
+            enrolled_by,
+            created_by,
+            seen_from,
+            keys,
+        } = worker;
         Self {
             state: *state,
             expires_at: *expires_at,
@@ -201,6 +217,8 @@ impl<'a> WorkerRow<'a> {
             created_at: *created_at,
             created: *created,
             enrolled_by: *enrolled_by,
+            created_by: *created_by,
+            seen_from: *seen_from,
             keys: Cow::Borrowed(keys),
         }
     }
@@ -226,6 +244,8 @@ impl WorkersStored {
             created_at: row.created_at,
             created: row.created,
             enrolled_by: row.enrolled_by,
+            created_by: row.created_by,
+            seen_from: row.seen_from,
             keys: row.keys.into_owned(),
         };
         self.rows.push(worker);

@@ -59,3 +59,21 @@ async fn a_line_that_is_sent_again_with_its_idempotency_key_makes_and_applies_on
         "the isolation was not done again"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_is_a_table_a_tree_or_a_graph() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id probe-1").await.ok();
+    shell.run("key create probe-1 --key-file probe-1.key").await.ok();
+    let found = shell.json("incident scope --credential-file probe-1.key").await;
+    assert_eq!((&found["counts"]["workers"], &found["counts"]["keys"]), (&json!(1), &json!(1)));
+    let table = shell.run("incident scope --credential-file probe-1.key").await.ok();
+    assert!(table.stdout.contains("worker:probe-1"), "{}", table.stdout);
+    let tree = shell.run("incident scope worker:probe-1 --as tree").await.ok();
+    assert!(tree.stdout.contains("worker:probe-1 (active)\n  holds key:"), "{}", tree.stdout);
+    let dot = shell.run("incident scope worker:probe-1 --as dot").await.ok();
+    assert!(dot.stdout.starts_with("digraph scope {"), "{}", dot.stdout);
+    shell.run("incident scope").await.failed(2);
+}

@@ -13,8 +13,8 @@ use crate::support::service::{Answer, Service};
 
 /// What reads with POST, because what it is asked about must not be in a URL; and what is done to tables that say no more
 /// than the log does.
-const READS: [&str; 4] =
-    ["/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
+const READS: [&str; 5] =
+    ["/v1/scope", "/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
 
 struct Trial<'a> {
     service: &'a Service,
