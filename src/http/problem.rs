@@ -156,14 +156,6 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "position_not_reached", detail)
     }
 
-    /// The node that gave out the page before was ahead of this one.
-    pub(super) fn cursor_not_reached(newest: u64) -> Self {
-        let detail = format!(
-            "this node holds the log up to position {newest}, and not yet the key that the page before ended with; ask again"
-        );
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "position_not_reached", detail)
-    }
-
     /// The log cannot be read to find out whether the command is in it.
     fn outcome_unknown(cause: String) -> Self {
         let detail = "whether the command was carried out is not known, and it may still be; \

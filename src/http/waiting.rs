@@ -10,6 +10,7 @@ use super::App;
 use super::body::duration;
 use super::problem::Problem;
 use super::query::Pairs;
+use crate::command::CommandError;
 use crate::node::barrier::{Named, Passed};
 
 /// How long a command waits for all nodes unless it says so: longer than a lease of the usual length, which is what it
@@ -18,11 +19,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// A wait that lasts longer is asked for again: connections and proxies give up before.
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How long a read waits for the position that it asks for: a follower is milliseconds behind, or has a problem.
-pub(super) const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
+const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
 /// How many reads may wait at a time: each is woken by every batch, in the writer's own time.
-pub(super) static AT_LEAST_PLACES: Semaphore = Semaphore::const_new(1_024);
+static AT_LEAST_PLACES: Semaphore = Semaphore::const_new(1_024);
 /// No node reads so many events within that patience, so who asks for a position further ahead is told at once.
-pub(super) const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
+const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
 
 /// Until when a command is to be waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +97,18 @@ pub(super) fn at_least(uri: &Uri) -> Result<Option<u64>, Problem> {
         return Ok(None);
     }
     Pairs::of(uri)?.parsed("at_least", "a position: the `Portcullis-Position` of an earlier answer")
+}
+
+/// Waits until this node's state holds a position; not for long, and for none that is far away.
+pub(super) async fn hold(app: &App, position: u64) -> Result<(), Problem> {
+    let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
+    if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
+        return Err(Problem::position_not_reached(position, newest()));
+    }
+    // Nobody may have been asked yet who they are.
+    let Ok(_place) = AT_LEAST_PLACES.try_acquire() else { return Err(CommandError::QueueFull.into()) };
+    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
+    reached.map_err(|_| Problem::position_not_reached(position, newest()))
 }
 
 #[cfg(test)]

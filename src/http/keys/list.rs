@@ -3,7 +3,6 @@
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::super::App;
 use super::super::caller::{Caller, MayReadFleet};
@@ -14,17 +13,14 @@ use super::super::problem::Problem;
 use super::super::query::Pairs;
 use super::super::schema;
 use super::super::view::KeyView;
+use super::super::waiting::hold;
 use crate::command::mint;
 use crate::domain::ids::{IdError, KeyId, WorkerId};
 use crate::domain::key::{KeyKind, KeyStanding};
-use crate::domain::roll::Roll;
-use crate::domain::time::Timestamp;
+use crate::log::head::Head;
 use crate::projection;
 pub(in crate::http) use crate::projection::keys::Filter;
 use crate::projection::keys::ListedKey;
-
-/// By how much: a node whose clock is further ahead makes no keys.
-const CLOCKS_DIFFER_SECONDS: u64 = 300;
 
 /// Which keys; all filters have to fit. They come oldest first.
 #[derive(IntoParams)]
@@ -119,29 +115,26 @@ fn read(mut query: Pairs) -> Result<(Filter, Paging), Problem> {
 /// A page of the keys that fit, oldest first.
 pub(in crate::http) async fn page_of_keys(app: &App, filter: Filter, paging: &Paging) -> Result<Listed, Problem> {
     let (limit, now) = (paging.limit()?, mint::now());
-    let after = paging.cursor_as()?.map(|cursor| issued(&app.node().snapshot().roll, cursor)).transpose()?;
+    let after = match paging.cursor_as()? {
+        Some(cursor) => Some(issued(app, cursor).await?),
+        None => None,
+    };
     let question = projection::keys::list(&Filter { after, ..filter }, now, limit);
     listed(app, &question, limit, |row: &ListedKey| KeyView::from_row(row, now), |row| &row.row.id).await
 }
 
 /// Where the key was issued that the last page ended with. Keys are not forgotten, so one that this node does not know never
 /// was; or another node has given out that page, which is ahead of this one.
-fn issued(roll: &Roll, cursor: KeyId) -> Result<u64, Problem> {
-    match roll.key(cursor) {
-        Some(key) => Ok(key.issued),
-        None if may_be_newer(cursor, roll.recorded_at()) => {
-            Err(Problem::cursor_not_reached(roll.next_position().saturating_sub(1)))
-        }
-        None => Err(no_such::<KeyId>()),
+async fn issued(app: &App, cursor: KeyId) -> Result<u64, Problem> {
+    let known = || app.node().snapshot().roll.key(cursor).map(|key| key.issued);
+    if let Some(issued) = known() {
+        return Ok(issued);
     }
-}
-
-/// Whether an id was made after this moment, as far as the clocks of nodes agree. It is a UUIDv7, and holds its own time.
-fn may_be_newer(id: KeyId, moment: Timestamp) -> bool {
-    let made = Uuid::from_u128(id.0).get_timestamp().map(|made| made.to_unix());
-    made.is_some_and(|(seconds, _)| {
-        seconds.saturating_add(CLOCKS_DIFFER_SECONDS) >= u64::try_from(moment.unix_seconds()).unwrap_or_default()
-    })
+    let end = Head::read(&*app.database().client().await?).await?.next_position;
+    if let Some(newest) = end.checked_sub(1) {
+        hold(app, newest).await?;
+    }
+    known().ok_or_else(no_such::<KeyId>)
 }
 
 fn state(text: &str) -> Result<KeyStanding, Problem> {
@@ -152,27 +145,4 @@ fn state(text: &str) -> Result<KeyStanding, Problem> {
 fn kind(text: &str) -> Result<KeyKind, Problem> {
     let found = [KeyKind::Api, KeyKind::Static].into_iter().find(|kind| kind.as_str() == text);
     found.ok_or_else(|| Problem::invalid("kind", "one of `api_key`, `static_secret`"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_that_only_a_later_state_can_know_is_waited_for_and_any_other_is_nobodys() {
-        let now = mint::now();
-        let minutes = |minutes: i64| Timestamp(now.0 + minutes * 60_000_000);
-        let made_now = KeyId::from_uuid(mint::id());
-        for (id, moment, newer) in [
-            (made_now, now, true),
-            (made_now, minutes(-60), true),
-            // The clock of the node that made it may be behind.
-            (made_now, minutes(4), true),
-            (made_now, minutes(6), false),
-            (KeyId(1), minutes(-60), false),
-            (KeyId::from_uuid(Uuid::new_v4()), minutes(-60), false),
-        ] {
-            assert_eq!(may_be_newer(id, moment), newer, "{id} at {moment:?}");
-        }
-    }
 }
