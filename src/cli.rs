@@ -1,8 +1,9 @@
 //! The command line: what can be typed, and which file does it.
 //!
 //! All but `serve` talk HTTP like any other client and use nothing of the service's own but what it says of the form of ids
-//! and secrets, so that whatever the command line can do, a program can. Data goes to standard output and prose to standard
-//! error: `--output json | jq` sees nothing but the answer.
+//! and secrets, so that whatever the command line can do, a program can; only what has to work where no service runs (the
+//! mirror, backups, restores) works on files and on the database. Data goes to standard output and prose to standard error:
+//! `--output json | jq` sees nothing but the answer.
 
 mod caution;
 mod client;
@@ -15,7 +16,9 @@ mod fence;
 mod handover;
 mod key;
 mod manual;
+mod mirror;
 mod node;
+mod offline;
 mod operator;
 mod output;
 mod plan;
@@ -68,7 +71,7 @@ Exit codes:
   4  not authorized (401, 403)
   5  the service cannot be reached, or is not available now (503)
   6  `validate`: the credential is not accepted
-  7  `projection verify`: a row is not what the log says";
+  7  `projection verify`: a row is not what the log says; `mirror verify`, `backup verify`: it was changed";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -79,6 +82,9 @@ enum Command {
     Serve(Box<ServeArgs>),
     #[command(flatten)]
     Ask(Ask),
+    /// The mirror: the copy of the log outside of the database.
+    #[command(subcommand, after_help = "Example:\n  portcullis mirror verify")]
+    Mirror(mirror::Verb),
     /// Print the completions of a shell.
     Completions(manual::CompletionsArgs),
     /// Print the man page, or write all of them into a folder.
@@ -159,6 +165,7 @@ impl Cli {
             Command::Serve(args) => {
                 serve::run(*args).map_err(|error| Failure::Fault(error.context("the service stopped")))
             }
+            Command::Mirror(verb) => mirror::run(&verb, self.client.screen()),
             Command::Ask(ask) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::fault("cannot start the runtime", error))?;

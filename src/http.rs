@@ -20,6 +20,7 @@ use crate::command::issued::IssuedCounts;
 use crate::domain::time::Timestamp;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
+use crate::node::mirroring;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
@@ -90,6 +91,8 @@ pub struct Parts {
     pub barriers: Barriers,
     /// When keys were last used.
     pub used: Arc<KeysUsed>,
+    /// How the mirror of the log fares, if one is kept.
+    pub mirror: Option<Arc<mirroring::State>>,
     pub settings: HttpSettings,
 }
 
@@ -148,6 +151,10 @@ impl App {
 
     fn barriers(&self) -> &Barriers {
         &self.0.barriers
+    }
+
+    fn mirror(&self) -> Option<&mirroring::State> {
+        self.0.mirror.as_deref()
     }
 
     fn settings(&self) -> &HttpSettings {

@@ -128,6 +128,11 @@ impl Batch {
         self.events.len()
     }
 
+    /// The entries, in order: for whoever keeps a copy of them.
+    pub fn into_entries(self) -> Vec<Vec<u8>> {
+        self.events.into_iter().map(|event| event.entry).collect()
+    }
+
     /// Seals the event and adds it. Its position must be the next one.
     pub fn push(&mut self, recorded: &Recorded, keys: &DerivedKeys) -> Result<(), LogFault> {
         debug_assert_eq!(recorded.position, self.head.next_position);

@@ -12,6 +12,7 @@ mod disk;
 mod embedded;
 mod faults;
 mod log;
+mod mirror;
 mod nginx;
 mod nodes;
 mod operators;
