@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
-use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated};
+use portcullis::domain::event::{
+    Event, FailureCount, GivenUp, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
+};
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
     CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
@@ -212,6 +214,13 @@ fn service_events() -> Vec<Event> {
         }),
         Event::PlanApplied { plan: PlanId(ID + 20), items: 3 },
         Event::PlanProgressed { plan: PlanId(ID + 20), done: 3, changed: 2 },
+        Event::LogRestored(LogRestored {
+            backup: 120,
+            dump: Digest([9; 32]),
+            brought_back: 31,
+            reductions: 4,
+            given_up: Some(GivenUp { known_to: Some(160) }),
+        }),
     ]
 }
 

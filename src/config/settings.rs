@@ -240,7 +240,8 @@ fn default_public_url(bind: SocketAddr, tls: &TlsSource, host_name: Option<&str>
     }
 }
 
-fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
+/// Where the log lies, of what was typed and set.
+pub fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
     let url = UrlOption {
         option: "--database-url",
         variable: "PORTCULLIS_DATABASE_URL",

@@ -140,7 +140,8 @@ impl Mirror {
         for entry in entries {
             let path = entry.map_err(at(&self.folder))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if let Some(first) = name.and_then(|name| name.strip_suffix(ENDING)).and_then(|digits| digits.parse().ok()) {
+            if let Some(first) = name.and_then(|name| name.strip_suffix(ENDING)).and_then(|digits| digits.parse().ok())
+            {
                 found.push((first, path));
             }
         }

@@ -12,6 +12,7 @@ mod key;
 mod operator;
 mod plan;
 mod pool;
+mod restore;
 mod signing_key;
 mod token;
 mod worker;
@@ -58,6 +59,7 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.made", 1),
     ("plan.applied", 1),
     ("plan.progressed", 1),
+    ("log.restored", 1),
     ("auth.failures_observed", 1),
 ];
 
@@ -101,6 +103,7 @@ pub fn kind(event: &Event) -> (&'static str, u32) {
         Event::PlanMade(_) => ("plan.made", 1),
         Event::PlanApplied { .. } => ("plan.applied", 1),
         Event::PlanProgressed { .. } => ("plan.progressed", 1),
+        Event::LogRestored(_) => ("log.restored", 1),
         Event::AuthFailuresObserved { .. } => ("auth.failures_observed", 1),
     }
 }
@@ -154,6 +157,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::PlanMade(made) => json(&plan::MadeV1::new(made)?),
         Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
         Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
+        Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -192,6 +196,7 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("plan.made", 1) => written.read::<plan::MadeV1<'_>>()?.made(),
         ("plan.applied", 1) => written.read::<plan::AppliedV1<'_>>()?.applied(),
         ("plan.progressed", 1) => written.read::<plan::ProgressedV1<'_>>()?.progressed(),
+        ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

@@ -78,7 +78,7 @@ impl Seen {
     }
 
     /// Compares it with a log that ends at `end`, all but for what lies before it.
-    pub(crate) async fn check_against(&self, client: &Client, log: LogId, end: &Head) -> Result<(), LogFault> {
+    pub async fn check_against(&self, client: &Client, log: LogId, end: &Head) -> Result<(), LogFault> {
         if self.log != log {
             return Err(Tampered::OtherHistory { position: 0 }.into());
         }

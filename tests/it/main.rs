@@ -23,6 +23,7 @@ mod postgres;
 mod projections;
 mod python;
 mod readme;
+mod restore;
 mod rights;
 mod schemathesis;
 mod snapshots;

@@ -36,7 +36,8 @@ impl Mirroring {
         let end = loop {
             match mirror.end() {
                 Err(MirrorError::Damaged { path, position, what }) => {
-                    let aside = mirror.set_aside_from(position).context("the mirror was damaged, and cannot be put aside")?;
+                    let aside =
+                        mirror.set_aside_from(position).context("the mirror was damaged, and cannot be put aside")?;
                     let aside = aside.context("the mirror was damaged, and is not where it was")?;
                     let (path, aside) = (path.display(), aside.display());
                     tracing::error!(%path, position, what, %aside, "the mirror was damaged; that part is made anew from the log");

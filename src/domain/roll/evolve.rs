@@ -103,7 +103,8 @@ impl Roll {
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
             Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
-            Event::AuthFailuresObserved { .. } => {}
+            // What it brought back stands in the log before it.
+            Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
         }
     }
 

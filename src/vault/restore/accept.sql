@@ -1,0 +1,13 @@
+-- The end of a restore, all at once: from here on a service starts here.
+--
+-- The head's version counts appends, and every node remembers the highest that it has seen. How many there were cannot be
+-- told from the entries, so it goes on from the time in microseconds, which no count of appends overtakes.
+do $$
+begin
+    alter table log.head disable trigger head_forward;
+    update log.head
+       set version = greatest(version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
+    alter table log.head enable always trigger head_forward;
+    drop schema portcullis_restore cascade;
+end
+$$
