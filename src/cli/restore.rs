@@ -32,11 +32,11 @@ pub(crate) struct RestoreArgs {
     /// The backup.
     #[arg(value_name = "FILE", required = true)]
     file: Option<PathBuf>,
-    /// A mirror to bring back from what came after the backup; may be repeated, for those of other nodes. The longest is
-    /// used, and the others have to agree with it.
+    /// A mirror beside the one in the data directory, to bring back from what came after the backup; may be repeated, for
+    /// those of other nodes. The longest is used, and the others have to agree with it.
     ///
-    /// Default: `mirror` in the data directory.
-    #[arg(long, value_name = "DIR")]
+    /// Example: `--mirror /mnt/node-2/mirror`
+    #[arg(long, env = "PORTCULLIS_MIRROR", value_name = "DIR")]
     mirror: Vec<PathBuf>,
     /// Say what would be done, and change nothing.
     #[arg(long)]
@@ -109,7 +109,7 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
     bar.finish_and_clear();
     read.map_err(failure)?;
     let own = data_dir.join("mirror");
-    let folders = if args.mirror.is_empty() { vec![own.clone()] } else { args.mirror.clone() };
+    let folders = args.mirror.iter().cloned().chain([own.clone()]).collect();
     let seen = witnesses(&data_dir, &keys, LogId::from_uuid(backup.statement.log)).map_err(failure)?;
     let bar = offline::progress("read the mirror", "events");
     let outlook = Outlook::of(&backup, mirrors(folders, &keys), seen, |position| bar.set_position(position));
@@ -125,6 +125,9 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
 
     let program = args.offline.program(&data_dir, "pg_restore")?;
     let (at, before) = DatabaseAt::emptied(&args.offline, &data_dir, held, &aside_name()).await?;
+    if let Some(before) = &before {
+        screen.note(format_args!("moved the cluster that was there to {}", before.display()));
+    }
     let placed = async {
         let database = at.open().await?;
         let place = Place { database: &database, options: at.options(), program: &program, keys: &keys };

@@ -77,7 +77,7 @@ impl Mirror {
     pub fn end(&self) -> Result<Option<Seen>, MirrorError> {
         let Some((_, newest)) = self.segments()?.pop() else { return Ok(None) };
         let mut reader = Reader::over(vec![newest], self.keys.clone())?;
-        while reader.next()?.is_some() {}
+        while reader.read_next()?.is_some() {}
         Ok(Some(reader.seen().clone()))
     }
 
@@ -103,7 +103,7 @@ impl Mirror {
             bytes += fs::metadata(path).map_err(at(path))?.len();
         }
         let mut reader = Reader::over(segments.into_iter().map(|(_, path)| path).collect(), self.keys.clone())?;
-        while let Some(copied) = reader.next()? {
+        while let Some(copied) = reader.read_next()? {
             reader.check_meaning(&copied)?;
             passed(copied.position + 1);
         }

@@ -131,7 +131,7 @@ impl Outlook {
                 return Err(VaultError::OtherHistory { witness: other.name.clone(), position });
             }
             passed(self.end.next_position);
-            let Some(copied) = reader.next()? else { return Ok(()) };
+            let Some(copied) = reader.read_next()? else { return Ok(()) };
             let position = copied.position;
             let recorded = entry::decode(&copied.entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
             *self.brought_back.entry(schema::kind(&recorded.event).0).or_default() += 1;
@@ -145,7 +145,7 @@ impl Outlook {
         let position = self.backup.next_position;
         let Some(mut reader) = mirror.read_from(position)? else { return Ok(None) };
         while reader.seen().next_position < position {
-            if reader.next()?.is_none() {
+            if reader.read_next()?.is_none() {
                 return Err(LogFault::from(Tampered::Missing { position: reader.seen().next_position }).into());
             }
         }

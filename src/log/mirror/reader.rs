@@ -44,10 +44,10 @@ impl Reader {
         self.current.good
     }
 
-    pub fn next(&mut self) -> Result<Option<Copied>, MirrorError> {
+    pub fn read_next(&mut self) -> Result<Option<Copied>, MirrorError> {
         loop {
             let position = self.current.seen.next_position;
-            if let Some(entry) = self.current.next(&self.keys)? {
+            if let Some(entry) = self.current.read_next(&self.keys)? {
                 return Ok(Some(Copied { position, entry }));
             }
             let Some(path) = self.later.pop_front() else { return Ok(None) };

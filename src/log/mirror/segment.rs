@@ -96,8 +96,8 @@ impl Segment {
         self.bytes.saturating_sub(self.good)
     }
 
-    /// The next entry; `None` at the end, and where the record is not all there.
-    pub(super) fn next(&mut self, keys: &DerivedKeys) -> Result<Option<Vec<u8>>, MirrorError> {
+    /// Reads the next entry; `None` at the end, and where the record is not all there.
+    pub(super) fn read_next(&mut self, keys: &DerivedKeys) -> Result<Option<Vec<u8>>, MirrorError> {
         let left = self.torn_bytes();
         if left < LENGTH_BYTES as u64 {
             return Ok(None);

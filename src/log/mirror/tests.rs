@@ -33,7 +33,7 @@ fn add(mirror: &Mirror, positions: std::ops::Range<u64>) -> Writer {
 fn read(mirror: &Mirror, from: u64) -> Result<Vec<u64>, MirrorError> {
     let mut reader = mirror.read_from(from)?.unwrap();
     let mut positions = Vec::new();
-    while let Some(copied) = reader.next()? {
+    while let Some(copied) = reader.read_next()? {
         assert_eq!(copied.entry, entry(copied.position));
         positions.push(copied.position);
     }

@@ -46,7 +46,7 @@ impl Writer {
             None => (genesis, None),
             Some((_, newest)) => {
                 let mut reader = Reader::over(vec![newest.clone()], mirror.keys.clone())?;
-                while reader.next()?.is_some() {}
+                while reader.read_next()?.is_some() {}
                 if reader.seen().log != log {
                     return Err(MirrorError::Foreign(folder.to_owned()));
                 }

@@ -195,7 +195,7 @@ impl<'a> Writing<'a> {
         while self.head.next_position < outlook.end.next_position {
             let mut batch = Batch::after(&self.head);
             while batch.event_count() < PAGE
-                && let Some(copied) = reader.next()?
+                && let Some(copied) = reader.read_next()?
             {
                 let recorded = batch.push_again(copied.entry, self.keys)?;
                 self.roll.apply(&recorded);
