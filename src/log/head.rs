@@ -31,8 +31,8 @@ impl Head {
     }
 
     /// As the database has it now.
-    pub async fn read(client: &impl GenericClient) -> Result<Self, LogFault> {
-        Self::from_row(&client.query_one(include_str!("head.sql"), &[]).await?)
+    pub async fn read(client: &Client) -> Result<Self, LogFault> {
+        Self::from_row(&client.query_typed_one(include_str!("head.sql"), &[]).await?)
     }
 
     /// The same, held until the transaction ends.
@@ -40,7 +40,7 @@ impl Head {
         Self::from_row(&client.query_one(include_str!("head_for_update.sql"), &[]).await?)
     }
 
-    fn from_row(row: &Row) -> Result<Self, LogFault> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, LogFault> {
         let position: i64 = column(row, "next_position", "its position cannot be read")?;
         let next_position = u64::try_from(position).map_err(|_| LogFault::Head("its position is negative"))?;
         let mac: &[u8] = column(row, "mac", "its mac cannot be read")?;

@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
 
 use super::append::signed;
 use super::columns::{Copied, column};
@@ -18,6 +19,9 @@ use crate::domain::event::Recorded;
 
 /// How long the database may take for the next row.
 const ROW_PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many events are read with the head, and folded where they are read: they take less than a millisecond.
+const NEAR_EVENTS: u64 = 128;
 
 /// An event as it lies there, not yet believed. Its bytes stay in the buffer that they were received in: to copy them out
 /// would be three allocations for each event of a log that may hold millions.
@@ -69,6 +73,40 @@ where
         hand_on(pending).await;
     }
     Ok(())
+}
+
+/// The statements that look whether the log has moved, prepared on a connection: a node does so at each append of another.
+#[derive(Clone)]
+pub struct Look {
+    head: Statement,
+    next: Statement,
+}
+
+impl Look {
+    pub async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let head = client.prepare(include_str!("head.sql"));
+        let next = client.prepare(include_str!("next.sql"));
+        let (head, next) = tokio::try_join!(head, next)?;
+        Ok(Self { head, next })
+    }
+
+    /// Where the log ends, and the events from `from` up to there, if they are few: otherwise none of them. In one round trip,
+    /// since all nodes ask at the same moment, and until they have the answer they accept what was revoked.
+    pub async fn at(&self, client: &Client, from: u64) -> Result<(Head, Option<Vec<RawEvent>>), LogFault> {
+        let (first, limit) = (signed(from), signed(NEAR_EVENTS));
+        let parameters: [&(dyn ToSql + Sync); 2] = [&first, &limit];
+        let (head, rows) = tokio::try_join!(
+            biased;
+            client.query_one(&self.head, &[]),
+            client.query(&self.next, &parameters),
+        )?;
+        let head = Head::from_row(&head)?;
+        // The events are as of a moment after the head, so that there may be more of them.
+        let count = head.next_position.saturating_sub(from);
+        let are_here = count <= NEAR_EVENTS && count <= rows.len() as u64;
+        let events = are_here.then(|| rows.into_iter().take(usize::try_from(count).unwrap_or_default()));
+        Ok((head, events.map(|rows| rows.map(RawEvent).collect())))
+    }
 }
 
 /// The next event, if everything about it is as a node with the root key would have written it after `head`.

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -21,6 +22,10 @@ const CHANNEL: &str = "portcullis_wait";
 
 /// After so long Postgres ends a statement of these by itself; whoever sends one waits longer.
 const STATEMENT_MS: u32 = 800;
+
+/// A parameter with its type, so that the statement is not prepared first: one round trip and not two, where many nodes do the
+/// same at one moment.
+type Typed<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Who a node is, for the eyes of people and of other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +87,9 @@ pub async fn listen(client: &Client) -> Result<(), LogFault> {
 /// Renews the lease of a node that has applied all below `applied`. `false` where it is not on the list: then [`enlist`]
 /// helps.
 pub async fn renew(client: &Client, node: Uuid, applied: u64) -> Result<bool, LogFault> {
-    let row = client.query_opt(include_str!("presence/renew.sql"), &[&node, &signed(applied)]).await?;
-    Ok(row.is_some())
+    let applied = signed(applied);
+    let parameters: [Typed<'_>; 2] = [(&node, Type::UUID), (&applied, Type::INT8)];
+    Ok(client.query_typed_opt(include_str!("presence/renew.sql"), &parameters).await?.is_some())
 }
 
 /// Puts a node on the list of those that others wait for. It may count a lease once it has applied the head that is read
@@ -101,7 +107,9 @@ pub async fn enlist(client: &Client, node: &Identity, applied: u64, lease: Durat
 
 /// Tells what the node has applied, between two renewals.
 pub async fn acknowledge(client: &Client, node: Uuid, applied: u64) -> Result<(), LogFault> {
-    client.execute(include_str!("presence/acknowledge.sql"), &[&node, &signed(applied)]).await?;
+    let applied = signed(applied);
+    let parameters: [Typed<'_>; 2] = [(&node, Type::UUID), (&applied, Type::INT8)];
+    client.execute_typed(include_str!("presence/acknowledge.sql"), &parameters).await?;
     Ok(())
 }
 
@@ -118,13 +126,14 @@ pub async fn forget(client: &Client) -> Result<u64, LogFault> {
 
 /// Asks every node to tell when it has applied the position.
 pub async fn ask(client: &Client, position: u64) -> Result<(), LogFault> {
-    client.execute("select pg_notify($1, $2)", &[&CHANNEL, &position.to_string()]).await?;
+    let position = position.to_string();
+    client.execute_typed("select pg_notify($1, $2)", &[(&CHANNEL, Type::TEXT), (&position, Type::TEXT)]).await?;
     Ok(())
 }
 
 /// The nodes whose lease may still be good, and where the log ends: both as of one moment of one database.
 pub async fn holders(client: &Client) -> Result<(Vec<Holder>, u64), LogFault> {
-    let rows = client.query(include_str!("presence/holders.sql"), &[]).await?;
+    let rows = client.query_typed(include_str!("presence/holders.sql"), &[]).await?;
     let holder = |row: &Row| {
         Ok(Holder {
             id: row.try_get(0)?,

@@ -85,6 +85,18 @@ pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, en
     read_on(client, keys, from, end, None).await
 }
 
+/// The same where the events are at hand, all of them.
+pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]) -> Result<Folded, LogFault> {
+    check_onward(&from.head, end)?;
+    let Folded { mut roll, mut head } = from;
+    for raw in events {
+        roll.apply(&read::unseal(raw, &mut head, keys)?);
+    }
+    read::check_end(&head, end)?;
+    head.version = end.version;
+    Ok(Folded { roll, head })
+}
+
 /// The state as it was before the event at `position`. Every seal on the way is checked; where the log ends is not.
 pub async fn fold_before(
     client: &Client,
@@ -107,19 +119,24 @@ async fn read_on(
     end: &Head,
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
-    // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
-    let known = &from.head;
-    if end.next_position == known.next_position && end.seals != known.seals && known.next_position > 0 {
-        return Err(Tampered::OtherHistory { position: known.next_position }.into());
-    }
-    if end.next_position < from.head.next_position || end.version < from.head.version {
-        let (known, found) = (from.head.next_position, end.next_position);
-        return Err(Tampered::WentBack { known, found }.into());
-    }
+    check_onward(&from.head, end)?;
     let mut folded = fold_up_to(client, keys, from, end.next_position, seen).await?;
     read::check_end(&folded.head, end)?;
     folded.head.version = end.version;
     Ok(folded)
+}
+
+/// Whether a log that ends at `end` can be the one that is known up to `known`.
+fn check_onward(known: &Head, end: &Head) -> Result<(), LogFault> {
+    // As long as what is known, and not the same. (Of a log that is read from its beginning nothing is known yet.)
+    if end.next_position == known.next_position && end.seals != known.seals && known.next_position > 0 {
+        return Err(Tampered::OtherHistory { position: known.next_position }.into());
+    }
+    if end.next_position < known.next_position || end.version < known.version {
+        let (known, found) = (known.next_position, end.next_position);
+        return Err(Tampered::WentBack { known, found }.into());
+    }
+    Ok(())
 }
 
 async fn fold_up_to(

@@ -1,6 +1,7 @@
 //! Many nodes on one log: leases, barriers, and what a node may still say when it is cut off.
 
 mod enlisting;
+mod near;
 mod service;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Following the log: what other nodes append becomes this node's Roll, and what nobody appends keeps it current.
 
-use super::link::{Link, patient, unhurried};
+use super::link::{Link, no_link, patient, unhurried};
 use super::{Setback, Writer};
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
@@ -64,8 +64,17 @@ impl Writer {
     /// Reads what is new. True if there was something.
     pub(super) async fn follow(&mut self) -> Result<bool, Setback> {
         let asked = Uptime::now();
-        let head = patient(Head::read(self.client()?)).await?;
-        self.follow_to(&head, asked).await
+        let Link { session, look, .. } = self.link.as_ref().ok_or_else(no_link)?;
+        let (head, events) = patient(look.at(&session.client, self.head.next_position)).await?;
+        match events {
+            Some(events) if head != self.head => {
+                let here = Folded { roll: self.roll.clone(), head: self.head.clone() };
+                let there = replay::take_in(&self.keys, here, &head, &events)?;
+                self.move_to(there.roll, there.head, asked)?;
+                Ok(true)
+            }
+            Some(_) | None => self.follow_to(&head, asked).await,
+        }
     }
 
     pub(super) async fn follow_to(&mut self, head: &Head, asked: Uptime) -> Result<bool, Setback> {

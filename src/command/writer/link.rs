@@ -4,6 +4,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::{HEAD_HELD_MAX, LOCK_TIMEOUT, STATEMENT_PATIENCE, STATEMENT_TIMEOUT, Setback, Writer};
 use crate::log::append;
+use crate::log::read::Look;
 use crate::log::{CHANNEL, LogFault, outcome};
 use crate::node::presence;
 use crate::postgres::Session;
@@ -16,6 +17,7 @@ pub(super) struct Link {
     pub(super) session: Session,
     pub(super) append: Statement,
     pub(super) outcomes: Statement,
+    pub(super) look: Look,
 }
 
 impl Writer {
@@ -29,7 +31,8 @@ impl Writer {
         session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(failed)?;
         let append = append::prepare(&session.client).await.map_err(failed)?;
         let outcomes = outcome::prepare(&session.client).await.map_err(failed)?;
-        self.link = Some(Link { session, append, outcomes });
+        let look = Look::prepare(&session.client).await.map_err(failed)?;
+        self.link = Some(Link { session, append, outcomes, look });
         Ok(())
     }
 

@@ -1,0 +1,78 @@
+//! What a node reads together with the head, when another has appended: all that is new, in one round trip, or nothing.
+
+use portcullis::command::mint;
+use portcullis::domain::ids::LogId;
+use portcullis::log::head::{self, Head};
+use portcullis::log::read::Look;
+use portcullis::log::{LogFault, Tampered};
+use portcullis::node::replay::{self, Folded};
+use tokio_postgres::Client;
+
+use crate::support::cluster::Scratch;
+use crate::support::node::{TestNode, create_worker, keys};
+
+async fn folded(client: &Client) -> (LogId, Folded) {
+    let log = head::open(client, &keys(), None).await.unwrap();
+    (log, replay::fold(client, &keys(), log, None).await.unwrap())
+}
+
+/// So many events, of so many commands.
+async fn append(node: &TestNode, count: usize) {
+    let create = (0..count).map(|_| {
+        let worker = format!("w-{}", mint::id().simple()).parse().unwrap();
+        node.submit(create_worker(&worker))
+    });
+    futures_util::future::try_join_all(create).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_events_come_with_the_head_and_make_the_state_that_the_whole_log_makes() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let session = scratch.database().await.session().await.unwrap();
+    let look = Look::prepare(&session.client).await.unwrap();
+    for (count, come) in [(0, true), (1, true), (127, true), (128, true), (129, false), (300, false)] {
+        let (_, before) = folded(&session.client).await;
+        append(&node, count).await;
+        let (_, after) = folded(&session.client).await;
+        let (end, events) = look.at(&session.client, before.head.next_position).await.unwrap();
+        assert_eq!(end, after.head);
+        assert_eq!(events.is_some(), come, "{count} events");
+        let Some(events) = events else { continue };
+        assert_eq!(events.len(), count);
+        let there = replay::take_in(&keys(), before, &end, &events).unwrap();
+        assert_eq!((there.head, there.roll), (after.head, after.roll), "{count} events");
+    }
+    node.stop().await;
+}
+
+/// The same promises as a start keeps: what is short of the head, or of another history, is no state.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_do_not_lead_to_the_head_are_refused() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let session = scratch.database().await.session().await.unwrap();
+    let look = Look::prepare(&session.client).await.unwrap();
+    let (_, before) = folded(&session.client).await;
+    append(&node, 3).await;
+    let from = before.head.next_position;
+    let (end, events) = look.at(&session.client, from).await.unwrap();
+    let mut events = events.unwrap();
+
+    let here = || Folded { roll: before.roll.clone(), head: before.head.clone() };
+    let refused = |head: &Head, events: &[_]| replay::take_in(&keys(), here(), head, events).err();
+    let back = Head { version: before.head.version - 1, ..before.head.clone() };
+    assert!(matches!(refused(&back, &[]), Some(LogFault::Tampered(Tampered::WentBack { .. }))));
+    let swapped = [events.pop().unwrap()];
+    assert!(
+        matches!(refused(&end, &swapped), Some(LogFault::Tampered(Tampered::Missing { position })) if position == from)
+    );
+    let short = refused(&end, &events);
+    assert!(
+        matches!(short, Some(LogFault::Tampered(Tampered::Missing { position })) if position == from + 2),
+        "{short:?}"
+    );
+    node.stop().await;
+}
