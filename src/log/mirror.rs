@@ -114,7 +114,9 @@ impl Mirror {
     /// Puts every segment aside that holds something at `position` or after it. Answers to where, if there was one.
     pub fn set_aside_from(&self, position: u64) -> Result<Option<PathBuf>, MirrorError> {
         let segments = self.segments()?;
-        let ends = segments.iter().skip(1).map(|(first, _)| *first).chain([u64::MAX]);
+        // Of one that is damaged, nobody knows the end.
+        let end = self.end().ok().flatten().map_or(u64::MAX, |end| end.next_position);
+        let ends = segments.iter().skip(1).map(|(first, _)| *first).chain([end]);
         let wrong: Vec<PathBuf> =
             segments.iter().zip(ends).filter(|(_, end)| *end > position).map(|((_, path), _)| path.clone()).collect();
         if wrong.is_empty() {

@@ -22,6 +22,8 @@ const PROGRAM: &str = "pg_dump";
 /// `pg_dump` reads a large table before it says something of it.
 pub(super) const SILENCE_MAX: Duration = Duration::from_mins(10);
 const CHUNK_BYTES: usize = 1 << 18;
+/// Tables that come back empty.
+const WITHOUT_ROWS: [&str; 3] = ["log.sealed_outcome", "projection.cursor", "projection.job"];
 /// What is kept of what a program complains of.
 const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
 
@@ -39,7 +41,7 @@ pub async fn take(source: &Source<'_>, out: &Path, mut written: impl FnMut(u64))
     let client = source.database.owner().await?;
     let moment = Moment::begin(&client, source.keys).await?;
     let mut draft = Draft::begin(out)?;
-    let mut child = dump(source, &moment.snapshot)?;
+    let mut child = dump(source, &moment)?;
     let complaints = tokio::spawn(complaints(child.stderr.take()));
     let copied = copy(&mut child, &mut draft, &mut written).await;
     if copied.is_err() {
@@ -66,6 +68,8 @@ struct Moment {
     head: Head,
     schema: i32,
     server_version: String,
+    /// What the dump is not to hold, as options of its program.
+    left_out: Vec<String>,
 }
 
 impl Moment {
@@ -77,6 +81,11 @@ impl Moment {
             return Err(VaultError::NoLog);
         }
         let log = head::find(client, keys).await?.ok_or(VaultError::NoLog)?;
+        let mut left_out = Vec::new();
+        for row in client.query(include_str!("backup/left_out.sql"), &[]).await? {
+            let (option, name): (&str, &str) = (row.try_get("option")?, row.try_get("name")?);
+            left_out.push(format!("--{option}={name}"));
+        }
         let schema = client.query_one(include_str!("backup/schema.sql"), &[]).await?.try_get(0)?;
         Ok(Self {
             snapshot: row.try_get("snapshot")?,
@@ -84,6 +93,7 @@ impl Moment {
             head: Head::read(client).await?,
             schema,
             server_version: row.try_get("server_version")?,
+            left_out,
         })
     }
 
@@ -107,11 +117,12 @@ impl Moment {
 }
 
 /// Answers that wait for their caller to ask again are not taken along: a day later they are gone from the database, and
-/// would lie in the backup for ever.
-fn dump(source: &Source<'_>, snapshot: &str) -> Result<Child, VaultError> {
+/// would lie in the backup for ever. Nor is where projections stand, since they are not there themselves.
+fn dump(source: &Source<'_>, moment: &Moment) -> Result<Child, VaultError> {
     let mut command = client_program(source.program, source.options)?;
-    command.args(["--format=custom", "--no-password", "--exclude-table-data=log.sealed_outcome"]);
-    command.arg(format!("--snapshot={snapshot}")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["--format=custom", "--no-password"]).args(&moment.left_out);
+    command.args(WITHOUT_ROWS.map(|table| format!("--exclude-table-data={table}")));
+    command.arg(format!("--snapshot={}", moment.snapshot)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = Command::from(command);
     command.kill_on_drop(true).spawn().map_err(|source| VaultError::NoProgram { program: PROGRAM, source })
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::mirror::{offline, verified};
 use crate::support::cluster::{Scratch, connect};
 use crate::support::program::Ran;
-use crate::support::service::{Launch, Service};
+use crate::support::service::{Launch, Service, program};
 
 /// A service with a backup, after which much was taken away, and much given.
 struct World {
@@ -65,7 +66,7 @@ impl World {
         assert!(taken.success, "{}", taken.stderr);
         service.post(&format!("/v1/keys/{revoked_id}/revoke"), json!({})).await.expect(200);
         service.post("/v1/workers/w-isolated/isolate", json!({ "reason": "leaked" })).await.expect(200);
-        let cut = service.post_as(&token_revoked, "/v1/compromised", json!({})).await;
+        let cut = service.post("/v1/compromised", json!({ "credential": token_revoked })).await;
         assert!(cut.status.is_success(), "{cut:?}");
         let (_, later) = key_of(&service, "w-later").await;
         assert!(service.stop());
@@ -270,36 +271,44 @@ async fn what_was_changed_is_refused() {
     refused(&world.restore(&world.scratch, &["--dry-run"]), "the mirror was changed at position");
 }
 
+/// One that is under way.
+fn restoring(world: &World, into: &Scratch) -> Child {
+    let (urls, backup) = ((into.url(), into.owner_url()), world.backup());
+    let arguments = on_database(&urls, &["restore", "--reason", "a drill", backup.to_str().unwrap()]);
+    let mut command = Command::new(program());
+    command.args(arguments).env("PORTCULLIS_DATA_DIR", world.service.data_dir());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 /// A database that holds something is not restored into, and a half-restored one is not served from.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_killed_is_run_again_and_nothing_is_served_before() {
     let world = World::new().await;
     refused(&world.restore(&world.scratch, &[]), "the database is not empty");
     let into = Scratch::unmigrated().await;
-    let urls = (into.url(), into.owner_url());
+    let client = connect(&into.owner_url()).await.unwrap();
+    let is_marked = async || {
+        let marked = "select exists (select from pg_namespace where nspname = 'portcullis_restore')";
+        client.query_one(marked, &[]).await.unwrap().get::<_, bool>(0)
+    };
     let mut half_done = 0;
-    for milliseconds in [300, 500, 700, 900, 1_200] {
-        let mut arguments = on_database(&urls, &["restore", "--reason", "a drill"]);
-        let backup = world.backup();
-        arguments.push(backup.to_str().unwrap());
-        let mut command = std::process::Command::new(crate::support::service::program());
-        command.args(arguments).env("PORTCULLIS_DATA_DIR", world.service.data_dir());
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let mut child = command.spawn().unwrap();
+    for milliseconds in [0, 50, 100, 200, 400] {
+        let mut child = restoring(&world, &into);
+        while child.try_wait().unwrap().is_none() && !is_marked().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         child.kill().unwrap();
         child.wait().unwrap();
-        let client = connect(&into.owner_url()).await.unwrap();
-        let marked = "select exists (select from pg_namespace where nspname = 'portcullis_restore')";
-        if client.query_one(marked, &[]).await.unwrap().get::<_, bool>(0) {
+        if is_marked().await {
             half_done += 1;
             let said = Launch::on(&into).data_dir_of(&world.service).try_start().await.err().unwrap();
             assert!(said.contains("run `portcullis restore` again"), "{said}");
         }
     }
+    assert!(half_done > 0, "no attempt was caught in the middle");
     let ended = world.restore(&into, &[]);
     assert!(ended.success || ended.stderr.contains("not empty"), "{}", ended.stderr);
-    assert!(half_done > 0 || ended.stderr.contains("not empty"), "no attempt was caught in the middle");
     let service = world.start_on(&into).await;
     assert_eq!(verdict(&service, &world.revoked).await, (false, "key_revoked".to_owned()));
 }

@@ -27,11 +27,12 @@ use crate::log::guard;
 use crate::log::head::{self, Head};
 use crate::log::read::check_nothing_past_end;
 use crate::node::replay::{self, Folded};
-use crate::postgres::{Database, Options, client_program};
+use crate::postgres::{Database, Options, SERVICE_ROLE, client_program};
 use crate::vault::VaultError;
 use crate::vault::backup::{Backup, complaints};
 
 const PROGRAM: &str = "pg_restore";
+const ROLES: [&str; 2] = [SERVICE_ROLE, "portcullis_reader"];
 /// Entries in one append.
 const PAGE: usize = 512;
 
@@ -61,7 +62,7 @@ impl Place<'_> {
         mut stage: impl FnMut(&str),
     ) -> Result<Placed, VaultError> {
         stage("preparing the database");
-        let owner = self.database.owner().await?;
+        let mut owner = self.database.owner().await?;
         self.begin(&owner).await?;
         stage("restoring the dump");
         let dump = dump_digest(&backup)?;
@@ -94,7 +95,7 @@ impl Place<'_> {
         if folded.head.seals != writing.head.seals {
             return Err(VaultError::NotAsStated("what was appended is not what is there"));
         }
-        owner.batch_execute(include_str!("accept.sql")).await?;
+        accept(&mut owner).await?;
         Ok(Placed { position: folded.head.next_position - 1 })
     }
 
@@ -107,7 +108,14 @@ impl Place<'_> {
         }
         owner.batch_execute(include_str!("mark.sql")).await?;
         if !is_empty {
-            owner.batch_execute(include_str!("wipe.sql")).await?;
+            wipe(owner).await?;
+        }
+        // The dump names them, and no dump brings them along.
+        for role in ROLES {
+            let there = owner.query_one("select exists (select from pg_roles where rolname = $1)", &[&role]).await?;
+            if !there.try_get::<_, bool>(0)? {
+                owner.batch_execute(&format!("create role {role} nologin")).await?;
+            }
         }
         Ok(())
     }
@@ -137,6 +145,29 @@ impl Place<'_> {
         }
         fed
     }
+}
+
+/// Removes what an earlier attempt has left.
+async fn wipe(owner: &Client) -> Result<(), VaultError> {
+    for row in owner.query(include_str!("left_behind.sql"), &[]).await? {
+        let schema: &str = row.try_get("schema")?;
+        owner.batch_execute(&format!("drop schema {schema} cascade")).await?;
+    }
+    Ok(owner.batch_execute("drop table if exists public.refinery_schema_history").await?)
+}
+
+/// The end, all at once.
+async fn accept(owner: &mut Client) -> Result<(), VaultError> {
+    let transaction = owner.transaction().await?;
+    for step in [
+        include_str!("unguard_head.sql"),
+        include_str!("advance_head.sql"),
+        include_str!("guard_head.sql"),
+        include_str!("unmark.sql"),
+    ] {
+        transaction.batch_execute(step).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 fn check_as_stated(head: &Head, outlook: &Outlook, merkle_root: &str) -> Result<(), VaultError> {
