@@ -6,6 +6,7 @@
 mod dial;
 pub mod embedded;
 mod migrations;
+mod program;
 mod settings;
 mod tls;
 
@@ -25,6 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use self::dial::ConnectError;
 use self::dial::{Dialed, Dialer, Era, NewestEra};
 pub use self::migrations::{MigrationError, Report};
+pub use self::program::client_program;
 pub use self::settings::SettingsError;
 use self::settings::Target;
 pub use self::tls::TlsError;
@@ -89,6 +91,11 @@ pub enum DatabaseError {
     ServerTooOld { found: String },
     #[error("the server runs with fsync=off, and may lose what it has acknowledged: set it to on")]
     NotDurable,
+    #[error(
+        "a backup is being put in place in this database, or was and did not come to its end: run `portcullis restore` again. \
+         Nothing is served from it before that"
+    )]
+    HalfRestored,
     #[error("the pool of connections cannot be made")]
     Pool(#[source] deadpool_postgres::BuildError),
 }
@@ -175,6 +182,12 @@ impl Database {
         migrations::run(client, login.filter(|_| login != owner)).await
     }
 
+    /// A connection as the owner: for what a backup reads, and a restore writes.
+    pub async fn owner(&self) -> Result<Client, DatabaseError> {
+        let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
+        Ok(client)
+    }
+
     /// Which root key the log that lies here was begun with, as its public check value; `None` where there is no log yet.
     ///
     /// Asked before anything is migrated or written, and so as the owner: the service's role may not be there yet.
@@ -182,7 +195,10 @@ impl Database {
         let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
         let there =
             client.query_one(include_str!("postgres/has_genesis.sql"), &[]).await.map_err(DatabaseError::Query)?;
-        if !there.get::<_, bool>(0) {
+        if there.get::<_, bool>("is_half_restored") {
+            return Err(DatabaseError::HalfRestored);
+        }
+        if !there.get::<_, bool>("has_log") {
             return Ok(None);
         }
         let row = client.query_opt(include_str!("postgres/root_key_check.sql"), &[]).await;

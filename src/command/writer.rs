@@ -27,8 +27,9 @@ use crate::log::head::{self, Head};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, guard, outcome, read};
 use crate::node::lease::Uptime;
+use crate::node::mirroring::Fresh;
 use crate::node::presence::Identity;
-use crate::node::replay::{self, Folded};
+use crate::node::replay::{self, Folded, Remembered};
 use crate::node::snapshot::{Found, Snapshots};
 use crate::node::{Node, NotCurrent};
 use crate::postgres::{Database, is_refused_for_good};
@@ -78,6 +79,15 @@ pub struct Start {
     pub seen: Option<Seen>,
     /// Where to begin from, if there is one: otherwise the whole log is folded.
     pub snapshots: Option<Snapshots>,
+    pub mirror: Option<Mirrored>,
+}
+
+/// The mirror of the log, as far as the writer has to do with it.
+pub struct Mirrored {
+    /// Where it ends, if it was begun: a log that has less is refused.
+    pub end: Option<Seen>,
+    /// Where what is appended goes, once it is published.
+    pub fresh: mpsc::Sender<Fresh>,
 }
 
 /// The running writer.
@@ -109,6 +119,7 @@ struct Writer {
     published: watch::Sender<Head>,
     reductions: watch::Sender<u64>,
     clock: Arc<Clock>,
+    mirror: Option<mpsc::Sender<Fresh>>,
     /// Partitions cover all positions below.
     partitioned: u64,
 }
@@ -147,11 +158,13 @@ async fn overdue(mut stopped: watch::Receiver<bool>) {
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
     unhurried(&session.client).await?;
-    let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
+    let log = head::open(&session.client, &keys, start.has_seen()).await?;
     let began = Instant::now();
     let snapshots = newest_snapshot(start.snapshots, log).await;
     let resumed = snapshots.state.as_ref().map(|state| state.head.clone());
-    let Folded { roll, head } = replay::resume(&session.client, &keys, log, start.seen.as_ref(), snapshots).await?;
+    let (mirrored, mirror) = start.mirror.map_or((None, None), |mirror| (mirror.end, Some(mirror.fresh)));
+    let remembered = Remembered { seen: start.seen.as_ref(), mirrored: mirrored.as_ref() };
+    let Folded { roll, head } = replay::resume(&session.client, &keys, log, remembered, snapshots).await?;
     read::check_nothing_past_end(&session.client).await?;
     guard::check(&session.client).await?;
     let from = resumed.as_ref().map_or(0, |head| head.next_position);
@@ -173,6 +186,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         published,
         reductions: sender,
         clock: clock.clone(),
+        mirror,
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
@@ -203,6 +217,13 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         }
     });
     Ok(Running { node, queue, log, resumed, heads, reductions, task, stop })
+}
+
+impl Start {
+    /// What says that there was a log.
+    fn has_seen(&self) -> Option<&Seen> {
+        self.seen.as_ref().or(self.mirror.as_ref().and_then(|mirror| mirror.end.as_ref()))
+    }
 }
 
 /// On a thread that may wait for the disk.
@@ -360,8 +381,13 @@ impl Writer {
         };
         if appended {
             let reduced = decided.draft.reduced();
+            let first = self.head.next_position;
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
             self.reductions.send_if_modified(|known| std::mem::replace(known, reduced) != reduced);
+            if let Some(mirror) = &self.mirror {
+                // Where it has no room, the mirror reads from the log: nobody waits for it.
+                drop(mirror.try_send(Fresh { first, entries: decided.batch.into_entries() }));
+            }
         }
         Ok(decided.replies)
     }

@@ -138,7 +138,8 @@ impl Roll {
             | Event::IncidentClosed { .. } => {}
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
-            Event::AuthFailuresObserved { .. } => {}
+            // What it brought back stands in the log before it.
+            Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
         }
     }
 
