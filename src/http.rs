@@ -23,6 +23,7 @@ use crate::domain::time::Timestamp;
 use crate::incident::checklists::Checklists;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
+use crate::node::mirroring;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
@@ -99,6 +100,8 @@ pub struct Parts {
     pub log: LogId,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
+    /// How the mirror of the log fares, if one is kept.
+    pub mirror: Option<Arc<mirroring::State>>,
     pub settings: HttpSettings,
 }
 
@@ -174,6 +177,10 @@ impl App {
 
     fn checklists(&self) -> &Checklists {
         &self.0.checklists
+    }
+
+    fn mirror(&self) -> Option<&mirroring::State> {
+        self.0.mirror.as_deref()
     }
 
     fn settings(&self) -> &HttpSettings {

@@ -8,6 +8,8 @@ pub mod http;
 
 pub mod incident;
 
+pub mod vault;
+
 pub mod command;
 
 pub mod projection;

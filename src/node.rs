@@ -20,6 +20,7 @@ use lease::{Deadline, Lease, Uptime};
 mod background;
 pub mod barrier;
 pub mod lease;
+pub mod mirroring;
 pub mod presence;
 pub mod recheck;
 pub mod replay;

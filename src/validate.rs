@@ -82,8 +82,12 @@ pub enum CredentialId {
 pub type Verdict<'s> = Result<Accepted<'s>, Denied<'s>>;
 
 /// Whether the credential is accepted at `now`, by this state.
+///
+/// It is never earlier than the state itself: a wall clock that was put back revives nothing that had ended when the newest
+/// event was recorded.
 pub fn check<'s>(snapshot: &'s Snapshot, keys: &DerivedKeys, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
     let roll = &snapshot.roll;
+    let now = now.max(roll.recorded_at());
     if key::looks_like_key(presented.credential) {
         check_api_key(roll, keys, presented, now)
     } else if token::looks_like_token(presented.credential) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
 use portcullis::domain::event::{
-    Event, FailureCount, IncidentOpened, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated,
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
 };
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
@@ -215,6 +215,13 @@ fn service_events() -> Vec<Event> {
         }),
         Event::PlanApplied { plan: PlanId(ID + 20), items: 3 },
         Event::PlanProgressed { plan: PlanId(ID + 20), done: 3, changed: 2 },
+        Event::LogRestored(LogRestored {
+            backup: 120,
+            dump: Digest([9; 32]),
+            brought_back: 31,
+            reductions: 4,
+            given_up: Some(GivenUp { known_to: Some(160) }),
+        }),
     ]
 }
 

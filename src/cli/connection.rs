@@ -100,6 +100,11 @@ pub(crate) struct Connection {
 }
 
 impl ClientArgs {
+    /// Why, in the words of whoever does it.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// For how long to wait for all nodes after a change; `None` where nobody asked.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait.then_some(self.wait_timeout)

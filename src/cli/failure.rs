@@ -23,7 +23,7 @@ pub(crate) enum Failure {
     /// Some of many were refused; the text says where they are listed.
     #[error("{0}")]
     Partly(String),
-    /// A table is not what the log says.
+    /// A table is not what the log says, or a copy of the log is not what a node wrote.
     #[error("{0}")]
     Differs(String),
     /// A shell that was started from here has ended with this code, and has said why.
@@ -78,7 +78,7 @@ impl Failure {
             Failure::Unreachable { .. } => ("unreachable", None),
             Failure::NotAccepted(reason) => (reason.as_str(), None::<u16>),
             Failure::Partly(_) => ("partly_refused", None),
-            Failure::Differs(_) => ("projection_differs", None),
+            Failure::Differs(_) => ("differs", None),
             Failure::OutputClosed | Failure::Shell(_) | Failure::Fault(_) => ("fault", None),
         };
         serde_json::json!({ "title": self.to_string(), "code": code, "status": status })

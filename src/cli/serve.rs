@@ -32,6 +32,7 @@ use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
+use mirroring::Mirroring;
 use projecting::Projecting;
 use remembering::Remembering;
 
@@ -40,6 +41,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 mod counting;
 mod first_start;
+mod mirroring;
 mod preflight;
 mod projecting;
 mod remembering;
@@ -90,7 +92,9 @@ async fn serve_on(
     let metrics = Arc::new(make_metrics(&telemetry)?);
     let identity = Identity::new(settings.node_name.clone(), settings.public_url.clone());
     let node = identity.id;
-    let mut running = start_writer(settings, identity, &database, &keys, &metrics).await?;
+    let mut mirroring = settings.mirror.clone().map(|folder| Mirroring::open(folder, &keys)).transpose()?;
+    let mut running = start_writer(settings, identity, &database, &keys, &metrics, mirroring.as_mut()).await?;
+    let mirroring = mirroring.map(|mirroring| mirroring.start(&running, &database, &keys, &metrics)).transpose()?;
     let is_first_start = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
     if settings.new_admin && !is_first_start {
@@ -128,6 +132,7 @@ async fn serve_on(
         used: used.clone(),
         log: running.log,
         checklists,
+        mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
         settings: HttpSettings {
             node,
             public_url: settings.public_url.clone(),
@@ -148,6 +153,9 @@ async fn serve_on(
     stop(running).await;
     leave(&database, node).await;
     remembering.end().await;
+    if let Some(mirroring) = mirroring {
+        mirroring.end().await;
+    }
     listened
 }
 
@@ -171,6 +179,7 @@ async fn start_writer(
     database: &Database,
     keys: &Arc<DerivedKeys>,
     metrics: &Arc<Metrics>,
+    mirroring: Option<&mut Mirroring>,
 ) -> anyhow::Result<Running> {
     let seen_file = seen::path(&settings.data_dir);
     let snapshots = remembering::snapshots(&settings.data_dir, keys);
@@ -183,6 +192,7 @@ async fn start_writer(
         queue_length: settings.queue_length,
         seen: Seen::load(&seen_file, keys)?,
         snapshots: Some(snapshots),
+        mirror: mirroring.map(Mirroring::for_writer),
     };
     let running =
         writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file, &folder))?;

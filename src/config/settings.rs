@@ -26,6 +26,8 @@ pub struct Settings {
     /// Without a slash at its end: it is compared as text, by every verifier of tokens.
     pub public_url: String,
     pub root_key_file: PathBuf,
+    /// Where the mirror of the log is, if one is kept.
+    pub mirror: Option<PathBuf>,
     pub auto_enrollment_key: Option<SecretString>,
     /// Whether this start makes a further admin.
     pub new_admin: bool,
@@ -160,6 +162,7 @@ impl Settings {
         }
         Ok(Self {
             root_key_file: args.root_key_file.unwrap_or_else(|| data_dir.join("root.key")),
+            mirror: (!args.no_mirror).then(|| args.mirror.unwrap_or_else(|| data_dir.join("mirror"))),
             data_dir,
             bind: args.bind,
             public_url,
@@ -239,7 +242,8 @@ fn default_public_url(bind: SocketAddr, tls: &TlsSource, host_name: Option<&str>
     }
 }
 
-fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
+/// Where the log lies, of what was typed and set.
+pub fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
     let url = UrlOption {
         option: "--database-url",
         variable: "PORTCULLIS_DATABASE_URL",

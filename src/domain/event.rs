@@ -218,6 +218,10 @@ pub enum Event {
         summary: Arc<str>,
     },
 
+    /// A backup was put in place, and what came after it was brought back as far as there was a copy of it. All before this
+    /// event is as it was.
+    LogRestored(LogRestored),
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -266,6 +270,26 @@ pub struct IncidentOpened {
     pub drill: bool,
     /// As it was at opening: another template tomorrow changes no incident of today.
     pub checklist: Vec<StepTemplate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRestored {
+    /// How many events the backup had.
+    pub backup: u64,
+    /// Of the dump in it: SHA-256.
+    pub dump: Digest,
+    /// How many events came after the backup, and were taken from the mirror just as they were.
+    pub brought_back: u64,
+    /// How many of them took access away.
+    pub reductions: u64,
+    pub given_up: Option<GivenUp>,
+}
+
+/// The part of the log that a restore did not bring back: from this event's own position on, there was another history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Where the log had been seen to end; `None` where nobody could say.
+    pub known_to: Option<u64>,
 }
 
 /// For whom a key is made.
@@ -341,6 +365,7 @@ impl Event {
                 FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
             },
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
+            Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
             Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } => ("plan", SubjectId::Made(plan.0)),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
@@ -388,6 +413,7 @@ impl Event {
             | Event::SigningKeysInstalled { .. }
             | Event::OperatorCreated { .. }
             | Event::BarrierPassed { .. }
+            | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::IncidentOpened(_)

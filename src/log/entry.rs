@@ -229,6 +229,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorRemoved { .. }
         | Event::FenceRaised { .. }
         | Event::BarrierPassed { .. }
+        | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanApplied { .. }
         | Event::PlanProgressed { .. }

@@ -13,6 +13,7 @@ mod key;
 mod operator;
 mod plan;
 mod pool;
+mod restore;
 mod signing_key;
 mod token;
 mod worker;
@@ -67,6 +68,7 @@ pub const KINDS: &[(&str, u32)] = &[
     ("incident.step_waived", 1),
     ("incident.step_reopened", 1),
     ("incident.closed", 1),
+    ("log.restored", 1),
     ("auth.failures_observed", 1),
 ];
 
@@ -140,6 +142,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::IncidentStepDone { incident, step }
         | Event::IncidentStepWaived { incident, step }
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
+        Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -186,6 +189,7 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("incident.step_waived", 1) => written.read::<incident::StepV1<'_>>()?.waived(),
         ("incident.step_reopened", 1) => written.read::<incident::StepV1<'_>>()?.reopened(),
         ("incident.closed", 1) => written.read::<incident::ToldV1<'_>>()?.closed(),
+        ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

@@ -76,6 +76,7 @@ impl Touched {
             | Event::SigningKeysInstalled { .. }
             | Event::SigningKeysRotated { .. }
             | Event::BarrierPassed { .. }
+            | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::IncidentOpened(_)

@@ -2,6 +2,7 @@
 
 mod history;
 mod plans;
+mod progress;
 mod rebuilds;
 mod serving;
 

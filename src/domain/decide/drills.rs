@@ -153,6 +153,7 @@ impl Bounds<'_> {
             | Event::OperatorRemoved { .. }
             | Event::BarrierPassed { .. }
             | Event::PlanProgressed { .. }
+            | Event::LogRestored(_)
             | Event::IncidentOpened(_)
             | Event::AuthFailuresObserved { .. } => false,
         }

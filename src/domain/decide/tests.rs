@@ -238,6 +238,7 @@ fn kind(event: &Event) -> &'static str {
         Event::OperatorRemoved { .. } => "operator.removed",
         Event::FenceRaised { .. } => "fence.raised",
         Event::BarrierPassed { .. } => "barrier.passed",
+        Event::LogRestored(_) => "log.restored",
         Event::PlanMade(_) => "plan.made",
         Event::PlanApplied { .. } => "plan.applied",
         Event::PlanProgressed { .. } => "plan.progressed",

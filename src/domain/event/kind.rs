@@ -45,6 +45,7 @@ impl Event {
             Event::IncidentStepWaived { .. } => "incident.step_waived",
             Event::IncidentStepReopened { .. } => "incident.step_reopened",
             Event::IncidentClosed { .. } => "incident.closed",
+            Event::LogRestored(_) => "log.restored",
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }

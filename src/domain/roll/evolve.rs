@@ -42,8 +42,9 @@ impl Roll {
             Actor::Operator(id) => self.operator(*id).map(|operator| operator.index),
             Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => None,
         };
-        self.evolve(Origin { position: recorded.position, at: recorded.recorded_at, by }, recorded);
+        self.evolve(Origin { position: recorded.position, at: recorded.recorded_at, by }, &recorded.event);
         self.note_source(recorded);
+        self.evolve_incident(recorded);
         if let Some(incident) = &recorded.incident {
             self.carry(incident, recorded);
         }
@@ -63,9 +64,9 @@ impl Roll {
         }
     }
 
-    fn evolve(&mut self, origin: Origin, recorded: &Recorded) {
+    fn evolve(&mut self, origin: Origin, event: &Event) {
         let Origin { position, at, .. } = origin;
-        match &recorded.event {
+        match event {
             Event::PoolCreated { pool, settings } => self.create_pool(at, pool, settings),
             Event::PoolUpdated { pool, settings } => self.with_pool(pool, |pool| pool.settings = settings.clone()),
             Event::PoolRemoved { pool } => self.with_pool(pool, |pool| pool.removed = true),
@@ -93,13 +94,13 @@ impl Roll {
 
             Event::KeyCreated(created) => self.create_key(origin, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
-            Event::KeyRotated { .. } => self.rotate_key(origin, &recorded.event),
+            Event::KeyRotated { .. } => self.rotate_key(origin, event),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
                 self.insert_enrollment_secret(origin, *secret, pool, *verifier, limits, None);
             }
-            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(origin, &recorded.event),
+            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(origin, event),
             Event::EnrollmentSecretDisabled { secret } => {
                 self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
             }
@@ -126,6 +127,7 @@ impl Roll {
             Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
+            // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
@@ -133,10 +135,11 @@ impl Roll {
             | Event::IncidentStepDone { .. }
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
-            | Event::IncidentClosed { .. } => self.evolve_incident(recorded),
+            | Event::IncidentClosed { .. } => {}
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
-            Event::AuthFailuresObserved { .. } => {}
+            // What it brought back stands in the log before it.
+            Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
         }
     }
 

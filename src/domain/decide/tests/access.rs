@@ -94,6 +94,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
         | Event::BarrierPassed { .. }
+        | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
         | Event::IncidentOpened(_)

@@ -11,7 +11,7 @@ use proptest::sample::select;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::event::{
-    Event, FailureCount, IncidentOpened, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated,
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
 };
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
@@ -169,7 +169,14 @@ fn service_event() -> impl Strategy<Value = Event> {
     ];
     let passed = (count(), vec(text(), 0..4), vec(text(), 0..4))
         .prop_map(|(through, confirmed, waited_out)| Event::BarrierPassed { through, confirmed, waited_out });
+    let restored = (count(), digest(), count(), count(), of(of(count()))).prop_map(
+        |(backup, dump, brought_back, reductions, given_up)| {
+            let given_up = given_up.map(|known_to| GivenUp { known_to });
+            Event::LogRestored(LogRestored { backup, dump, brought_back, reductions, given_up })
+        },
+    );
     prop_oneof![
+        restored.boxed(),
         (signing_key(), signing_key()).prop_map(|(active, next)| Event::SigningKeysInstalled { active, next }),
         rotated,
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorCreated { operator, name, role }),
