@@ -15,6 +15,7 @@ mod events;
 mod failure;
 mod fence;
 mod handover;
+mod incident;
 mod key;
 mod manual;
 mod mirror;
@@ -28,6 +29,7 @@ mod projection;
 mod remedy;
 mod restore;
 mod secret_source;
+mod selection;
 pub mod serve;
 mod session;
 mod signing_key;
@@ -125,6 +127,13 @@ enum Ask {
     /// Plans: what a batch command would touch is shown first, then exactly that is done, or nothing.
     #[command(subcommand, after_help = "Example:\n  portcullis plan isolate pool:builders --dry-run")]
     Plan(plan::Verb),
+    /// Incidents: what a leak reaches, and a case with a checklist that fills itself from what is done for it.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  portcullis incident scope --credential-file found.txt\n  portcullis incident open 'Key of builder-7 leaked' --severity high --scope worker:builder-7\n  \
+                      portcullis worker isolate builder-7 --incident INC-7"
+    )]
+    Incident(incident::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -205,6 +214,7 @@ impl Ask {
             Ask::Enrollment(verb) => enrollment::run(verb, session).await,
             Ask::Fence(verb) => fence::run(verb, session).await,
             Ask::Plan(verb) => plan::run(verb, session).await,
+            Ask::Incident(verb) => incident::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
             Ask::Operator(verb) => operator::run(verb, session).await,

@@ -84,6 +84,15 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_length: u32,
 
+    /// A JSON file with templates of checklists, beside the one for incidents that name none. One that is called `default`
+    /// takes its place.
+    ///
+    /// It holds `{"templates": {"leak": [{"id": "call", "title": "Call the owner", "filled_by": [["worker.isolated"]]}]}}`;
+    /// a step is done when there is an event of each group of `filled_by`, or by hand.
+    /// Example: `--incident-templates /etc/portcullis/incidents.json`
+    #[arg(long, env = "PORTCULLIS_INCIDENT_TEMPLATES", value_name = "FILE")]
+    pub incident_templates: Option<PathBuf>,
+
     #[command(flatten)]
     pub node: NodeArgs,
     #[command(flatten)]

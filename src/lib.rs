@@ -6,6 +6,8 @@ pub mod cli;
 
 pub mod http;
 
+pub mod incident;
+
 pub mod vault;
 
 pub mod command;

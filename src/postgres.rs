@@ -14,7 +14,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -102,15 +102,20 @@ pub enum DatabaseError {
 
 /// Why no pooled connection was to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to the database: {}", chain(.0))]
-pub struct PoolError(#[source] deadpool_postgres::PoolError);
+#[error("no connection to the database: {}", chain(.source))]
+pub struct PoolError {
+    #[source]
+    source: deadpool_postgres::PoolError,
+    reachable: bool,
+}
 
 impl PoolError {
     /// Whether all connections were in use for the whole of `acquire_timeout`: too much at once, and not a database
-    /// that is down.
+    /// that is down. Of one that is down, all places are taken by those who try to connect.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.0, deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait))
+        let waited = matches!(self.source, deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait));
+        self.reachable && waited
     }
 }
 
@@ -122,6 +127,8 @@ pub struct Database {
     owner: Target,
     /// The newest timeline when a pooled connection was last asked for.
     pooled: Arc<AtomicU32>,
+    /// Whether the pool's last attempt to connect was a success.
+    reachable: Arc<AtomicBool>,
 }
 
 /// A connection of one's own: the writer's, or one that listens. It ends when `client` is dropped.
@@ -149,10 +156,11 @@ impl Database {
         owner.newest = login.newest.clone();
         let raise_durability = inspect(&login, options.allow_unsafe_durability).await?;
         let service = login.as_service(options.statement_timeout, raise_durability);
+        let reachable = Arc::new(AtomicBool::new(true));
         // Verified: a connection is tried before it is handed out, and replaced when it has died in the pool.
         let manager = Manager::from_connect(
             service.config.clone(),
-            Dialer(service.clone()),
+            Dialer::new(service.clone(), reachable.clone()),
             ManagerConfig { recycling_method: RecyclingMethod::Verified },
         );
         let pool = Pool::builder(manager)
@@ -164,7 +172,7 @@ impl Database {
             .build()
             .map_err(DatabaseError::Pool)?;
         let pooled = Arc::new(AtomicU32::new(service.newest.timeline()));
-        Ok(Self { pool, service, owner: owner.as_owner(), pooled })
+        Ok(Self { pool, service, owner: owner.as_owner(), pooled, reachable })
     }
 
     /// Brings the schema up to date and lets the service's login serve, as the owner. Several may try at once: one does it, the others wait and find it done.
@@ -204,7 +212,8 @@ impl Database {
             // A standby took over: what is connected to the server before it would read what was true there.
             self.pool.retain(|_, _| false);
         }
-        self.pool.get().await.map_err(PoolError)
+        let reachable = || self.reachable.load(Ordering::Relaxed);
+        self.pool.get().await.map_err(|source| PoolError { source, reachable: reachable() })
     }
 
     /// A connection outside the pool, in the service's role.

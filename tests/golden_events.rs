@@ -12,12 +12,13 @@ use std::sync::Arc;
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
 use portcullis::domain::event::{
-    Event, FailureCount, GivenUp, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
 };
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
+use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{Counts, PlanKind, Selector};
@@ -224,6 +225,33 @@ fn service_events() -> Vec<Event> {
     ]
 }
 
+fn incident_events() -> Vec<Event> {
+    let incident = || -> IncidentId { "INC-7".parse().unwrap() };
+    let description = Description {
+        title: "Key of runner 17 on a forum".into(),
+        severity: Severity::Critical,
+        scope: vec!["pool:blue".parse().unwrap(), "worker:runner-17".parse().unwrap()],
+        people: vec!["alice".into(), "J\u{f6}rg \"J\"".into()],
+        first_sign: Some(NOW),
+    };
+    let step = |id: &str, needs: Vec<Vec<Arc<str>>>| StepTemplate { id: id.into(), title: "Do it".into(), needs };
+    let checklist = vec![
+        step("isolate", vec![vec!["worker.isolated".into()], vec!["key.revoked".into(), "fence.raised".into()]]),
+        step("restore", vec![]),
+    ];
+    let updated = Description { scope: vec![], people: vec![], first_sign: None, ..description.clone() };
+    vec![
+        Event::IncidentOpened(IncidentOpened { incident: incident(), description, drill: true, checklist }),
+        Event::IncidentUpdated { incident: incident(), description: updated },
+        Event::IncidentNoted { incident: incident(), note: "called the owner".into() },
+        Event::IncidentReviewed { incident: incident(), finding: "nothing since Monday".into() },
+        Event::IncidentStepDone { incident: incident(), step: "restore".into() },
+        Event::IncidentStepWaived { incident: incident(), step: "restore".into() },
+        Event::IncidentStepReopened { incident: incident(), step: "restore".into() },
+        Event::IncidentClosed { incident: incident(), summary: "one key, rotated".into() },
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -252,7 +280,15 @@ fn samples() -> Vec<Recorded> {
             request_id: None,
         },
     ];
-    let events = [pool_events(), worker_events(), key_events(), enrollment_events(), token_events(), service_events()];
+    let events = [
+        pool_events(),
+        worker_events(),
+        key_events(),
+        enrollment_events(),
+        token_events(),
+        service_events(),
+        incident_events(),
+    ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,
         recorded_at: Timestamp(NOW.0 + 250),
@@ -260,7 +296,7 @@ fn samples() -> Vec<Recorded> {
         author: author.clone(),
         command: CommandId(ID + 100 + u128::from(position)),
         cause: position.is_multiple_of(3).then_some(position / 3),
-        incident: position.is_multiple_of(5).then(|| "INC-7".into()),
+        incident: position.is_multiple_of(5).then(|| "INC-7".parse().unwrap()),
         reason: position.is_multiple_of(2).then(|| "as \"agreed\"\nyesterday".into()),
         event,
     };

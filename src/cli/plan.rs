@@ -9,6 +9,7 @@ use super::caution::{Caution, Part, Touched};
 use super::client::{Answer, Call, given};
 use super::failure::Failure;
 use super::output::Column;
+use super::selection::Selection;
 use super::session::{Paging, Session};
 use super::time::moment;
 
@@ -91,21 +92,6 @@ pub(crate) enum Verb {
     },
 }
 
-/// What is known of what is to be reached.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Selection {
-    /// everything, pool:ID, enrollment_secret:ID (all that it let in), worker:ID, key:ID (with what it was rotated into) or
-    /// label:NAME=VALUE. Of one kind any is enough; of different kinds all are needed.
-    #[arg(required = true, value_name = "CRITERION")]
-    select: Vec<String>,
-    /// Only workers that came at this time or later.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<String>,
-    /// Only workers that came before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    before: Option<String>,
-}
-
 /// How far to go.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Course {
@@ -159,18 +145,18 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.list(Call::get(&["v1", "plans", &plan, "items"]), &paging, ITEM_COLUMNS).await
         }
         Verb::Isolate { selection, until, course } => {
-            let mut body = selection.body("isolate");
+            let mut body = body("isolate", &selection, session)?;
             body["until"] = json!(until);
             plan(session, body, "refuse everything to", course).await
         }
         Verb::Release { selection, course } => {
-            plan(session, selection.body("release"), "end the isolation of", course).await
+            plan(session, body("release", &selection, session)?, "end the isolation of", course).await
         }
         Verb::RevokeAll { selection, course } => {
-            plan(session, selection.body("revoke_all"), "revoke for ever", course).await
+            plan(session, body("revoke_all", &selection, session)?, "revoke for ever", course).await
         }
         Verb::DisableEnrollment { selection, course } => {
-            plan(session, selection.body("disable_enrollment"), "disable for ever", course).await
+            plan(session, body("disable_enrollment", &selection, session)?, "disable for ever", course).await
         }
         Verb::Apply { plan, digest, follow } => {
             let answer = session.change(apply_call(&plan, &digest)).await?;
@@ -179,16 +165,11 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     }
 }
 
-impl Selection {
-    fn body(self, kind: &str) -> Value {
-        let fields = [
-            ("kind", json!(kind)),
-            ("select", json!(self.select)),
-            ("since", json!(self.since)),
-            ("before", json!(self.before)),
-        ];
-        given(fields)
-    }
+/// A request for a plan.
+fn body(kind: &str, selection: &Selection, session: &Session) -> Result<Value, Failure> {
+    let mut body = given(selection.fields(session.screen)?);
+    body["kind"] = json!(kind);
+    Ok(body)
 }
 
 /// Makes a plan, shows it, and applies it if that is wished for.

@@ -21,6 +21,7 @@ use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
+use crate::incident::checklists::Checklists;
 use crate::log::head::check_root_key;
 use crate::log::seen::Seen;
 use crate::node::barrier::Barriers;
@@ -69,8 +70,9 @@ async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyh
     // Whoever starts a second service by mistake is told that there is a first, and not that its port is taken.
     let lock = embedded::lock(&settings.data_dir)?;
     preflight::check(settings)?;
+    let checklists = Checklists::load(settings.incident_templates.as_deref())?;
     let (options, held) = database_options(settings, lock).await?;
-    let result = serve_on(settings, options, telemetry.clone()).await;
+    let result = serve_on(settings, options, checklists, telemetry.clone()).await;
     match held {
         Held::Cluster(cluster) => cluster.stop().await?,
         Held::Lock(lock) => drop(lock),
@@ -78,7 +80,12 @@ async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyh
     result
 }
 
-async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetry>) -> anyhow::Result<()> {
+async fn serve_on(
+    settings: &Settings,
+    options: Options,
+    checklists: Checklists,
+    telemetry: Arc<Telemetry>,
+) -> anyhow::Result<()> {
     let database = Database::open(options).await?;
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
@@ -123,6 +130,7 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        checklists,
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
         settings: HttpSettings {
             node,

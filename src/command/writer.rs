@@ -15,6 +15,7 @@ use self::clock::Clock;
 use self::following::hear;
 use self::leasing::Leasing;
 use self::link::{Link, no_link, patient, unhurried};
+use self::setback::{Setback, chain, with_remedy};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
@@ -31,13 +32,14 @@ use crate::node::presence::Identity;
 use crate::node::replay::{self, Folded, Remembered};
 use crate::node::snapshot::{Found, Snapshots};
 use crate::node::{Node, NotCurrent};
-use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
+use crate::postgres::{Database, is_refused_for_good};
 use crate::telemetry::Metrics;
 
 mod clock;
 mod following;
 mod leasing;
 mod link;
+mod setback;
 
 /// The most commands in one batch: a bound on how long the first of them waits for the last.
 const BATCH_COMMANDS_MAX: usize = 512;
@@ -152,20 +154,6 @@ async fn overdue(mut stopped: watch::Receiver<bool>) {
     tokio::time::sleep(STOP_PATIENCE).await;
 }
 
-/// Why a batch was not appended this time.
-enum Setback {
-    /// Another node was faster, or an outcome was found that was not there before: decide again.
-    Again,
-    /// The connection is gone: reconnect, find out, decide again.
-    Lost(String),
-    /// The log refused. Nothing was written.
-    Refused(String),
-    /// The log cannot be believed.
-    Fault(LogFault),
-    /// It was found earlier that the log cannot be believed.
-    Stopped(String),
-}
-
 /// Opens the log, folds it, and starts the writer. Returns once the node is caught up.
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
@@ -267,26 +255,6 @@ impl Running {
     /// Lets the writer answer what is queued and end. New commands are refused from now on.
     pub fn stop(&self) {
         self.stop.send_replace(true);
-    }
-}
-
-impl Setback {
-    fn into_start_error(self) -> StartError {
-        match self {
-            Setback::Fault(fault) => StartError::Log(fault),
-            Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why) => StartError::Unreachable(why),
-            Setback::Again => StartError::Unreachable("another node kept moving the head".to_owned()),
-        }
-    }
-}
-
-impl From<LogFault> for Setback {
-    fn from(fault: LogFault) -> Self {
-        match fault {
-            LogFault::Database(error) if is_refused_for_good(&error) => Setback::Refused(with_remedy(&error)),
-            LogFault::Database(_) | LogFault::Silent => Setback::Lost(chain(&fault)),
-            other => Setback::Fault(other),
-        }
     }
 }
 
@@ -531,23 +499,3 @@ fn index_of(names: &[&str], name: &str) -> usize {
 
 /// What metrics may say of a command's end.
 pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
-
-/// What the database refuses for good is mended in the database.
-fn with_remedy(error: &tokio_postgres::Error) -> String {
-    format!(
-        "{}; trying again does not mend that: compare the tables of the schema `log`, and the rights of {SERVICE_ROLE}, with \
-         what the migrations make",
-        chain(error)
-    )
-}
-
-/// An error with its causes in one line: the driver's own text stops at "db error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}

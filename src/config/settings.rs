@@ -32,6 +32,7 @@ pub struct Settings {
     /// Whether this start makes a further admin.
     pub new_admin: bool,
     pub queue_length: usize,
+    pub incident_templates: Option<PathBuf>,
     /// Of this node, for people.
     pub node_name: String,
     pub max_stale: Duration,
@@ -168,6 +169,7 @@ impl Settings {
             auto_enrollment_key: auto_enrollment_key(args.auto_enrollment_key_file.as_deref(), around)?,
             new_admin: args.new_admin,
             queue_length: args.queue_length as usize,
+            incident_templates: args.incident_templates,
             node_name: args.node.node_name.or_else(|| around.host_name.clone()).unwrap_or_else(|| "node".to_owned()),
             max_stale: args.node.max_stale,
             database: database_source(&args.database, around)?,

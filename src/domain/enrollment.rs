@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, PoolId};
 use super::key::Digest;
+use super::operator::OperatorIndex;
 use super::time::Timestamp;
 
 /// How many CIDRs one secret may name; more is a firewall's job.
@@ -36,6 +37,8 @@ pub struct EnrollmentSecret {
     /// Of all fences over it: everything, its pool, its lineage.
     pub fence: Floor,
     pub parent: Option<EnrollmentSecretId>,
+    /// The operator who made it, where it was one.
+    pub created_by: Option<OperatorIndex>,
     /// Workers that it let in, approved or not.
     pub uses: u64,
     /// Of these, how many wait for approval.

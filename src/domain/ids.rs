@@ -4,6 +4,7 @@
 //! free of punctuation, so that a double click selects one whole. Ids that people choose are checked text.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -99,6 +100,19 @@ pub(crate) fn decode_base62(text: &[u8]) -> Option<u128> {
     // Ten digits are below 2^60, so all three are exact, and so is this sum: 60 bits twice are fewer than 128.
     let low = u128::from(middle) * u128::from(TEN_DIGITS) + u128::from(tail);
     (u128::from(head) * HEAD_STEP).checked_add(low)
+}
+
+/// The numbers that are written with these digits first; `None` where none is.
+pub(crate) fn base62_beginning_with(prefix: &str) -> Option<RangeInclusive<u128>> {
+    let padded = |digit: u8| {
+        let mut text = [digit; ID_DIGITS];
+        text.get_mut(..prefix.len())?.copy_from_slice(prefix.as_bytes());
+        Some(text)
+    };
+    let first = decode_base62(&padded(b'0')?)?;
+    // Past the greatest number there are texts of digits alone, and no numbers.
+    let last = decode_base62(&padded(b'z')?).unwrap_or(u128::MAX);
+    Some(first..=last)
 }
 
 macro_rules! made_id {
@@ -267,6 +281,10 @@ chosen_id! {
     /// A pool's id, which is its name; unique for ever.
     PoolId
 }
+chosen_id! {
+    /// An incident's id: the number of a ticket that people speak of already, or `INC-` and a count, short enough for a call.
+    IncidentId
+}
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +292,16 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn a_number_is_among_those_that_begin_as_it_does(value: u128, other: u128, digits in 1..=ID_DIGITS) {
+            let text = encode_base62(value);
+            let prefix = std::str::from_utf8(&text[..digits]).unwrap();
+            let found = base62_beginning_with(prefix).unwrap();
+            prop_assert!(found.contains(&value));
+            prop_assert_eq!(found.contains(&other), encode_base62(other).starts_with(prefix.as_bytes()));
+            prop_assert_eq!(base62_beginning_with(&format!("{prefix}-")), None);
+        }
+
         #[test]
         fn base62_round_trips_and_sorts_as_numbers(a: u128, b: u128) {
             let (x, y) = (encode_base62(a), encode_base62(b));

@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ids::{KeyId, OperatorId};
+use super::operator::OperatorIndex;
 use super::time::{Seconds, Timestamp};
 use super::worker::WorkerIndex;
 
@@ -88,6 +89,8 @@ pub struct Key {
     /// Whether the parent itself, or a token made from it, was what asked for this key. Then whoever stole the parent
     /// may hold this one too, and revoking the parent revokes it (H7).
     pub derived: bool,
+    /// The operator who made it, where it was one.
+    pub created_by: Option<OperatorIndex>,
 }
 
 impl Key {

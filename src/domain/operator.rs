@@ -1,6 +1,7 @@
 //! Operators, and what each role may do.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +12,11 @@ use super::time::Timestamp;
 
 /// How many live API keys one operator may hold: a rotation's two, and a few for its tools.
 pub const OPERATOR_KEYS_MAX: usize = 8;
+
+/// An operator's place in the Roll, from one up in order of creation: what was made by nobody takes no room of its own to
+/// say so, in rows of which there are millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OperatorIndex(pub NonZeroU32);
 
 /// What an operator is for. Finer rules are policies, not roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,11 +45,15 @@ pub enum Permission {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operator {
     pub id: OperatorId,
+    pub index: OperatorIndex,
     pub name: Arc<str>,
     pub role: Role,
     /// A removed operator stays known by name, so that old events can be read.
     pub removed: bool,
     pub created_at: Timestamp,
+    /// The position of its `operator.created`.
+    pub created: u64,
+    pub created_by: Option<OperatorIndex>,
     pub keys: Vec<KeyId>,
 }
 

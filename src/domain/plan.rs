@@ -8,9 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{EnrollmentSecretId, KeyId, PlanId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use super::key::Digest;
 use super::time::{Seconds, Timestamp};
 use super::worker::WorkerIndex;
@@ -40,6 +41,11 @@ pub enum Criterion {
         name: Arc<str>,
         value: Arc<str>,
     },
+    /// What the operator has made, in any depth: workers, keys with those who hold them, and enrollment secrets with all
+    /// whom they let in.
+    Operator(OperatorId),
+    /// Workers whose last own event came from an address in it.
+    Source(IpNet),
 }
 
 /// What a plan reaches: what meets a criterion of every kind that is named. Two pools are either; a pool and a label are
@@ -223,13 +229,16 @@ impl fmt::Display for Criterion {
             Criterion::Worker(id) => write!(f, "worker:{id}"),
             Criterion::Key(id) => write!(f, "key:{id}"),
             Criterion::Label { name, value } => write!(f, "label:{name}={value}"),
+            Criterion::Operator(id) => write!(f, "operator:{id}"),
+            Criterion::Source(net) => write!(f, "source:{net}"),
         }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "each one of: `everything`; `pool:`, `enrollment_secret:`, `worker:` or `key:` and an id; or `label:NAME=VALUE`"
+    "each one of: `everything`; `pool:`, `enrollment_secret:`, `worker:`, `key:` or `operator:` and an id; \
+     `label:NAME=VALUE`; or `source:` and a CIDR without digits past its prefix, such as `10.1.0.0/16` or `10.1.2.3/32`"
 )]
 pub struct NotACriterion;
 
@@ -247,6 +256,12 @@ impl FromStr for Criterion {
                 .split_once('=')
                 .filter(|(name, _)| !name.is_empty())
                 .map(|(name, value)| Criterion::Label { name: name.into(), value: value.into() }),
+            Some(("operator", id)) => id.parse().ok().map(Criterion::Operator),
+            // One spelling of each, since it is written down as it was read.
+            Some(("source", net)) => {
+                let read = net.parse().ok().filter(|read: &IpNet| read.trunc() == *read && read.to_string() == net);
+                read.map(Criterion::Source)
+            }
             None | Some(_) => None,
         };
         read.ok_or(NotACriterion)
@@ -272,10 +287,17 @@ mod tests {
             "label:os=linux",
             "label:os=",
             "label:a=b=c",
+            "operator:0000000000000000000007",
+            "source:10.1.0.0/16",
+            "source:10.1.2.3/32",
+            "source:2001:db8::/32",
         ] {
             assert_eq!(text.parse::<Criterion>().map(|found| found.to_string()).as_deref(), Ok(text));
         }
         for text in ["", "all", "everything:", "pool:", "pool:a b", "key:7", "label:os", "label:=linux", "operator:x"] {
+            assert_eq!(text.parse::<Criterion>(), Err(NotACriterion), "{text}");
+        }
+        for text in ["source:10.1.2.3", "source:10.1.2.3/16", "source:010.1.2.3/32", "source:2001:DB8::/32"] {
             assert_eq!(text.parse::<Criterion>(), Err(NotACriterion), "{text}");
         }
     }

@@ -13,7 +13,7 @@ use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
 use super::enrollment::EnrollmentSecret;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use super::key::{Digest, Key};
-use super::operator::Operator;
+use super::operator::{Operator, OperatorIndex};
 use super::plan::Plan;
 use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
@@ -21,16 +21,21 @@ use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
+use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
 
 mod evolve;
 mod fences;
+mod fragment;
+mod incidents;
 mod index;
 mod keys;
+mod made_by;
 mod plans;
 mod prefetch;
 mod rows;
+pub mod scope;
 mod selection;
 pub mod stored;
 #[cfg(test)]
@@ -65,8 +70,11 @@ pub struct Roll {
     operators: OrdMap<OperatorId, Arc<Operator>>,
     fences: Fences,
     plans: OrdMap<PlanId, Arc<Plan>>,
+    incidents: Incidents,
 }
 
+/// Ids, found by themselves.
+pub type IdSet<T> = std::collections::HashSet<T, BuildHasherDefault<IdHasher>>;
 type IdMap<K, V> = GenericHashMap<K, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
 
 /// Takes the id itself as its hash: ids are random, or digests, and made by us alone, so nobody can aim at a bucket.
@@ -244,5 +252,11 @@ impl Roll {
 
     pub fn operators(&self) -> impl Iterator<Item = &Arc<Operator>> {
         self.operators.values()
+    }
+
+    /// There are few, and nobody asks often.
+    #[must_use]
+    pub fn operator_at(&self, index: OperatorIndex) -> Option<&Arc<Operator>> {
+        self.operators().find(|operator| operator.index == index)
     }
 }

@@ -1,12 +1,14 @@
 //! A worker: one member of the fleet.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::fence::Floor;
 use super::ids::{EnrollmentSecretId, KeyId, PoolId, WorkerId};
+use super::operator::OperatorIndex;
 use super::time::Timestamp;
 
 /// How many live keys one worker may hold: a rotation's two for several programs. More were forgotten ones.
@@ -40,6 +42,10 @@ pub struct Worker {
     pub created: u64,
     /// The enrollment secret that let it in: its lineage.
     pub enrolled_by: Option<EnrollmentSecretId>,
+    /// The operator who made it, where it was one.
+    pub created_by: Option<OperatorIndex>,
+    /// Where the last event came from that was the worker's own doing.
+    pub seen_from: Option<IpAddr>,
     pub keys: Vec<KeyId>,
 }
 

@@ -15,16 +15,16 @@ use super::page::{PagingQuery, remembered, scanned};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
-use super::schema;
 use super::view::{Changed, CountsView, PlanView, item_view};
 use super::wish::{Answered, Sending};
+use super::{schema, select};
 use crate::command::mint;
 use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::decide;
 use crate::domain::event::Event;
 use crate::domain::ids::PlanId;
 use crate::domain::key::Digest;
-use crate::domain::plan::{Criterion, Item, NotACriterion, Plan, PlanKind, Selector};
+use crate::domain::plan::{Item, Plan, PlanKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 
@@ -36,9 +36,10 @@ pub(super) struct NewPlan {
     /// of the scopes selected; `disable_enrollment` only those.
     #[schema(schema_with = schema::plan_kind)]
     kind: String,
-    /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:` or `key:` (with all that
-    /// it was rotated into) and an id; or `label:NAME=VALUE`. Of one kind, or of one label, any is enough; of different ones
-    /// all are needed.
+    /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
+    /// was rotated into) or `operator:` (all that it made, in any depth) and an id; `label:NAME=VALUE`; `source:` and the
+    /// CIDR that workers were last seen from; or `credential:` and the first digits of a public id. Of one kind, or of one
+    /// label, any is enough; of different ones all are needed.
     #[schema(schema_with = schema::criteria)]
     select: Vec<String>,
     /// Only workers that came at this time or later.
@@ -158,12 +159,13 @@ pub(super) async fn make(
     caller: Caller<MayManageFleet>,
     CommandJson { value, asked }: CommandJson<NewPlan>,
 ) -> Result<Response, Problem> {
-    let (kind, selector) = (kind(&value)?, selector(&value)?);
+    let kind = kind(&value)?;
+    let selector = select::selector(&app, &value.select, value.since.as_deref(), value.before.as_deref()).await?;
     let plan = PlanId::from_uuid(mint::id());
     let command = Command::MakePlan(MakePlan { plan, kind, selector });
     let author = caller.author();
     if value.dry_run == Some(true) {
-        let context = Context { now: mint::now(), author, reason: None };
+        let context = Context { now: mint::now(), author, reason: None, incident: None };
         return Ok(preview(&app, command, context).await?.into_response());
     }
     let sending = Sending::new(&app, author, asked).reason(value.reason)?;
@@ -185,15 +187,6 @@ fn kind(value: &NewPlan) -> Result<PlanKind, Problem> {
         }
         _ => Err(Problem::invalid("kind", "one of isolate, release, revoke_all, disable_enrollment")),
     }
-}
-
-fn selector(value: &NewPlan) -> Result<Selector, Problem> {
-    let invalid = |error: NotACriterion| Problem::invalid("select", error.to_string());
-    let criteria = value.select.iter().map(|text| text.parse().map_err(invalid));
-    let criteria: Vec<Criterion> = criteria.collect::<Result<_, _>>()?;
-    let (since, before) = (value.since.as_deref(), value.before.as_deref());
-    let (since, before) = (moment_if("since", since)?, moment_if("before", before)?);
-    Selector::new(criteria, since, before).map_err(|error| Problem::invalid("select", error.to_string()))
 }
 
 /// Decided as the command would be, so that it is refused for whatever the plan would be refused for.

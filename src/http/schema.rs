@@ -9,9 +9,11 @@ use utoipa::openapi::{Array, KnownFormat, Object, ObjectBuilder, Schema, SchemaF
 
 use super::body::IDEMPOTENCY_KEY_CHARS_MAX;
 use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use super::scope::{NODES_DEFAULT, NODES_MAX};
 use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
+use crate::domain::incident::{NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, Severity, StepState, TITLE_CHARS_MAX};
 use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, PLAN_KINDS};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
@@ -29,9 +31,11 @@ const MADE_ID: &str = "^[0-7][0-9A-Za-z]{21}$";
 /// As `domain::fence::FenceScope` is written.
 const FENCE_SCOPE: &str =
     r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|enrollment_secret:[0-6][0-9A-Za-z]{21})$";
-/// As `domain::plan::Criterion` is written.
+/// As `domain::plan::Criterion` is written, and a credential of which only the beginning is known. An address as loosely as
+/// a pattern can say it.
 const CRITERION: &str = concat!(
-    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|(enrollment_secret|key):[0-6][0-9A-Za-z]{21}",
+    r"^(everything|(pool|worker):(?!\.\.?$)[A-Za-z0-9._\-]{1,64}|(enrollment_secret|key|operator):[0-6][0-9A-Za-z]{21}",
+    r"|credential:[0-6][0-9A-Za-z]{5,21}|source:[0-9a-f.:]{2,39}/[0-9]{1,3}",
     r"|label:[^=\u0000-\u001f\u007f-\u009f]{1,128}=[^\u0000-\u001f\u007f-\u009f]{0,128})$"
 );
 /// As it is handed out. Some 22 digits that begin with `7` are more than 128 bits; lists are in the order of ids that
@@ -309,12 +313,79 @@ pub(super) fn criteria() -> Array {
     ArrayBuilder::new().items(criterion).min_items(Some(1)).max_items(Some(CRITERIA_MAX)).build()
 }
 
+/// How much of a graph.
+pub(super) fn nodes_or_null() -> Object {
+    or_null(integer(1, NODES_MAX as u64).default(Some(json!(NODES_DEFAULT))).build())
+}
+
 pub(super) fn plan_kind() -> Object {
     one_of(PLAN_KINDS)
 }
 
 pub(super) fn plan_state() -> Object {
     one_of(["made", "expired", "applied", "recorded"])
+}
+
+pub(super) fn severity() -> Object {
+    one_of(Severity::ALL.map(Severity::as_str))
+}
+
+pub(super) fn severity_or_null() -> Object {
+    or_null(severity())
+}
+
+pub(super) fn incident_state() -> Object {
+    one_of(["open", "closed"])
+}
+
+pub(super) fn incident_title() -> Object {
+    prose(1, TITLE_CHARS_MAX)
+}
+
+pub(super) fn incident_title_or_null() -> Object {
+    or_null(incident_title())
+}
+
+pub(super) fn note() -> Object {
+    prose(1, NOTE_CHARS_MAX)
+}
+
+/// What an incident is about: a selector, or nothing that is known yet.
+pub(super) fn incident_scope() -> Array {
+    let mut criteria = criteria();
+    criteria.min_items = None;
+    criteria
+}
+
+pub(super) fn incident_scope_or_null() -> Array {
+    let mut scope = incident_scope();
+    scope.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    scope
+}
+
+pub(super) fn people() -> Array {
+    ArrayBuilder::new().items(prose(1, PERSON_CHARS_MAX)).max_items(Some(PEOPLE_MAX)).build()
+}
+
+pub(super) fn people_or_null() -> Array {
+    array_or_null(prose(1, PERSON_CHARS_MAX), PEOPLE_MAX)
+}
+
+pub(super) fn step_id() -> Object {
+    matching("^[a-z0-9-]{1,32}$")
+}
+
+pub(super) fn step_state() -> Object {
+    one_of(StepState::NAMES)
+}
+
+/// What somebody can make of a step by hand.
+pub(super) fn step_settling() -> Object {
+    one_of(["done", "waived", "open"])
+}
+
+pub(super) fn template_or_null() -> Object {
+    or_null(text().max_length(Some(TITLE_CHARS_MAX)).build())
 }
 
 pub(super) fn digest() -> Object {

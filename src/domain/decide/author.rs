@@ -125,7 +125,13 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::MakePlan(_)
-        | Command::ApplyPlan { .. } => Some(Permission::ManageFleet),
+        | Command::ApplyPlan { .. }
+        | Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. } => Some(Permission::ManageFleet),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,

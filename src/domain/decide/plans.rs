@@ -15,7 +15,7 @@ use crate::domain::worker::WorkerState;
 /// What is planned for nothing is planned all the same: whoever asks learns that there is nothing to do.
 pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
     limits::unused("plan", roll.plan(make.plan).is_none())?;
-    known(roll, &make.selector)?;
+    is_known(roll, &make.selector)?;
     if let PlanKind::Isolate { until } = make.kind {
         limits::future("until", until, now)?;
     }
@@ -31,8 +31,8 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
     })])
 }
 
-/// A name that is not known is a typing error, and must not pass as a plan for nothing.
-fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
+/// Refuses a selector with a name that is not known: it is a typing error, and must not pass as a plan for nothing.
+pub fn is_known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
     limits::selector(selector)?;
     for criterion in selector.criteria() {
         match criterion {
@@ -41,6 +41,8 @@ fn known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
             Criterion::Pool(id) => _ = roll.pool(id.as_str()).ok_or_else(|| Refusal::PoolUnknown(id.clone()))?,
             Criterion::Lineage(id) => _ = enrollment::known(roll, *id)?,
             Criterion::Worker(id) => _ = workers::known(roll, id)?,
+            Criterion::Operator(id) => _ = roll.operator(*id).ok_or(Refusal::OperatorUnknown(*id))?,
+            Criterion::Source(_) => {}
             Criterion::Key(id) => {
                 let key = roll.key(*id).ok_or(Refusal::KeyUnknown(*id))?;
                 if key.workers().is_empty() {

@@ -3,20 +3,31 @@
 //! `decide` never writes an event that names what does not exist. Should a log hold one all the same, the past is not ours
 //! to refuse: the state stands.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Roll;
+use crate::domain::actor::Actor;
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::Floor;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
-use crate::domain::operator::{Operator, Role};
+use crate::domain::operator::{Operator, OperatorIndex, Role};
 use crate::domain::pool::{Pool, PoolSettings};
 use crate::domain::signing_key::{NewSigningKey, SigningKey, SigningKeyState};
 use crate::domain::time::Timestamp;
 use crate::domain::token::{SESSION_CUT_KEPT, SessionCut};
 use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
+
+/// What the record of an event says beside the event.
+#[derive(Clone, Copy)]
+struct Origin {
+    position: u64,
+    at: Timestamp,
+    /// The operator whose doing it was, where it was one's.
+    by: Option<OperatorIndex>,
+}
 
 impl Roll {
     /// Folds in the next event.
@@ -27,16 +38,40 @@ impl Roll {
         if recorded.event.reduces_access() {
             self.reduced = recorded.position;
         }
-        self.evolve(recorded.position, recorded.recorded_at, &recorded.event);
+        let by = match &recorded.author.actor {
+            Actor::Operator(id) => self.operator(*id).map(|operator| operator.index),
+            Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => None,
+        };
+        self.evolve(Origin { position: recorded.position, at: recorded.recorded_at, by }, &recorded.event);
+        self.note_source(recorded);
+        self.evolve_incident(recorded);
+        if let Some(incident) = &recorded.incident {
+            self.carry(incident, recorded);
+        }
     }
 
-    fn evolve(&mut self, position: u64, at: Timestamp, event: &Event) {
+    /// Where a worker is, as its own doings tell.
+    fn note_source(&mut self, recorded: &Recorded) {
+        let Some(source) = recorded.author.source.map(|address| address.to_canonical()) else { return };
+        let own = match (&recorded.author.actor, &recorded.event) {
+            (Actor::Worker(worker), _) => worker,
+            (Actor::Enrollee(_), Event::WorkerCreated(created)) => &created.worker,
+            (Actor::Enrollee(_) | Actor::Operator(_) | Actor::System, _) => return,
+        };
+        // Most come from where they came from before, and a row that is not changed is not copied.
+        if self.worker(own.as_str()).is_some_and(|worker| worker.seen_from != Some(source)) {
+            self.with_worker(own, |worker| worker.seen_from = Some(source));
+        }
+    }
+
+    fn evolve(&mut self, origin: Origin, event: &Event) {
+        let Origin { position, at, .. } = origin;
         match event {
             Event::PoolCreated { pool, settings } => self.create_pool(at, pool, settings),
             Event::PoolUpdated { pool, settings } => self.with_pool(pool, |pool| pool.settings = settings.clone()),
             Event::PoolRemoved { pool } => self.with_pool(pool, |pool| pool.removed = true),
 
-            Event::WorkerCreated(created) => self.create_worker(position, at, created),
+            Event::WorkerCreated(created) => self.create_worker(origin, created),
             Event::WorkerUpdated { worker, name, labels, expires_at } => {
                 self.update_worker(worker, name.as_ref(), labels, *expires_at);
             }
@@ -57,25 +92,15 @@ impl Roll {
                 self.leave(worker, WorkerState::Removed);
             }
 
-            Event::KeyCreated(created) => self.create_key(position, at, created),
+            Event::KeyCreated(created) => self.create_key(origin, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
-            Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
-                if let Some(parent) = self.supersede_key(*key, *overlap_until) {
-                    let (id, verifier, expires_at) = (*successor, *verifier, *expires_at);
-                    self.insert_key(Key { derived: *derived, ..heir(&parent, id, verifier, expires_at, position, at) });
-                }
-            }
+            Event::KeyRotated { .. } => self.rotate_key(origin, event),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
-                self.insert_enrollment_secret(position, at, *secret, pool, *verifier, limits, None);
+                self.insert_enrollment_secret(origin, *secret, pool, *verifier, limits, None);
             }
-            Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
-                if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
-                    let (pool, limits) = (&parent.pool, &parent.limits);
-                    self.insert_enrollment_secret(position, at, *successor, pool, *verifier, limits, Some(*secret));
-                }
-            }
+            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(origin, event),
             Event::EnrollmentSecretDisabled { secret } => {
                 self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
             }
@@ -89,7 +114,7 @@ impl Roll {
                 self.rotate_signing_keys(next, *retired_verifies_until, at);
             }
 
-            Event::OperatorCreated { operator, name, role } => self.create_operator(at, *operator, name, *role),
+            Event::OperatorCreated { operator, name, role } => self.create_operator(origin, *operator, name, *role),
             Event::OperatorUpdated { operator, name, role } => self.with_operator(*operator, |operator| {
                 operator.name = name.clone();
                 operator.role = *role;
@@ -102,9 +127,35 @@ impl Roll {
             Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
 
-            Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
+            // By `evolve_incident`, which also asks for the reason.
+            Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. } => {}
+
+            Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             // What it brought back stands in the log before it.
             Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
+        }
+    }
+
+    fn rotate_key(&mut self, origin: Origin, event: &Event) {
+        let Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } = event else { return };
+        if let Some(parent) = self.supersede_key(*key, *overlap_until) {
+            let heir = heir(&parent, *successor, *verifier, *expires_at, origin);
+            self.insert_key(Key { derived: *derived, ..heir });
+        }
+    }
+
+    fn rotate_enrollment_secret(&mut self, origin: Origin, event: &Event) {
+        let Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } = event else { return };
+        if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
+            let (pool, limits) = (&parent.pool, &parent.limits);
+            self.insert_enrollment_secret(origin, *successor, pool, *verifier, limits, Some(*secret));
         }
     }
 
@@ -120,12 +171,17 @@ impl Roll {
         self.pools.insert(id.clone(), Arc::new(new));
     }
 
-    fn create_operator(&mut self, at: Timestamp, id: OperatorId, name: &Arc<str>, role: Role) {
-        let new = Operator { id, name: name.clone(), role, removed: false, created_at: at, keys: Vec::new() };
+    /// None is ever taken out, so their number is the place of the next.
+    fn create_operator(&mut self, origin: Origin, id: OperatorId, name: &Arc<str>, role: Role) {
+        let count = u32::try_from(self.operators.len()).expect("fewer than four billion operators in one log");
+        let index = OperatorIndex(NonZeroU32::MIN.saturating_add(count));
+        let Origin { position: created, at: created_at, by: created_by } = origin;
+        let (name, removed, keys) = (name.clone(), false, Vec::new());
+        let new = Operator { id, index, name, role, removed, created_at, created, created_by, keys };
         self.operators.insert(id, Arc::new(new));
     }
 
-    fn create_worker(&mut self, position: u64, at: Timestamp, created: &WorkerCreated) {
+    fn create_worker(&mut self, origin: Origin, created: &WorkerCreated) {
         let index = WorkerIndex(u32::try_from(self.workers.len()).expect("fewer than four billion workers in one log"));
         // The pool's own id, and not the copy that was read with the event: a million workers share it.
         let pool = self.pools.get(&created.pool).map_or(&created.pool, |pool| &pool.id);
@@ -137,9 +193,11 @@ impl Roll {
             state: if created.pending { WorkerState::Pending } else { WorkerState::Active },
             expires_at: created.expires_at,
             fence: Floor::default(),
-            created_at: at,
-            created: position,
+            created_at: origin.at,
+            created: origin.position,
             enrolled_by: created.enrolled_by,
+            created_by: origin.by,
+            seen_from: None,
             keys: Vec::new(),
         };
         self.workers.push(worker);
@@ -204,7 +262,7 @@ impl Roll {
         }
     }
 
-    fn create_key(&mut self, position: u64, at: Timestamp, created: &KeyCreated) {
+    fn create_key(&mut self, origin: Origin, created: &KeyCreated) {
         let holder = match &created.holder {
             KeyHolder::Worker(worker) => self.worker_index(worker.as_str()).map(Holder::Worker),
             KeyHolder::Operator(operator) => Some(Holder::Operator(*operator)),
@@ -217,10 +275,11 @@ impl Roll {
             kind: created.kind,
             state: KeyState::Live,
             expires_at: created.expires_at,
-            created_at: at,
-            issued: position,
+            created_at: origin.at,
+            issued: origin.position,
             parent: None,
             derived: false,
+            created_by: origin.by,
         });
     }
 
@@ -285,11 +344,9 @@ impl Roll {
         self.enrollment_secrets.get(&id).cloned()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one row")]
     fn insert_enrollment_secret(
         &mut self,
-        position: u64,
-        at: Timestamp,
+        origin: Origin,
         id: EnrollmentSecretId,
         pool: &PoolId,
         verifier: Digest,
@@ -302,10 +359,11 @@ impl Roll {
             verifier,
             limits: limits.clone(),
             state: EnrollmentState::Live,
-            created_at: at,
-            issued: position,
+            created_at: origin.at,
+            issued: origin.position,
             fence: Floor::default(),
             parent,
+            created_by: origin.by,
             uses: 0,
             pending: 0,
         };
@@ -397,17 +455,11 @@ impl Roll {
 }
 
 /// What a rotation puts in the place of `parent`.
-fn heir(
-    parent: &Key,
-    id: KeyId,
-    verifier: Digest,
-    expires_at: Option<Timestamp>,
-    issued: u64,
-    created_at: Timestamp,
-) -> Key {
+fn heir(parent: &Key, id: KeyId, verifier: Digest, expires_at: Option<Timestamp>, origin: Origin) -> Key {
+    let Origin { position: issued, at: created_at, by: created_by } = origin;
     let holder = parent.holder.clone();
     let (kind, state, parent) = (parent.kind, KeyState::Live, Some(parent.id));
-    Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false }
+    Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false, created_by }
 }
 
 fn superseded(state: EnrollmentState, until: Timestamp) -> EnrollmentState {

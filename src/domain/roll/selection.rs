@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::Roll;
+use super::made_by::MadeBy;
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId};
@@ -17,14 +20,19 @@ use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
 /// Keeps this digest apart from all others.
 const DIGEST_CONTEXT: &str = "portcullis 2026-11-22 plan digest v1";
 
+/// Up to so many items, the workers that they touch are looked up one by one, and the rest of the fleet is not looked at.
+const FEW_ITEMS: usize = 1_000;
+
 /// A selector's criteria by their kinds, with what they stand for looked up.
 #[derive(Default)]
-struct Criteria<'a> {
+pub(super) struct Criteria<'a> {
     pools: BTreeSet<&'a PoolId>,
     lineage: Option<BTreeSet<EnrollmentSecretId>>,
     workers: Option<BTreeSet<WorkerIndex>>,
     keys: Option<BTreeSet<KeyId>>,
     labels: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    pub(super) made: Option<MadeBy>,
+    sources: Vec<IpNet>,
     window: Option<(Timestamp, Timestamp)>,
 }
 
@@ -64,15 +72,28 @@ impl Roll {
 
     /// All that are not revoked, the expired ones among them: the record should say of each that it is over.
     fn selected_keys(&self, criteria: &Criteria<'_>) -> Vec<Item> {
-        let mut chosen = vec![false; self.worker_count()];
-        for (index, worker) in self.members() {
-            chosen[index.0 as usize] = criteria.covers(index, worker);
-        }
-        let of_chosen = |key: &&Key| key.workers().iter().any(|index| chosen[index.0 as usize]);
-        let of_line = |key: &&Key| criteria.keys.as_ref().is_none_or(|line| line.contains(&{ key.id }));
-        let all = self.keys.after(None).into_iter().flatten();
-        let live = all.filter(|key| key.state != KeyState::Revoked).filter(of_line).filter(of_chosen);
-        live.map(|key| Item::Key(key.id)).collect()
+        let covered = |index: &WorkerIndex| {
+            self.worker_at(*index).is_some_and(|worker| worker.is_member() && criteria.covers(*index, worker))
+        };
+        let is_listed = |key: &&Key| {
+            key.state != KeyState::Revoked && criteria.covers_key(self, key) && key.workers().iter().any(covered)
+        };
+        // Where single workers are named, nobody else's keys are looked at.
+        let found: Vec<&Key> = match &criteria.workers {
+            Some(named) => self.keys_of(named).into_iter().filter(is_listed).collect(),
+            None => self.keys.iter().filter(is_listed).collect(),
+        };
+        found.into_iter().map(|key| Item::Key(key.id)).collect()
+    }
+
+    /// The keys of these workers, in the order of the rows.
+    fn keys_of(&self, workers: &BTreeSet<WorkerIndex>) -> Vec<&Key> {
+        let held = workers.iter().filter_map(|index| self.worker_at(*index)).flat_map(|worker| &worker.keys);
+        let mut keys: Vec<&Key> = held.filter_map(|id| self.key(*id)).collect();
+        // Each event makes one key at the most, and rows are in the order of their events.
+        keys.sort_unstable_by_key(|key| key.issued);
+        keys.dedup_by_key(|key| key.id);
+        keys
     }
 
     fn selected_secrets(&self, criteria: &Criteria<'_>) -> Vec<Item> {
@@ -87,7 +108,13 @@ impl Roll {
         let mut keeps = vec![false; self.worker_count()];
         // The keys of a list are in the order of the rows.
         let mut listed = items.iter().filter(|item| matches!(item, Item::Key(_))).peekable();
-        for key in self.keys.after(None).into_iter().flatten() {
+        let few: Option<BTreeSet<WorkerIndex>> =
+            (items.len() <= FEW_ITEMS).then(|| self.holders_of(items.iter().copied()));
+        let keys: Box<dyn Iterator<Item = &Key>> = match &few {
+            Some(holders) => Box::new(self.keys_of(holders).into_iter()),
+            None => Box::new(self.keys.iter()),
+        };
+        for key in keys {
             let goes = listed.next_if(|item| **item == Item::Key(key.id)).is_some();
             for index in key.workers() {
                 let Some(worker) = self.worker_at(*index).filter(|worker| worker.is_member()) else { continue };
@@ -98,6 +125,14 @@ impl Roll {
             }
         }
         had.into_iter().zip(keeps).filter(|(had, keeps)| *had && !keeps).count() as u64
+    }
+
+    fn holders_of(&self, items: impl Iterator<Item = Item>) -> BTreeSet<WorkerIndex> {
+        let keys = items.filter_map(|item| match item {
+            Item::Key(id) => self.key(id),
+            Item::Worker(_) | Item::EnrollmentSecret(_) => None,
+        });
+        keys.flat_map(|key| key.workers().iter().copied()).collect()
     }
 
     fn members(&self) -> impl Iterator<Item = (WorkerIndex, &Worker)> {
@@ -182,8 +217,8 @@ impl Selector {
 }
 
 impl<'a> Criteria<'a> {
-    fn of(roll: &Roll, selector: &'a Selector) -> Self {
-        let mut all = Self::default();
+    pub(super) fn of(roll: &Roll, selector: &'a Selector) -> Self {
+        let (mut all, mut operators) = (Self::default(), BTreeSet::new());
         if selector.since.is_some() || selector.before.is_some() {
             let (since, before) = (selector.since.unwrap_or(Timestamp(i64::MIN)), selector.before);
             all.window = Some((since, before.unwrap_or(Timestamp::MAX)));
@@ -198,8 +233,11 @@ impl<'a> Criteria<'a> {
                 }
                 Criterion::Key(id) => all.keys.get_or_insert_default().extend(roll.key_line(*id)),
                 Criterion::Label { name, value } => _ = all.labels.entry(name).or_default().insert(value),
+                Criterion::Operator(id) => _ = operators.insert(*id),
+                Criterion::Source(net) => all.sources.push(*net),
             }
         }
+        all.made = (!operators.is_empty()).then(|| roll.made_by(&operators));
         // Whoever holds a key of the line is reached with it.
         let holders = all.keys.iter().flatten().filter_map(|id| roll.key(*id)).flat_map(|key| key.workers().to_vec());
         let holders: BTreeSet<WorkerIndex> = holders.collect();
@@ -212,7 +250,7 @@ impl<'a> Criteria<'a> {
         all
     }
 
-    fn covers(&self, index: WorkerIndex, worker: &Worker) -> bool {
+    pub(super) fn covers(&self, index: WorkerIndex, worker: &Worker) -> bool {
         self.workers.as_ref().is_none_or(|named| named.contains(&index))
             && (self.pools.is_empty() || self.pools.contains(&worker.pool))
             && self.lineage.as_ref().is_none_or(|line| worker.enrolled_by.is_some_and(|secret| line.contains(&secret)))
@@ -221,13 +259,23 @@ impl<'a> Criteria<'a> {
                 let label = worker.labels.as_ref().and_then(|labels| labels.get(*name));
                 label.is_some_and(|value| values.contains(&**value))
             })
+            && self.made.as_ref().is_none_or(|made| made.reaches(index, worker))
+            && (self.sources.is_empty()
+                || worker.seen_from.is_some_and(|from| self.sources.iter().any(|net| net.contains(&from))))
+    }
+
+    /// Of the keys that covered workers hold, those that are meant.
+    pub(super) fn covers_key(&self, roll: &Roll, key: &Key) -> bool {
+        self.keys.as_ref().is_none_or(|line| line.contains(&{ key.id }))
+            && self.made.as_ref().is_none_or(|made| made.reaches_key(roll, key))
     }
 
     /// Where single workers are meant, the door that others come in by is not.
-    fn covers_secret(&self, secret: &EnrollmentSecret) -> bool {
-        let of_scopes = self.workers.is_none() && self.labels.is_empty() && self.window.is_none();
-        of_scopes
+    pub(super) fn covers_secret(&self, secret: &EnrollmentSecret) -> bool {
+        let of_workers = self.workers.is_some() || !self.labels.is_empty() || !self.sources.is_empty();
+        (!of_workers && self.window.is_none())
             && (self.pools.is_empty() || self.pools.contains(&secret.pool))
             && self.lineage.as_ref().is_none_or(|line| line.contains(&secret.id))
+            && self.made.as_ref().is_none_or(|made| made.secrets.contains(&secret.id))
     }
 }

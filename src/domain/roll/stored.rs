@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -16,13 +17,14 @@ use serde::{Deserialize, Serialize};
 pub use super::keys::KeysStored;
 
 use super::fences::Fences;
+use super::incidents::IncidentsStored;
 use super::rows::Rows;
 use super::{IdMap, Roll};
 use crate::domain::enrollment::EnrollmentSecret;
 use crate::domain::fence::{Fence, FenceScope, Floor};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Key};
-use crate::domain::operator::Operator;
+use crate::domain::operator::{Operator, OperatorIndex};
 use crate::domain::plan::Plan;
 use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
@@ -51,6 +53,7 @@ pub struct Rest {
     greatest_pool_fence: Floor,
     greatest_lineage_fence: Floor,
     plans: Vec<Arc<Plan>>,
+    incidents: IncidentsStored,
 }
 
 /// One worker.
@@ -66,6 +69,8 @@ pub struct WorkerRow<'a> {
     created_at: Timestamp,
     created: u64,
     enrolled_by: Option<EnrollmentSecretId>,
+    created_by: Option<OperatorIndex>,
+    seen_from: Option<IpAddr>,
     keys: Cow<'a, [KeyId]>,
 }
 
@@ -105,6 +110,7 @@ impl Roll {
             operators,
             fences: Fences { standing, everything, pools: pool_fences, lineages },
             plans,
+            incidents,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -128,6 +134,7 @@ impl Roll {
             greatest_pool_fence: *pool_fences,
             greatest_lineage_fence: *lineages,
             plans: plans.values().cloned().collect(),
+            incidents: incidents.stored(),
         }
     }
 
@@ -177,14 +184,28 @@ impl Roll {
             operators: rest.operators.into_iter().map(|operator| (operator.id, operator)).collect(),
             fences: Fences { standing, everything, pools, lineages },
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
+            incidents: rest.incidents.into(),
         }
     }
 }
 
 impl<'a> WorkerRow<'a> {
     fn of(worker: &'a Worker) -> Self {
-        let Worker { state, expires_at, fence, id, pool, name, labels, created_at, created, enrolled_by, keys } =
-            worker;
+        let Worker {
+            state,
+            expires_at,
+            fence,
+            id,
+            pool,
+            name,
+            labels,
+            created_at,
+            created,
+            enrolled_by,
+            created_by,
+            seen_from,
+            keys,
+        } = worker;
         Self {
             state: *state,
             expires_at: *expires_at,
@@ -196,6 +217,8 @@ impl<'a> WorkerRow<'a> {
             created_at: *created_at,
             created: *created,
             enrolled_by: *enrolled_by,
+            created_by: *created_by,
+            seen_from: *seen_from,
             keys: Cow::Borrowed(keys),
         }
     }
@@ -221,6 +244,8 @@ impl WorkersStored {
             created_at: row.created_at,
             created: row.created,
             enrolled_by: row.enrolled_by,
+            created_by: row.created_by,
+            seen_from: row.seen_from,
             keys: row.keys.into_owned(),
         };
         self.rows.push(worker);

@@ -58,6 +58,13 @@ fn refusals() -> Vec<Refusal> {
         Refusal::PlanDigest(PlanId::from_uuid(uuid)),
         Refusal::PlanExpired(PlanId::from_uuid(uuid)),
         Refusal::PlanChanged(PlanId::from_uuid(uuid)),
+        Refusal::IncidentUnknown("INC-7".parse().unwrap()),
+        Refusal::IncidentClosed("INC-7".parse().unwrap()),
+        Refusal::IncidentExists("INC-7".parse().unwrap()),
+        Refusal::StepUnknown { incident: "INC-7".parse().unwrap(), step: "rotate".into() },
+        Refusal::StepDone("rotate".into()),
+        Refusal::StepsOpen { incident: "INC-7".parse().unwrap(), steps: vec!["rotate".into(), "review".into()] },
+        Refusal::OutsideDrill("INC-7".parse().unwrap()),
         Refusal::Invalid { field: "token_ttl", message: "from 5s to 30d".to_owned() },
     ];
     all.extend(Standing::ALL.map(|standing| Refusal::WorkerState { worker: worker(), standing }));

@@ -208,7 +208,8 @@ impl<'a> Writing<'a> {
         restored: &Folded,
         reason: &str,
     ) -> Result<Self, VaultError> {
-        let context = Context { now: mint::now(), author: Author::system(), reason: Some(reason.into()) };
+        let context =
+            Context { now: mint::now(), author: Author::system(), reason: Some(reason.into()), incident: None };
         Ok(Self {
             client,
             keys,

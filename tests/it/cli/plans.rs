@@ -37,3 +37,43 @@ async fn a_plan_is_shown_and_applied_by_its_digest_or_at_once() {
     shell.run("plan isolate pool:green --yes").await.failed(3);
     shell.run("plan isolate pools").await.failed(3);
 }
+
+/// One key for both commands of a line: what was lost on the way is asked for again by the same line, and done once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_sent_again_with_its_idempotency_key_makes_and_applies_one_plan() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id probe").await.ok();
+    let line = "plan isolate pool:default --yes --reason drill --idempotency-key incident-7";
+    let first = shell.json(line).await;
+    let again = shell.json(line).await;
+    assert_eq!((&first["id"], &first["applied"]), (&again["id"], &again["applied"]));
+    shell.run("plan release worker:probe --yes --reason over").await.ok();
+    // Also after somebody has changed what it selects.
+    assert_eq!(shell.json(line).await["id"], first["id"]);
+    assert_eq!(shell.json("plan list").await["items"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        service.get("/v1/workers/probe").await.expect(200)["state"],
+        "active",
+        "the isolation was not done again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_is_a_table_a_tree_or_a_graph() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id probe-1").await.ok();
+    shell.run("key create probe-1 --key-file probe-1.key").await.ok();
+    let found = shell.json("incident scope --credential-file probe-1.key").await;
+    assert_eq!((&found["counts"]["workers"], &found["counts"]["keys"]), (&json!(1), &json!(1)));
+    let table = shell.run("incident scope --credential-file probe-1.key").await.ok();
+    assert!(table.stdout.contains("worker:probe-1"), "{}", table.stdout);
+    let tree = shell.run("incident scope worker:probe-1 --as tree").await.ok();
+    assert!(tree.stdout.contains("worker:probe-1 (active)\n  holds key:"), "{}", tree.stdout);
+    let dot = shell.run("incident scope worker:probe-1 --as dot").await.ok();
+    assert!(dot.stdout.starts_with("digraph scope {"), "{}", dot.stdout);
+    shell.run("incident scope").await.failed(2);
+}

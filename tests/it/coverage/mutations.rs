@@ -13,8 +13,8 @@ use crate::support::service::{Answer, Service};
 
 /// What reads with POST, because what it is asked about must not be in a URL; and what is done to tables that say no more
 /// than the log does.
-const READS: [&str; 4] =
-    ["/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
+const READS: [&str; 5] =
+    ["/v1/scope", "/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
 
 struct Trial<'a> {
     service: &'a Service,
@@ -132,6 +132,7 @@ async fn every_change_leaves_an_event_once_and_a_repeat_gets_the_first_answer() 
     let service = Service::start(&scratch).await;
     let mut trial = Trial { service: &service, log: scratch.superuser().await, tried: BTreeSet::new() };
     fleet(&mut trial).await;
+    incidents(&mut trial).await;
     credentials(&mut trial).await;
     operators(&mut trial).await;
     own(&mut trial).await;
@@ -158,6 +159,19 @@ async fn fleet(trial: &mut Trial<'_>) {
     let plan = trial.admin("POST", "/v1/plans", "", json!({ "kind": "isolate", "select": ["label:no=body"] })).await;
     let digest = plan["digest"].clone();
     trial.admin("POST", "/v1/plans/{id}/apply", &id(&plan), json!({ "digest": digest })).await;
+}
+
+async fn incidents(trial: &mut Trial<'_>) {
+    let opened = trial.admin("POST", "/v1/incidents", "", json!({ "title": "Trial", "severity": "low" })).await;
+    let id = id(&opened);
+    trial.admin("PATCH", "/v1/incidents/{id}", &id, json!({ "severity": "high" })).await;
+    trial.admin("POST", "/v1/incidents/{id}/notes", &id, json!({ "note": "all well", "review": true })).await;
+    let waived = |step: &str| json!({ "step": step, "state": "waived", "reason": "a trial" });
+    trial.admin("POST", "/v1/incidents/{id}/steps", &id, waived("isolate")).await;
+    for step in ["rotate", "restore"] {
+        trial.service.post(&format!("/v1/incidents/{id}/steps"), waived(step)).await.expect(200);
+    }
+    trial.admin("POST", "/v1/incidents/{id}/close", &id, json!({ "summary": "it was a trial" })).await;
 }
 
 async fn credentials(trial: &mut Trial<'_>) {

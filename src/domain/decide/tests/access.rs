@@ -26,7 +26,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApplyPlan { .. }
-        | Command::RemoveOperator { .. } => true,
+        | Command::RemoveOperator { .. }
+        // A drill's copies go with it.
+        | Command::CloseIncident { .. } => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
@@ -49,6 +51,11 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::CreateOperator { .. }
         // What a plan takes away is gone when it was applied; what follows is the record.
         | Command::MakePlan(_)
+        | Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
@@ -90,6 +97,14 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::IncidentOpened(_)
+        | Event::IncidentUpdated { .. }
+        | Event::IncidentNoted { .. }
+        | Event::IncidentReviewed { .. }
+        | Event::IncidentStepDone { .. }
+        | Event::IncidentStepWaived { .. }
+        | Event::IncidentStepReopened { .. }
+        | Event::IncidentClosed { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use super::wish::{
-    apply_plan, approve, bootstrap, create_key, create_operator, create_operator_key, create_pending_worker,
+    apply_plan, approve, bootstrap, close, create_key, create_operator, create_operator_key, create_pending_worker,
     create_pool, create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence,
-    isolate, issue, make_plan, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke,
-    revoke_token, rotate, rotate_secret, rotate_signing_keys, share, sharing, update_operator, update_pool, worker_id,
+    isolate, issue, make_plan, note, open_incident, plain_incident, reject, release, remove_operator, remove_pool,
+    remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys,
+    settle, share, sharing, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
-use crate::domain::command::Command;
+use crate::domain::command::{Command, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::operator::{Permission, Role};
@@ -21,7 +22,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 33;
+const COMMANDS: usize = 39;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -46,6 +47,12 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::RevokeToken(_) | Command::RaiseFence { .. } | Command::MakePlan(_) | Command::ApplyPlan { .. } => {
             Some(Permission::ManageFleet)
         }
+        Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. } => Some(Permission::ManageFleet),
         Command::RotateSigningKeys { .. } => Some(Permission::ManageSigningKeys),
         Command::CreateOperator { .. } | Command::UpdateOperator { .. } | Command::RemoveOperator { .. } => {
             Some(Permission::ManageOperators)
@@ -85,7 +92,10 @@ fn examples() -> Examples {
         create_secret(1, Limits::default()),
         create_secret(2, Limits::default()),
         make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
+        open_incident(Some("case")),
+        Command::OpenIncident(OpenIncident { checklist: vec![], ..plain_incident(Some("closed"), &[]) }),
     ]);
+    world.reason = Some("as agreed".into());
     let token = world.token("a", 20, 50);
     let wishes = vec![
         bootstrap(99, 99),
@@ -122,6 +132,12 @@ fn examples() -> Examples {
         fence("pool:blue", None),
         make_plan(2, PlanKind::Release, &["pool:blue"]),
         apply_plan(&world, 1),
+        open_incident(None),
+        retitle("case", "worse"),
+        note("case", "called the owner"),
+        review("case", "nothing in the logs"),
+        settle("case", "restore", Settling::Waived),
+        close("closed"),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },

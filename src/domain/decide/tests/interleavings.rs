@@ -310,6 +310,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
+        | Command::UpdateIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. }
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -323,6 +326,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         // Up to the newest position, which another moment is not.
         | Command::RaiseFence { up_to: None, .. }
         | Command::MakePlan(_)
+        | Command::OpenIncident(_)
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,

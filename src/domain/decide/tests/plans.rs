@@ -7,14 +7,15 @@ use proptest::sample::{select, subsequence};
 
 use super::wish::{
     apply_plan, create_key, create_pool, create_secret, create_secret_in, create_worker, create_worker_in, enroll,
-    isolate, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing, update_pool,
+    isolate, issue, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing,
+    update_pool,
 };
-use super::{World, admin, enrollee, kind, operator, outcome, seconds, system};
+use super::{World, admin, by_key, enrollee, from, kind, operator, outcome, seconds, system};
 use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::{EnrollmentSecretId, KeyId, PlanId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
 use crate::domain::plan::{CHUNK_ITEMS, Item, PLAN_TTL, PlanKind, Progress, Selector};
@@ -108,6 +109,70 @@ fn a_selector_comes_to_this_list() {
     ] {
         assert_eq!(listed(&world, &plan, criteria), expected, "{plan:?} {criteria:?}");
     }
+}
+
+/// Operator 2, who is no admin, made worker `e`, key 40 of it, key 41 of `c`, and secret 4, which let in `f` with key 42;
+/// admin 1 made operator 2, so all of it is the admin's too.
+#[test]
+fn what_an_operator_made_is_reached_in_any_depth() {
+    let mut world = fleet();
+    let maker = operator(Role::Operator);
+    for wish in [create_worker("e"), create_key("e", 40), create_key("c", 41), create_secret(4, Limits::default())] {
+        world.must(&maker, &wish);
+    }
+    world.must(&enrollee(4), &enroll(4, "f", 42));
+    let world = world.given([rotate(41, 43, 3_600), create_key("e", 44), rotate_secret(4, 5, 5, 60)]);
+    let made_by = |operator: u128| format!("operator:{}", OperatorId(operator));
+    let (admin, maker, nobody) = (made_by(1), made_by(2), made_by(3));
+    for (plan, criteria, expected) in [
+        (ISOLATE, &[maker.as_str()][..], "c e f"),
+        (ISOLATE, &[&admin], "c d a b e f"),
+        (ISOLATE, &[&nobody], ""),
+        (ISOLATE, &[&maker, "label:os=linux"], "c"),
+        (PlanKind::RevokeAll, &[&maker], "k40 k41 k42 k43 k44 s4 s5"),
+        (PlanKind::RevokeAll, &[&maker, "pool:blue"], ""),
+        (PlanKind::RevokeAll, &[&maker, "worker:c"], "k41 k43"),
+        (PlanKind::DisableEnrollment, &[&maker], "s4 s5"),
+    ] {
+        assert_eq!(listed(&world, &plan, criteria), expected, "{plan:?} {criteria:?}");
+    }
+    let unknown = format!("operator:{}", OperatorId(9));
+    world.table(&super::admin(), &[(make_plan(1, ISOLATE, &[&unknown]), "no: operator_unknown")]);
+}
+
+/// Where a worker's own last event came from; what operators do to it from elsewhere is nobody's whereabouts.
+#[test]
+fn workers_are_found_where_they_were_last_seen() {
+    let mut world = World::new().given([create_secret(1, Limits::default()), create_worker("b"), create_key("b", 21)]);
+    world.must(&from("::ffff:10.1.2.3", enrollee(1)), &enroll(1, "a", 20));
+    world.must(&from("10.9.0.1", by_key("b", 21)), &issue(1, "b", 21));
+    world.must(&from("192.0.2.1", admin()), &label("b", &[("os", "linux")]));
+    for (criteria, expected) in [
+        (&["source:10.1.0.0/16"][..], "a"),
+        (&["source:10.0.0.0/8"], "b a"),
+        (&["source:192.0.2.0/24"], ""),
+        (&["source:10.1.2.3/32", "source:10.9.0.1/32"], "b a"),
+        (&["source:10.0.0.0/8", "label:os=linux"], "b"),
+    ] {
+        assert_eq!(listed(&world, &ISOLATE, criteria), expected, "{criteria:?}");
+    }
+    assert_eq!(listed(&world, &PlanKind::RevokeAll, &["source:10.1.0.0/16"]), "k20");
+    world.must(&from("2001:db8::1", by_key("a", 20)), &issue(2, "a", 20));
+    assert_eq!(listed(&world, &ISOLATE, &["source:10.1.0.0/16"]), "");
+}
+
+#[test]
+fn a_credential_is_found_by_how_its_id_begins() {
+    let world = fleet();
+    let found = |fragment: &str| {
+        world.roll.credentials_beginning_with(fragment).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let key = KeyId(20).to_string();
+    assert_eq!(found(&key), [format!("key:{key}")]);
+    assert_eq!(found(&key[..21]).len(), 11, "eight keys and three secrets");
+    assert_eq!(found(&KeyId(2).to_string()).first(), Some(&format!("operator:{}", OperatorId(2))));
+    assert_eq!(found("zzzzzz"), [""; 0], "there is no such number");
+    assert_eq!(found("00-000"), [""; 0]);
 }
 
 #[test]

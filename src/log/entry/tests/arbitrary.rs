@@ -11,12 +11,13 @@ use proptest::sample::select;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::event::{
-    Event, FailureCount, GivenUp, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
 };
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
+use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
 use crate::domain::plan::{Counts, Criterion, PlanKind, Selector};
@@ -28,7 +29,7 @@ use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
 pub(super) fn recorded() -> impl Strategy<Value = Recorded> {
-    let about = (of(count()), of(text()), of(text()));
+    let about = (of(count()), of(incident()), of(text()));
     (count(), time(), time(), author(), any::<u128>(), about, event()).prop_map(
         |(position, recorded_at, occurred_at, author, command, (cause, incident, reason), event)| Recorded {
             position,
@@ -68,7 +69,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => key_event(),
         3 => enrollment_event(),
         3 => token_event(),
-        7 => service_event(),
+        8 => service_event(),
     ]
 }
 
@@ -184,8 +185,50 @@ fn service_event() -> impl Strategy<Value = Event> {
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
         plan_event().boxed(),
+        incident_event().boxed(),
         observed,
     ]
+}
+
+fn incident_event() -> impl Strategy<Value = Event> {
+    let scope = prop_oneof![Just(vec![]), criteria()].prop_map(|criteria| {
+        Selector::new(criteria, None, None).map(|selector| selector.criteria().to_vec()).unwrap_or_default()
+    });
+    let description = move || {
+        (text(), select(Severity::ALL.to_vec()), scope.clone(), vec(text(), 0..3), of(time())).prop_map(
+            |(title, severity, scope, people, first_sign)| Description { title, severity, scope, people, first_sign },
+        )
+    };
+    let step =
+        (text(), text(), vec(vec(text(), 0..3), 0..3)).prop_map(|(id, title, needs)| StepTemplate { id, title, needs });
+    let opened = (incident(), description(), any::<bool>(), vec(step, 0..3)).prop_map(
+        |(incident, description, drill, checklist)| {
+            Event::IncidentOpened(IncidentOpened { incident, description, drill, checklist })
+        },
+    );
+    let about = || (incident(), text());
+    prop_oneof![
+        opened,
+        (incident(), description())
+            .prop_map(|(incident, description)| Event::IncidentUpdated { incident, description }),
+        about().prop_map(|(incident, note)| Event::IncidentNoted { incident, note }),
+        about().prop_map(|(incident, finding)| Event::IncidentReviewed { incident, finding }),
+        about().prop_map(|(incident, step)| Event::IncidentStepDone { incident, step }),
+        about().prop_map(|(incident, step)| Event::IncidentStepWaived { incident, step }),
+        about().prop_map(|(incident, step)| Event::IncidentStepReopened { incident, step }),
+        about().prop_map(|(incident, summary)| Event::IncidentClosed { incident, summary }),
+    ]
+}
+
+fn criteria() -> BoxedStrategy<Vec<Criterion>> {
+    let criterion = prop_oneof![
+        pool().prop_map(Criterion::Pool),
+        secret().prop_map(Criterion::Lineage),
+        worker().prop_map(Criterion::Worker),
+        any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
+        ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
+    ];
+    prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)].boxed()
 }
 
 fn plan_event() -> impl Strategy<Value = Event> {
@@ -196,15 +239,7 @@ fn plan_event() -> impl Strategy<Value = Event> {
         Just(PlanKind::RevokeAll),
         Just(PlanKind::DisableEnrollment),
     ];
-    let criterion = prop_oneof![
-        pool().prop_map(Criterion::Pool),
-        secret().prop_map(Criterion::Lineage),
-        worker().prop_map(Criterion::Worker),
-        any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
-        ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
-    ];
-    let criteria = prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)];
-    let selector = (criteria, of(time()), of(time()))
+    let selector = (criteria(), of(time()), of(time()))
         .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
     let counts = (count(), count(), count()).prop_map(|(workers, keys, enrollment_secrets)| Counts {
         workers,
@@ -280,6 +315,10 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn worker() -> impl Strategy<Value = WorkerId> {
+    "[A-Za-z0-9_-]{1,64}".prop_map(|id| id.parse().unwrap())
+}
+
+fn incident() -> impl Strategy<Value = IncidentId> {
     "[A-Za-z0-9_-]{1,64}".prop_map(|id| id.parse().unwrap())
 }
 

@@ -1,0 +1,149 @@
+//! The blast radius on a running service: what a leaked secret, key or operator reaches, against what the log itself says.
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::Scratch;
+use crate::support::service::Service;
+
+/// What the log says was let in by a secret or its rotations, which keys these workers were given or rotated into, and how
+/// many tokens made from them are unexpired.
+const BY_THE_LOG: &str = "
+    with recursive data as (select position, kind, entry -> 'data' as data from log.entries),
+    line (id) as (
+        select $1::text
+        union
+        select data ->> 'successor' from data join line on data ->> 'secret' = line.id
+         where kind = 'enrollment_secret.rotated'
+    ),
+    workers as (
+        select data ->> 'worker' as id from data join line on data ->> 'enrolled_by' = line.id where kind = 'worker.created'
+    ),
+    keys (id) as (
+        select data ->> 'key' from data join workers on data -> 'holder' ->> 'id' = workers.id where kind = 'key.created'
+        union
+        select data ->> 'successor' from data join keys on data ->> 'key' = keys.id where kind = 'key.rotated'
+    ),
+    tokens as (
+        select 1 from data join keys on data ->> 'key' = keys.id
+         where kind = 'token.issued' and (data ->> 'expires_at')::timestamptz > now()
+           and keys.id not in (select data ->> 'key' from data where kind = 'key.revoked')
+    )
+    select (select count(*) from line), (select count(*) from workers), (select count(*) from keys),
+           (select count(*) from tokens)";
+
+async fn enrolled(service: &Service, secret: &str, name: &str) -> Value {
+    service.post_as(secret, "/v1/enroll", json!({ "name": name })).await.expect(201)
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+    value[field].as_str().unwrap()
+}
+
+async fn scope(service: &Service, select: &[&str]) -> Value {
+    service.post("/v1/scope", json!({ "select": select })).await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_counts_what_the_log_says() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let first = service.post("/v1/enrollment-secrets", json!({ "pool": "default" })).await.expect(201);
+    let id = text(&first, "id");
+    let mut workers = Vec::new();
+    for number in 0..3 {
+        workers.push(enrolled(&service, text(&first, "secret"), &format!("a-{number}")).await);
+    }
+    let second = service.post(&format!("/v1/enrollment-secrets/{id}/rotate"), json!({})).await.expect(201);
+    for number in 0..2 {
+        workers.push(enrolled(&service, text(&second, "secret"), &format!("b-{number}")).await);
+    }
+    // Others, who are not reached.
+    service.post("/v1/workers", json!({ "id": "other" })).await.expect(201);
+    service.post("/v1/workers/other/keys", json!({})).await.expect(201);
+    for worker in &workers {
+        service.post_as(text(worker, "key"), "/v1/register", json!({})).await.expect(200);
+    }
+    let rotated = service.post_as(text(&workers[0], "key"), "/v1/worker/key/rotate", json!({})).await.expect(201);
+    service.post(&format!("/v1/keys/{}/revoke", text(&workers[1], "key_id")), json!({})).await.expect(200);
+    let gone = format!("/v1/workers/{}", text(&workers[4], "id"));
+    assert!(
+        service
+            .send(service.request(reqwest::Method::DELETE, &gone).bearer_auth(&service.token))
+            .await
+            .status
+            .is_success()
+    );
+
+    let found = scope(&service, &[&format!("enrollment_secret:{id}")]).await;
+    let row = scratch.superuser().await.query_one(BY_THE_LOG, &[&id]).await.unwrap();
+    let [secrets, members, keys, tokens] = [0, 1, 2, 3].map(|column| row.get::<_, i64>(column));
+    assert_eq!((secrets, members, keys), (2, 5, 6), "the log");
+    let counts = &found["counts"];
+    assert_eq!(
+        (&counts["enrollment_secrets"], &counts["workers"], &counts["keys"]),
+        (&json!(secrets), &json!(members), &json!(keys))
+    );
+    // The removed worker's token is refused, and the log's own count does not look at that.
+    assert_eq!(found["tokens"], json!({ "alive": tokens - 1, "counted_at_most": 0, "exact": true }));
+    assert_eq!(counts["workers_by_state"], json!({ "active": 4, "removed": 1 }));
+    assert_eq!((&found["sources"], &found["complete"]), (&json!(["127.0.0.1"]), &json!(true)));
+    assert_eq!(found["nodes"].as_array().unwrap().len(), 2 + 5 + 6);
+    let key = format!("key:{}", text(&rotated, "id"));
+    let into: Vec<&Value> = found["edges"].as_array().unwrap().iter().filter(|edge| edge["to"] == *key).collect();
+    let kinds: Vec<&str> = into.iter().map(|edge| text(edge, "kind")).collect();
+    assert_eq!(kinds, ["rotated_into", "holds"]);
+
+    // Less is shown than there is: the counts are of all, and it says so.
+    let body = json!({ "select": [format!("enrollment_secret:{id}")], "limit": 3 });
+    let part = service.post("/v1/scope", body).await.expect(200);
+    assert_eq!((&part["counts"], &part["complete"], &part["tokens"]["exact"]), (counts, &json!(false), &json!(false)));
+    assert_eq!(part["nodes"].as_array().unwrap().len(), 3);
+}
+
+/// From a part of a credential, an address or an operator to the same things, alone and together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_begins_from_whatever_is_known() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let maker = service.post("/v1/operators", json!({ "name": "maker", "role": "operator" })).await.expect(201);
+    let token = text(&maker, "key");
+    let secret = service.post_as(token, "/v1/enrollment-secrets", json!({ "pool": "default" })).await.expect(201);
+    let worker = enrolled(&service, text(&secret, "secret"), "w").await;
+    let key = text(&worker, "key").split('_').nth(2).unwrap().to_owned();
+    let counted =
+        |found: &Value| ["operators", "enrollment_secrets", "workers", "keys"].map(|of| found["counts"][of].clone());
+    let operator = format!("operator:{}", text(&maker, "id"));
+    for (select, expected) in [
+        (vec![operator.as_str()], [1, 1, 1, 1]),
+        (vec![&format!("credential:{key}")], [0, 0, 1, 1]),
+        (vec!["source:127.0.0.0/8"], [0, 0, 1, 1]),
+        (vec!["source:10.0.0.0/8"], [0, 0, 0, 0]),
+        (vec![&operator, "source:127.0.0.1/32"], [1, 0, 1, 1]),
+    ] {
+        assert_eq!(counted(&scope(&service, &select).await), expected.map(|count| json!(count)), "{select:?}");
+    }
+    let of_the_maker = token.split('_').nth(2).unwrap();
+    let found = scope(&service, &[&format!("credential:{of_the_maker}")]).await;
+    assert_eq!(found["select"], json!([operator]), "an operator's key is the operator");
+    let plan = json!({ "kind": "revoke_all", "select": [format!("credential:{key}")] });
+    let plan = service.post("/v1/plans", plan).await.expect(201);
+    assert_eq!(plan["select"], json!([format!("key:{key}")]), "the log names it whole");
+
+    let refused = |body: Value| async { service.post("/v1/scope", body).await };
+    for (select, status, code) in [
+        ("credential:zzzzzzz", 404, "not_found"),
+        ("credential:000000", 404, "not_found"),
+        ("credential:0", 400, "invalid"),
+        (token, 400, "invalid"),
+        ("source:127.0.0.1", 400, "invalid"),
+        ("operator:0000000000000000000001", 404, "operator_unknown"),
+    ] {
+        assert_eq!(refused(json!({ "select": [select] })).await.problem(status), code, "{select}");
+    }
+    let sent = refused(json!({ "select": [format!("credential:{token}")] })).await;
+    assert_eq!(sent.problem(400), "invalid");
+    assert!(!sent.text.contains(token.rsplit('_').nth(1).unwrap()), "{}", sent.text);
+    // Those that were made within half a minute begin alike.
+    let many = refused(json!({ "select": [format!("credential:{}", &key[..6])] })).await;
+    assert!(many.problem(400) == "invalid" && many.text.contains(&key), "{}", many.text);
+}
