@@ -42,14 +42,13 @@ pub fn client_program(program: &Path, options: &Options) -> Result<Command, Sett
     if let Some(password) = config.get_password() {
         command.env("PGPASSWORD", String::from_utf8_lossy(password).as_ref());
     }
-    match config.get_ssl_mode() {
-        SslMode::Disable => command.env("PGSSLMODE", "disable"),
-        _ => {
-            let trusted = TRUSTED.iter().map(Path::new).find(|path| path.exists());
-            command.env("PGSSLMODE", "verify-full");
-            command.envs(options.ca_file.as_deref().or(trusted).map(|file| ("PGSSLROOTCERT", file)))
-        }
-    };
+    if config.get_ssl_mode() == SslMode::Disable {
+        command.env("PGSSLMODE", "disable");
+    } else {
+        let trusted = TRUSTED.iter().map(Path::new).find(|path| path.exists());
+        command.env("PGSSLMODE", "verify-full");
+        command.envs(options.ca_file.as_deref().or(trusted).map(|file| ("PGSSLROOTCERT", file)));
+    }
     command.env("PGTARGETSESSIONATTRS", "read-write").env("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT_SECONDS);
     command.current_dir("/").stdin(Stdio::null());
     Ok(command)

@@ -19,7 +19,7 @@ const SIGNATURE: &str = "statement.sig";
 /// A statement is some 600 bytes.
 const STATEMENT_BYTES_MAX: u64 = 16 << 10;
 /// tar knows no smaller piece.
-const BLOCK_BYTES: u64 = 512;
+const BLOCK_BYTES: usize = 512;
 /// Between two looks at how far it is.
 const CHUNK_BYTES: usize = 1 << 20;
 const ENTRIES_MAX: usize = 3;
@@ -56,7 +56,7 @@ impl Draft {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(at(&part))?;
         crate::secret::make_private(&part).map_err(at(&part))?;
         // Where the header of the dump will stand, once its length is known.
-        file.write_all(&[0; BLOCK_BYTES as usize]).map_err(at(&part))?;
+        file.write_all(&[0; BLOCK_BYTES]).map_err(at(&part))?;
         Ok(Self { out: out.to_owned(), part, file, digest: Context::new(&SHA256), bytes: 0, is_done: false })
     }
 
@@ -93,14 +93,14 @@ impl Draft {
             self.pad(length)?;
         }
         // Two empty blocks are the end of a tar.
-        self.file.write_all(&[0; 2 * BLOCK_BYTES as usize])?;
+        self.file.write_all(&[0; 2 * BLOCK_BYTES])?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(header(DUMP, self.bytes)?.as_bytes())?;
         self.file.sync_all()
     }
 
     fn pad(&mut self, length: u64) -> io::Result<()> {
-        let missing = length.next_multiple_of(BLOCK_BYTES) - length;
+        let missing = length.next_multiple_of(BLOCK_BYTES as u64) - length;
         io::copy(&mut io::repeat(0).take(missing), &mut self.file).map(drop)
     }
 }

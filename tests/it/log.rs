@@ -331,6 +331,7 @@ async fn a_service_does_not_start_on_a_log_that_has_forgotten_a_revocation() {
     assert!(log.contains("an older database was put in its place") && log.contains("log.seen"), "{log}");
     // Whoever means it says so.
     std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(service.file("mirror")).unwrap();
     launch().start().await.get("/v1/pools").await.expect(200);
 }
 
