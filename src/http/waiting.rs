@@ -148,6 +148,7 @@ mod tests {
     fn every_command_that_can_reduce_access_takes_wait() {
         let reduces_nothing = [
             ("post", "/v1/validate", "a question"),
+            ("post", "/v1/scope", "a question"),
             ("post", "/oauth2/introspect", "a question"),
             ("post", "/oauth2/token", "issues"),
             ("post", "/v1/register", "issues"),
