@@ -126,9 +126,6 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "POSITION")]
         through: Option<u64>,
     },
-    /// Show what is reached from what is known to have leaked: workers, keys, enrollment secrets, and who used them.
-    #[command(after_help = scope::AFTER_HELP)]
-    Scope(scope::Args),
     /// Start a shell in which every command is for the incident.
     #[command(after_help = "Examples:\n  portcullis incident shell INC-7\n  \
                             portcullis incident shell INC-7 -- -c 'portcullis plan isolate pool:builders --yes'\n\n\
@@ -250,7 +247,6 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Report { incident, format, out, through } => {
             report::run(session, &incident.id(session)?, format, out.as_deref(), through).await
         }
-        Verb::Scope(args) => scope::run(args, session).await,
         Verb::Shell { incident, arguments } => shell::run(session, &incident.id(session)?, &arguments).await,
     }
 }
