@@ -95,14 +95,7 @@ async fn serve_on(
     let mut mirroring = settings.mirror.clone().map(|folder| Mirroring::open(folder, &keys)).transpose()?;
     let mut running = start_writer(settings, identity, &database, &keys, &metrics, mirroring.as_mut()).await?;
     let mirroring = mirroring.map(|mirroring| mirroring.start(&running, &database, &keys, &metrics)).transpose()?;
-    let is_first_start = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
-    // The first start has made one that nobody has lost.
-    if settings.new_admin && !is_first_start {
-        first_start::new_admin(&running, &keys, &settings.data_dir).await?;
-    }
-    if let Some(secret) = &settings.auto_enrollment_key {
-        first_start::ensure_enrollment_secret(&running, &keys, secret).await?;
-    }
+    let is_first_start = begin(settings, &running, &keys).await?;
     let attempts = Arc::new(Attempts::new(metrics.clone()));
     let issued = Arc::new(IssuedCounts::default());
     let barriers = Barriers::start(database.clone());
@@ -157,6 +150,19 @@ async fn serve_on(
         mirroring.end().await;
     }
     listened
+}
+
+/// Makes what is asked for before anybody is served. Answers whether it is the first start of all.
+async fn begin(settings: &Settings, running: &Running, keys: &DerivedKeys) -> anyhow::Result<bool> {
+    let is_first_start = first_start::bootstrap(running, keys, &settings.data_dir).await?;
+    // The first start has made one that nobody has lost.
+    if settings.new_admin && !is_first_start {
+        first_start::new_admin(running, keys, &settings.data_dir).await?;
+    }
+    if let Some(secret) = &settings.auto_enrollment_key {
+        first_start::ensure_enrollment_secret(running, keys, secret).await?;
+    }
+    Ok(is_first_start)
 }
 
 /// Takes this node off the list: it answers nobody any more, so nobody has to wait it out.
