@@ -9,7 +9,7 @@ use super::fence::FenceScope;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::plan::{PlanKind, Selector};
+use super::plan::{ApprovalPolicy, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
@@ -152,7 +152,22 @@ pub enum Command {
     ApplyPlan {
         plan: PlanId,
         digest: Digest,
+        /// The next signing key, for plans that rotate those.
+        signing_key: Option<NewSigningKey>,
     },
+    /// Says that another operator than its maker would do the same.
+    ApprovePlan {
+        plan: PlanId,
+        digest: Digest,
+    },
+    /// Gives successors to the next items of a plan that rotates; `done` says how far the caller has seen it come.
+    CollectPlan {
+        plan: PlanId,
+        done: u64,
+        successors: Vec<FreshSecret>,
+    },
+    /// Sets anew which plans need a second operator.
+    SetPlanPolicy(ApprovalPolicy),
     /// Records the next items of a plan that was applied. Holds already where it has come further than `done`.
     ContinuePlan {
         plan: PlanId,
@@ -233,11 +248,20 @@ pub struct MakePlan {
     pub plan: PlanId,
     pub kind: PlanKind,
     pub selector: Selector,
+    /// A plan that it takes the place of.
+    pub replaces: Option<PlanId>,
+}
+
+/// A credential that nobody has yet, whatever it will be: of an API key, and of an enrollment secret, the id is a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshSecret {
+    pub id: u128,
+    pub verifier: Digest,
 }
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 33] = [
+    pub const NAMES: [&'static str; 36] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -268,6 +292,9 @@ impl Command {
         "raise_fence",
         "make_plan",
         "apply_plan",
+        "approve_plan",
+        "collect_plan",
+        "set_plan_policy",
         "continue_plan",
         "record_barrier",
         "record_auth_failures",
@@ -313,6 +340,9 @@ impl Command {
             Command::RaiseFence { .. } => "raise_fence",
             Command::MakePlan(_) => "make_plan",
             Command::ApplyPlan { .. } => "apply_plan",
+            Command::ApprovePlan { .. } => "approve_plan",
+            Command::CollectPlan { .. } => "collect_plan",
+            Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",

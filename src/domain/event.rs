@@ -12,7 +12,7 @@ use super::ids::{
 };
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::plan::{Counts, PlanKind, Selector};
+use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
@@ -180,6 +180,18 @@ pub enum Event {
         changed: u64,
     },
 
+    /// An operator other than its maker would do the same.
+    PlanApproved {
+        plan: PlanId,
+    },
+    /// From now on these plans need that.
+    PlanPolicySet(ApprovalPolicy),
+    /// The key ends then, and its holder is to rotate it before.
+    KeyRotationDue {
+        key: KeyId,
+        until: Timestamp,
+    },
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -218,6 +230,10 @@ pub struct PlanMade {
     pub counts: Counts,
     /// Members of the fleet that have a working key, and would have none.
     pub left_without_key: u64,
+    /// The plan that it takes the place of.
+    pub replaces: Option<PlanId>,
+    /// Whether a second operator has to approve it.
+    pub approval: bool,
     pub expires_at: Timestamp,
 }
 
@@ -274,9 +290,10 @@ impl Event {
             | Event::WorkerRemoved { worker }
             | Event::TokensIssued { worker, .. } => ("worker", SubjectId::Chosen(worker.as_str())),
             Event::KeyCreated(created) => ("key", SubjectId::Made(created.key.0)),
-            Event::KeyShared { key, .. } | Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => {
-                ("key", SubjectId::Made(key.0))
-            }
+            Event::KeyShared { key, .. }
+            | Event::KeyRotated { key, .. }
+            | Event::KeyRotationDue { key, .. }
+            | Event::KeyRevoked { key } => ("key", SubjectId::Made(key.0)),
             Event::EnrollmentSecretCreated { secret, .. }
             | Event::EnrollmentSecretRotated { secret, .. }
             | Event::EnrollmentSecretDisabled { secret } => ("enrollment_secret", SubjectId::Made(secret.0)),
@@ -295,7 +312,10 @@ impl Event {
             },
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
-            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } => ("plan", SubjectId::Made(plan.0)),
+            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
+                ("plan", SubjectId::Made(plan.0))
+            }
+            Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }
@@ -311,6 +331,7 @@ impl Event {
             | Event::WorkerRemoved { .. }
             | Event::KeyRotated { .. }
             | Event::KeyRevoked { .. }
+            | Event::KeyRotationDue { .. }
             | Event::EnrollmentSecretRotated { .. }
             | Event::EnrollmentSecretDisabled { .. }
             | Event::TokenRevoked { .. }
@@ -335,6 +356,8 @@ impl Event {
             | Event::BarrierPassed { .. }
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::PlanApproved { .. }
+            | Event::PlanPolicySet(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }
