@@ -43,8 +43,9 @@ pub(super) struct Known {
     #[schema(schema_with = schema::time_or_null)]
     before: Option<String>,
     /// How many nodes of the graph to show; the counts are always of all.
+    #[serde(default, deserialize_with = "body::count")]
     #[schema(schema_with = schema::nodes_or_null)]
-    limit: Option<usize>,
+    limit: Option<u64>,
 }
 
 /// What is reached, what has ended among it.
@@ -83,7 +84,7 @@ pub(super) async fn scope(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Reply<ScopeView>, Problem> {
     let known: Known = body::parse(&bytes)?;
-    let limit = known.limit.unwrap_or(NODES_DEFAULT);
+    let limit = known.limit.map_or(Ok(NODES_DEFAULT), usize::try_from).unwrap_or(usize::MAX);
     if !(1..=NODES_MAX).contains(&limit) {
         return Err(Problem::invalid("limit", format!("from 1 to {NODES_MAX}")));
     }

@@ -53,7 +53,7 @@ async fn a_scope_counts_what_the_log_says() {
     for number in 0..3 {
         workers.push(enrolled(&service, text(&first, "secret"), &format!("a-{number}")).await);
     }
-    let second = service.post(&format!("/v1/enrollment-secrets/{id}/rotate"), json!({})).await.expect(200);
+    let second = service.post(&format!("/v1/enrollment-secrets/{id}/rotate"), json!({})).await.expect(201);
     for number in 0..2 {
         workers.push(enrolled(&service, text(&second, "secret"), &format!("b-{number}")).await);
     }
