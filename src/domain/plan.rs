@@ -104,7 +104,7 @@ pub enum Delivery {
 }
 
 /// One thing on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Item {
     Worker(WorkerIndex),
     Key(KeyId),
@@ -198,7 +198,9 @@ impl Plan {
     #[must_use]
     pub fn collected_until(&self) -> Option<Timestamp> {
         let overlap = match self.kind {
-            PlanKind::RotateAll { overlap, delivery: Delivery::File } | PlanKind::RotateEnrollment { overlap } => overlap,
+            PlanKind::RotateAll { overlap, delivery: Delivery::File } | PlanKind::RotateEnrollment { overlap } => {
+                overlap
+            }
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::RevokeAll

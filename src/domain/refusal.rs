@@ -98,7 +98,9 @@ pub enum Refusal {
     PlanDigest(PlanId),
     #[error("plan `{0}` has expired; make it again, and look at what it selects now")]
     PlanExpired(PlanId),
-    #[error("plan `{0}` needs the approval of an operator who neither made nor applies it: `POST /v1/plans/{0}/approve`")]
+    #[error(
+        "plan `{0}` needs the approval of an operator who neither made nor applies it: `POST /v1/plans/{0}/approve`"
+    )]
     ApprovalRequired(PlanId),
     #[error("whoever made plan `{0}` cannot approve it; ask another operator")]
     ApprovalOwn(PlanId),

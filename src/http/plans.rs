@@ -119,7 +119,6 @@ pub(super) struct Preview {
 
 /// A plan that was made, and how it differs from the one whose place it takes.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: there is never one")]
 pub(super) struct MadePlan {
     #[serde(flatten)]
     plan: Changed<PlanView>,
@@ -183,7 +182,12 @@ pub(super) async fn list(
     let after: Option<PlanId> = paging.cursor_as()?;
     let (snapshot, now) = (app.node().snapshot(), mint::now());
     let plans = snapshot.roll.plans_after(after);
-    Ok(Reply(remembered(plans, paging.limit()?, |plan| json!(PlanView::of(&snapshot.roll, plan, now)), |plan| plan.id.to_string())))
+    Ok(Reply(remembered(
+        plans,
+        paging.limit()?,
+        |plan| json!(PlanView::of(&snapshot.roll, plan, now)),
+        |plan| plan.id.to_string(),
+    )))
 }
 
 /// Makes a plan: selects, counts, and names the exact list by a digest. Nothing is touched.
@@ -237,7 +241,8 @@ fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
         "fence" => PlanKind::Fence,
         "rotate_all" => PlanKind::RotateAll {
             overlap: overlap.unwrap_or(OVERLAP_DEFAULT),
-            delivery: delivery.ok_or_else(|| Problem::invalid("delivery", "needed with `rotate_all`: `file` or `fetch`"))?,
+            delivery: delivery
+                .ok_or_else(|| Problem::invalid("delivery", "needed with `rotate_all`: `file` or `fetch`"))?,
         },
         "rotate_enrollment" => PlanKind::RotateEnrollment { overlap: overlap.unwrap_or(OVERLAP_DEFAULT) },
         "rotate_signing_keys" => PlanKind::RotateSigningKeys {

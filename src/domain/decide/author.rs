@@ -143,7 +143,9 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
         // Of a plan that is not known it is said that it is not known.
-        Command::ApplyPlan { plan, .. } => Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind))),
+        Command::ApplyPlan { plan, .. } => {
+            Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind)))
+        }
         // Who may lift the need for a second operator could do without one.
         Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
         Command::CreateKey(create) => Some(match create.holder {

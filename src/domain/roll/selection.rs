@@ -87,9 +87,8 @@ impl Roll {
         let covered = |index: &WorkerIndex| {
             self.worker_at(*index).is_some_and(|worker| worker.is_member() && criteria.covers(*index, worker))
         };
-        let is_listed = |key: &&Key| {
-            touches(key) && criteria.covers_key(self, key) && key.workers().iter().any(covered)
-        };
+        let is_listed =
+            |key: &&Key| touches(key) && criteria.covers_key(self, key) && key.workers().iter().any(covered);
         // Where single workers are named, nobody else's keys are looked at.
         let found: Vec<&Key> = match &criteria.workers {
             Some(named) => self.keys_of(named).into_iter().filter(is_listed).collect(),

@@ -37,7 +37,6 @@ pub(in crate::http) struct Collection {
 
 /// A page of new secrets, shown this once.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: there is never one")]
 pub(in crate::http) struct Collected {
     /// To go on from.
     #[schema(schema_with = schema::position)]
@@ -51,7 +50,6 @@ pub(in crate::http) struct Collected {
 
 /// One new credential.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "documentation: there is never one")]
 pub(in crate::http) struct NewCredential {
     /// `key` or `enrollment_secret`.
     kind: &'static str,
@@ -79,7 +77,10 @@ pub(in crate::http) async fn collect(
     CommandJson { value, asked }: CommandJson<Collection>,
 ) -> Result<Answered, Problem> {
     if asked.idempotency_key.is_none() {
-        return Err(Problem::invalid("Idempotency-Key", "needed, since the answer holds secrets; send one, such as a UUID"));
+        return Err(Problem::invalid(
+            "Idempotency-Key",
+            "needed, since the answer holds secrets; send one, such as a UUID",
+        ));
     }
     let prefix = prefix(&app.node().snapshot().roll, plan)?;
     let (mut secrets, mut successors) = (Map::new(), Vec::with_capacity(COLLECTED_MAX));

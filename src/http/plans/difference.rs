@@ -63,7 +63,11 @@ pub(super) async fn between(app: &App, roll: Roll, replaced: PlanId, new: PlanId
         let plan = roll.plan(new).cloned();
         let after = plan.and_then(|plan| node.plan_lists().find(&roll, &plan));
         let before = node.plan_lists().get(replaced);
-        Ok(json!(Difference::of(&roll, before.as_deref().filter(|_| after.is_some()), after.as_deref().unwrap_or_default())))
+        Ok(json!(Difference::of(
+            &roll,
+            before.as_deref().filter(|_| after.is_some()),
+            after.as_deref().unwrap_or_default()
+        )))
     })
     .await
 }

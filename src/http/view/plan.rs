@@ -98,7 +98,11 @@ pub(in crate::http) struct ApprovalView {
 impl ApprovalView {
     fn of(roll: &Roll, approval: &Approval) -> Option<Self> {
         let operator = roll.operator_at(approval.by)?;
-        Some(Self { operator: operator.id.to_string(), name: operator.name.to_string(), approved_at: time(approval.at) })
+        Some(Self {
+            operator: operator.id.to_string(),
+            name: operator.name.to_string(),
+            approved_at: time(approval.at),
+        })
     }
 }
 

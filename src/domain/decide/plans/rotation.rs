@@ -48,7 +48,8 @@ pub(in crate::domain::decide) fn collect(
         return Err(Refusal::PlanProgressed { plan, done: progress.done });
     }
     let next = progress.next_items().iter().zip(successors);
-    let mut events: Vec<Event> = next.clone().filter_map(|(item, successor)| rotated(roll, *item, successor, context)).collect();
+    let mut events: Vec<Event> =
+        next.clone().filter_map(|(item, successor)| rotated(roll, *item, successor, context)).collect();
     let (count, changed) = (next.count() as u64, events.len() as u64);
     events.push(Event::PlanProgressed { plan, done: done + count, changed: progress.changed + changed });
     Ok(events)

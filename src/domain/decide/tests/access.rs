@@ -49,6 +49,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::CreateOperator { .. }
         // What a plan takes away is gone when it was applied; what follows is the record.
         | Command::MakePlan(_)
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. }
+        | Command::SetPlanPolicy(_)
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
@@ -89,6 +92,10 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::BarrierPassed { .. }
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::PlanApproved { .. }
+        | Event::PlanPolicySet(_)
+        // An overlap ends by itself.
+        | Event::KeyRotationDue { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::wish::{
-    apply_plan, approve, bootstrap, create_key, create_operator, create_operator_key, create_pending_worker,
-    create_pool, create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence,
-    isolate, issue, make_plan, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, revoke,
-    revoke_token, rotate, rotate_secret, rotate_signing_keys, share, sharing, update_operator, update_pool, worker_id,
+    apply_plan, approve, approve_plan, bootstrap, collect_plan, create_key, create_operator, create_operator_key,
+    create_pending_worker, create_pool, create_secret, create_worker, create_worker_in, disable_secret, enroll,
+    ensure_secret, expire, fence, isolate, issue, make_plan, plan_policy, reject, release, remove_operator,
+    remove_pool, remove_worker, rename, renew, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, share,
+    sharing, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -15,13 +16,14 @@ use crate::domain::command::Command;
 use crate::domain::enrollment::Limits;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::operator::{Permission, Role};
-use crate::domain::plan::PlanKind;
+use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::pool::PoolSettings;
 use crate::domain::refusal::Refusal;
+use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 33;
+const COMMANDS: usize = 36;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -43,9 +45,14 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::RevokeToken(_) | Command::RaiseFence { .. } | Command::MakePlan(_) | Command::ApplyPlan { .. } => {
-            Some(Permission::ManageFleet)
-        }
+        Command::RevokeToken(_)
+        | Command::RaiseFence { .. }
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
+        Command::MakePlan(make) if make.kind.name() == "rotate_signing_keys" => Some(Permission::ManageSigningKeys),
+        Command::ApplyPlan { plan: PlanId(6), .. } => Some(Permission::ManageSigningKeys),
+        Command::MakePlan(_) | Command::ApplyPlan { .. } => Some(Permission::ManageFleet),
+        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
         Command::RotateSigningKeys { .. } => Some(Permission::ManageSigningKeys),
         Command::CreateOperator { .. } | Command::UpdateOperator { .. } | Command::RemoveOperator { .. } => {
             Some(Permission::ManageOperators)
@@ -85,7 +92,13 @@ fn examples() -> Examples {
         create_secret(1, Limits::default()),
         create_secret(2, Limits::default()),
         make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
+        create_operator(13, Role::Operator),
+        make_plan(5, PlanKind::RotateAll { overlap: Seconds(600), delivery: Delivery::File }, &["worker:isolated"]),
+        make_plan(6, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
     ]);
+    // Of an empty list all is collected.
+    world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
+    world.must(&operator_by(13, 13), &make_plan(4, PlanKind::Release, &["pool:blue"]));
     let token = world.token("a", 20, 50);
     let wishes = vec![
         bootstrap(99, 99),
@@ -122,6 +135,11 @@ fn examples() -> Examples {
         fence("pool:blue", None),
         make_plan(2, PlanKind::Release, &["pool:blue"]),
         apply_plan(&world, 1),
+        make_plan(7, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
+        apply_plan(&world, 6),
+        approve_plan(&world, 4),
+        collect_plan(5, 0, [90]),
+        plan_policy(&["revoke_all"], &["blue"]),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },

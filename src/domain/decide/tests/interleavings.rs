@@ -310,6 +310,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
+        | Command::SetPlanPolicy(_)
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -323,6 +324,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         // Up to the newest position, which another moment is not.
         | Command::RaiseFence { up_to: None, .. }
         | Command::MakePlan(_)
+        // Anybody's, and the service's own would be another's.
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. }
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,

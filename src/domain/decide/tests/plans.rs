@@ -15,7 +15,7 @@ use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, SigningKeyId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
 use crate::domain::plan::{CHUNK_ITEMS, Item, PLAN_TTL, PlanKind, Progress, Selector};
@@ -57,6 +57,7 @@ fn in_short(world: &World, item: Item) -> String {
         Item::Worker(index) => world.roll.worker_at(index).unwrap().id.to_string(),
         Item::Key(KeyId(id)) => format!("k{id}"),
         Item::EnrollmentSecret(EnrollmentSecretId(id)) => format!("s{id}"),
+        Item::SigningKey(SigningKeyId(id)) => format!("signing{id}"),
     }
 }
 
@@ -216,7 +217,7 @@ fn what_is_not_known_is_not_planned_for() {
             (make_plan(1, PlanKind::RevokeAll, &[&operators_key]), "no: key_of_operator"),
             (make_plan(1, PlanKind::Isolate { until: Some(seconds(0)) }, &["everything"]), "no: invalid"),
             (make_plan(1, ISOLATE, &["label:no=body"]), "plan.made"),
-            (Command::ApplyPlan { plan: PlanId(9), digest: Digest([0; 32]) }, "no: plan_unknown"),
+            (Command::ApplyPlan { plan: PlanId(9), digest: Digest([0; 32]), signing_key: None }, "no: plan_unknown"),
         ],
     );
 }
@@ -244,7 +245,7 @@ fn what_was_shown_is_applied_or_nothing_is() {
         let found = [1, 2].map(|plan| outcome(&world.decide(&admin(), &apply_plan(&world, plan))));
         assert_eq!(found, [revokes, isolates], "{between:?}");
     }
-    let wrong = Command::ApplyPlan { plan: PlanId(1), digest: Digest([0; 32]) };
+    let wrong = Command::ApplyPlan { plan: PlanId(1), digest: Digest([0; 32]), signing_key: None };
     planned.table(&admin(), &[(wrong, "no: plan_digest")]);
     let late = planned.clone().at(i64::from(PLAN_TTL.0));
     late.table(&admin(), &[(apply_plan(&late, 1), "no: plan_expired")]);
@@ -386,7 +387,7 @@ proptest! {
             items.contains(&Item::Key(KeyId(*key))) || items.contains(&Item::Worker(*holder))
         };
         let expected: BTreeSet<_> = accepted(&world).into_iter().filter(|pair| !reached(pair)).collect();
-        world.must(&admin(), &Command::MakePlan(MakePlan { plan: PlanId(1), kind: plan.clone(), selector }));
+        world.must(&admin(), &Command::MakePlan(MakePlan { plan: PlanId(1), kind: plan.clone(), selector, replaces: None }));
         world.must(&admin(), &apply_plan(&world.clone(), 1));
         prop_assert_eq!(accepted(&world), expected.clone());
         let recorded = record(&mut world, 1);
