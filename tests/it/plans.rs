@@ -169,7 +169,7 @@ async fn new_keys_are_collected_page_by_page_and_workers_are_told() {
     assert_eq!((&plan["counts"]["keys"], &plan["delivery"]), (&json!(MANY), &json!("file")));
     assert_eq!(service.post(&path(&plan, "/collect"), json!({ "done": 0 })).await.problem(400), "invalid");
     let collect = |done: u64| {
-        let request = service.request(reqwest::Method::POST, &path(&plan, "/collect"));
+        let request = service.request(reqwest::Method::POST, &path(&plan, "/collect")).bearer_auth(&service.token);
         service.send(request.json(&json!({ "done": done })).header("Idempotency-Key", format!("page-{done}")))
     };
     assert_eq!(collect(0).await.problem(409), "plan_not_applied");
@@ -206,7 +206,10 @@ async fn a_plan_that_needs_two_is_applied_once_another_has_approved_it() {
     let service = Service::start(&scratch).await;
     let other = service.post("/v1/operators", json!({ "name": "other", "role": "operator" })).await.expect(201);
     let other = other["key"].as_str().unwrap();
-    let change = service.request(reqwest::Method::PATCH, "/v1/plan-policy").json(&json!({ "kinds": ["isolate"] }));
+    let change = service
+        .request(reqwest::Method::PATCH, "/v1/plan-policy")
+        .bearer_auth(&service.token)
+        .json(&json!({ "kinds": ["isolate"] }));
     assert_eq!(service.send(change).await.expect(200)["kinds"], json!(["isolate"]));
     let wish = json!({ "kind": "isolate", "select": ["everything"] });
     let mut dry = wish.clone();
@@ -231,7 +234,7 @@ async fn a_plan_that_takes_anothers_place_says_what_differs() {
     let plan = made(&service, wish.clone()).await;
     service.get(&path(&plan, "/items")).await.expect(200);
     service.post("/v1/workers", json!({ "id": "late" })).await.expect(201);
-    let gone = service.request(reqwest::Method::DELETE, "/v1/workers/default-1");
+    let gone = service.request(reqwest::Method::DELETE, "/v1/workers/default-1").bearer_auth(&service.token);
     assert!(service.send(gone).await.status.is_success());
     assert_eq!(
         service.post(&path(&plan, "/apply"), json!({ "digest": plan["digest"] })).await.problem(409),

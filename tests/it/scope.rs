@@ -66,7 +66,13 @@ async fn a_scope_counts_what_the_log_says() {
     let rotated = service.post_as(text(&workers[0], "key"), "/v1/worker/key/rotate", json!({})).await.expect(201);
     service.post(&format!("/v1/keys/{}/revoke", text(&workers[1], "key_id")), json!({})).await.expect(200);
     let gone = format!("/v1/workers/{}", text(&workers[4], "id"));
-    assert!(service.send(service.request(reqwest::Method::DELETE, &gone)).await.status.is_success());
+    assert!(
+        service
+            .send(service.request(reqwest::Method::DELETE, &gone).bearer_auth(&service.token))
+            .await
+            .status
+            .is_success()
+    );
 
     let found = scope(&service, &[&format!("enrollment_secret:{id}")]).await;
     let row = scratch.superuser().await.query_one(BY_THE_LOG, &[&id]).await.unwrap();

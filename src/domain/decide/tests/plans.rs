@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::wish::{
-    apply_plan, create_key, create_pool, create_secret, create_secret_in, create_worker, create_worker_in, enroll,
-    isolate, issue, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing,
-    update_pool,
+    apply_plan, approve_plan, collect_plan, create_key, create_pool, create_secret, create_secret_in, create_worker,
+    create_worker_in, enroll, isolate, issue, label, make_plan, plan_policy, release, remove_worker, revoke, rotate,
+    rotate_secret, share, sharing, update_pool,
 };
 use super::{World, admin, by_key, enrollee, from, kind, operator, outcome, seconds, system};
 use crate::domain::admit::admit_worker_key;
@@ -18,7 +18,8 @@ use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, SigningKeyId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
-use crate::domain::plan::{CHUNK_ITEMS, Item, PLAN_TTL, PlanKind, Progress, Selector};
+use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, PLAN_TTL, PlanKind, Progress, Selector};
+use crate::domain::time::Seconds;
 use crate::domain::worker::{WorkerIndex, WorkerState};
 
 const LINEAGE: &str = "enrollment_secret:0000000000000000000001";
@@ -74,6 +75,21 @@ pub(crate) fn history() -> Vec<Recorded> {
         world.must(&admin(), &apply_plan(&world.clone(), plan));
     }
     record(&mut world, 1);
+    let overlap = Seconds(600);
+    let mut world = world.given([
+        create_key("c", 50),
+        make_plan(6, PlanKind::RotateAll { overlap, delivery: Delivery::Fetch }, &["worker:c"]),
+        make_plan(7, PlanKind::RotateEnrollment { overlap }, &["pool:default"]),
+        make_plan(8, PlanKind::RotateSigningKeys { overlap }, &["everything"]),
+        make_plan(9, PlanKind::Fence, &["worker:d"]),
+        plan_policy(&["fence"], &["blue"]),
+    ]);
+    world.must(&operator(Role::Operator), &approve_plan(&world.clone(), 9));
+    for plan in [6, 7, 8] {
+        world.must(&admin(), &apply_plan(&world.clone(), plan));
+    }
+    world.must(&admin(), &collect_plan(7, 0, [60]));
+    record(&mut world, 6);
     world.log
 }
 
