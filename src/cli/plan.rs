@@ -406,7 +406,12 @@ async fn applied(session: &Session, id: &str, answer: Answer, follow: Follow) ->
     session.done(&format!("Applied plan {id}: all of it is in force on the node that answered"), &answer);
     let position = answer.position.unwrap_or_default();
     session.wait_for_changes().await?;
-    let plan = if follow.no_follow { answer.body } else { recorded(session, id, position).await? };
+    // What is collected is recorded as it is collected, by whoever does.
+    let collects = answer.body["collected_until"].is_string();
+    if collects && !follow.no_follow {
+        session.screen.note(format_args!("Next: `portcullis plan collect {id} --secrets-file FILE`."));
+    }
+    let plan = if follow.no_follow || collects { answer.body } else { recorded(session, id, position).await? };
     session.screen.object(COLUMNS, &plan)
 }
 

@@ -172,7 +172,7 @@ async fn new_keys_are_collected_page_by_page_and_workers_are_told() {
         let request = service.request(reqwest::Method::POST, &path(&plan, "/collect")).bearer_auth(&service.token);
         service.send(request.json(&json!({ "done": done })).header("Idempotency-Key", format!("page-{done}")))
     };
-    assert_eq!(collect(0).await.problem(409), "plan_not_applied");
+    assert_eq!(collect(1).await.problem(409), "plan_not_applied");
     apply(&service, &plan, "").await;
     let worker = service.get_as(&keys[0], "/v1/worker").await.expect(200);
     assert!(worker["credential"]["rotate_by"].is_string(), "{worker}");

@@ -58,6 +58,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::PlanDigest(PlanId::from_uuid(uuid)),
         Refusal::PlanExpired(PlanId::from_uuid(uuid)),
         Refusal::PlanChanged(PlanId::from_uuid(uuid)),
+        Refusal::ApprovalRequired(PlanId::from_uuid(uuid)),
+        Refusal::ApprovalOwn(PlanId::from_uuid(uuid)),
+        Refusal::PlanNotApplied(PlanId::from_uuid(uuid)),
+        Refusal::PlanNotCollected(PlanId::from_uuid(uuid)),
+        Refusal::PlanOfAnother(PlanId::from_uuid(uuid)),
+        Refusal::PlanProgressed { plan: PlanId::from_uuid(uuid), done: 100 },
         Refusal::Invalid { field: "token_ttl", message: "from 5s to 30d".to_owned() },
     ];
     all.extend(Standing::ALL.map(|standing| Refusal::WorkerState { worker: worker(), standing }));
