@@ -285,18 +285,8 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             plan(session, body, "refuse by fences", course).await.map(drop)
         }
         Verb::Apply { plan, digest, replan, yes, collected, follow } => {
-            let place = collected.reserve()?;
-            let follow = if collected.is_wanted() { Follow { no_follow: true } } else { follow };
-            let answer = match session.change(apply_call(&plan, &digest)).await {
-                Err(Failure::Problem(problem)) if replan && problem.code == "plan_changed" => {
-                    let Some((plan, answer)) = replan::apply_anew(session, &plan, yes).await? else { return Ok(()) };
-                    applied(session, &plan, answer, follow).await?;
-                    return collect::into(session, &plan, place).await;
-                }
-                other => other?,
-            };
-            applied(session, &plan, answer, follow).await?;
-            collect::into(session, &plan, place).await
+            let anew = replan.then_some(yes);
+            apply(session, plan, &digest, anew, &collected, follow).await
         }
         Verb::Approve { plan, digest } => {
             let call = Call::post(&["v1", "plans", &plan, "approve"]).json(json!({ "digest": digest }));
@@ -305,19 +295,45 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.screen.object(COLUMNS, &answer.body)
         }
         Verb::Collect(args) => collect::run(args, session).await,
-        Verb::Policy { kinds: None, pools: None } => {
-            session.screen.object(POLICY_COLUMNS, &session.read(Call::get(&["v1", "plan-policy"])).await?)
-        }
-        Verb::Policy { kinds, pools } => {
-            let listed = |text: Option<String>| {
-                text.map(|text| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>())
-            };
-            let body = given([("kinds", json!(listed(kinds))), ("pools", json!(listed(pools)))]);
-            let answer = session.change(Call::patch(&["v1", "plan-policy"]).json(body)).await?;
-            session.done("Set which plans need a second operator", &answer);
-            session.screen.object(POLICY_COLUMNS, &answer.body)
-        }
+        Verb::Policy { kinds, pools } => policy(session, kinds, pools).await,
     }
+}
+
+/// Applies a plan that was made before. `anew`: where what it selects has changed, make it again, and whether to do so
+/// without asking.
+async fn apply(
+    session: &Session,
+    mut plan: String,
+    digest: &str,
+    anew: Option<bool>,
+    collected: &collect::Into,
+    follow: Follow,
+) -> Result<(), Failure> {
+    let place = collected.reserve()?;
+    let follow = if collected.is_wanted() { Follow { no_follow: true } } else { follow };
+    let answer = match (session.change(apply_call(&plan, digest)).await, anew) {
+        (Err(Failure::Problem(problem)), Some(yes)) if problem.code == "plan_changed" => {
+            let Some((new, answer)) = replan::apply_anew(session, &plan, yes).await? else { return Ok(()) };
+            plan = new;
+            answer
+        }
+        (other, _) => other?,
+    };
+    applied(session, &plan, answer, follow).await?;
+    collect::into(session, &plan, place).await
+}
+
+/// Shows the policy, or sets what is given of it.
+async fn policy(session: &Session, kinds: Option<String>, pools: Option<String>) -> Result<(), Failure> {
+    let listed = |text: String| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    if kinds.is_none() && pools.is_none() {
+        let found = session.read(Call::get(&["v1", "plan-policy"])).await?;
+        return session.screen.object(POLICY_COLUMNS, &found);
+    }
+    let body = given([("kinds", json!(kinds.map(listed))), ("pools", json!(pools.map(listed)))]);
+    let answer = session.change(Call::patch(&["v1", "plan-policy"]).json(body)).await?;
+    session.done("Set which plans need a second operator", &answer);
+    session.screen.object(POLICY_COLUMNS, &answer.body)
 }
 
 /// A request for a plan.

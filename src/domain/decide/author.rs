@@ -103,7 +103,7 @@ fn is_own_end(command: &Command, presented: KeyId) -> bool {
 }
 
 /// As for the same done one by one.
-fn of_plan(kind: &PlanKind) -> Permission {
+pub(super) fn of_plan(kind: &PlanKind) -> Permission {
     match kind {
         PlanKind::RotateSigningKeys { .. } => Permission::ManageSigningKeys,
         PlanKind::Isolate { .. }
@@ -139,11 +139,10 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::DisableEnrollmentSecret { .. }
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
-        | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
         // Of a plan that is not known it is said that it is not known.
-        Command::ApplyPlan { plan, .. } => {
+        Command::ApplyPlan { plan, .. } | Command::ApprovePlan { plan, .. } => {
             Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind)))
         }
         // Who may lift the need for a second operator could do without one.

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::planned;
 use crate::domain::actor::Actor;
 use crate::domain::command::Context;
+use crate::domain::decide::author::of_plan;
 use crate::domain::decide::{Decision, limits, pools};
 use crate::domain::event::Event;
 use crate::domain::ids::{PlanId, PoolId};
 use crate::domain::key::{Digest, KeyState};
-use crate::domain::operator::{OperatorIndex, Permission};
+use crate::domain::operator::OperatorIndex;
 use crate::domain::plan::{Approval, ApprovalPolicy, Item, Plan, PlanKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
@@ -56,7 +57,7 @@ fn counts(roll: &Roll, plan: &Plan, approval: &Approval, involved: [Option<Opera
     let made_for_it = key.issued > plan.made && key.created_by.is_some() && involved.contains(&key.created_by);
     !involved.contains(&Some(approval.by))
         && !operator.removed
-        && operator.role.permits(Permission::ManageFleet)
+        && operator.role.permits(of_plan(&plan.kind))
         && operator.created < plan.made
         && key.state != KeyState::Revoked
         && !made_for_it

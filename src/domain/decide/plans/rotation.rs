@@ -60,7 +60,8 @@ fn rotated(roll: &Roll, item: Item, successor: &FreshSecret, context: &Context) 
         Item::Key(id) => {
             let key = roll.key(id)?;
             let KeyState::Superseded { until } = key.state else { return None };
-            let room = keys::can_be_succeeded(roll, key, context.now);
+            let lasts = key.expires_at.is_none_or(|at| at > context.now);
+            let room = lasts && keys::can_be_succeeded(roll, key, context.now);
             let next = KeyId(successor.id);
             (room && keys::id_is_free(roll, next).is_ok()).then_some(Event::KeyRotated {
                 key: id,

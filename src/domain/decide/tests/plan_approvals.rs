@@ -10,6 +10,7 @@ use crate::domain::ids::PlanId;
 use crate::domain::key::Digest;
 use crate::domain::operator::Role;
 use crate::domain::plan::{PLAN_TTL, PlanKind};
+use crate::domain::time::Seconds;
 
 const ISOLATE: PlanKind = PlanKind::Isolate { until: None };
 
@@ -129,4 +130,10 @@ fn the_policy_is_of_kinds_and_of_pools_and_an_admins_to_set() {
         ],
     );
     assert_eq!(outcome(&world.decide(&operator_by(10, 10), &plan_policy(&[], &[]))), "no: not_permitted");
+    // Who may not rotate signing keys approves no such plan.
+    let rotation = PlanKind::RotateSigningKeys { overlap: Seconds(600) };
+    world.must(&admin(), &make_plan(7, rotation, &["everything"]));
+    for (by, expected) in [(10, "no: not_permitted"), (12, "plan.approved")] {
+        assert_eq!(outcome(&world.decide(&operator_by(by, by), &approve_plan(&world, 7))), expected, "{by}");
+    }
 }
