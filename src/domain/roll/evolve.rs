@@ -25,6 +25,8 @@ use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 pub(super) struct Origin {
     pub(super) position: u64,
     pub(super) at: Timestamp,
+    /// When its command was made, which is what its author counts from.
+    pub(super) asked_at: Timestamp,
     /// The operator whose doing it was, where it was one's.
     pub(super) by: Option<OperatorIndex>,
     /// The key that its author came with.
@@ -49,7 +51,8 @@ impl Roll {
             Some(CredentialUsed::Key(key)) => Some(key),
             Some(CredentialUsed::Token { .. } | CredentialUsed::EnrollmentSecret(_)) | None => None,
         };
-        self.evolve(Origin { position: recorded.position, at: recorded.recorded_at, by, key }, &recorded.event);
+        let (at, asked_at) = (recorded.recorded_at, recorded.occurred_at);
+        self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
         self.note_source(recorded);
     }
 

@@ -74,7 +74,7 @@ impl Roll {
         let mut items: Arc<[Item]> = self.select(&plan.kind, &plan.selector).into();
         if plan.marks_items() {
             for item in items.iter() {
-                self.apply_item(&plan.kind, *item, applied_at);
+                self.apply_item(&plan.kind, *item, origin.asked_at);
             }
         } else if plan.kind == PlanKind::RevokeAll {
             self.mark_escaping(&items);
@@ -112,7 +112,7 @@ impl Roll {
         }
     }
 
-    fn apply_item(&mut self, kind: &PlanKind, item: Item, at: Timestamp) {
+    fn apply_item(&mut self, kind: &PlanKind, item: Item, asked_at: Timestamp) {
         match (kind, item) {
             (PlanKind::Isolate { until }, Item::Worker(index)) => {
                 self.set_worker_state(index, WorkerState::Isolated { until: *until });
@@ -122,9 +122,11 @@ impl Roll {
             (PlanKind::RevokeAll | PlanKind::DisableEnrollment, Item::EnrollmentSecret(id)) => {
                 self.with_enrollment_secret(id, |secret| secret.state = EnrollmentState::Disabled);
             }
-            (PlanKind::RotateAll { overlap, .. }, Item::Key(id)) => _ = self.supersede_key(id, at.after(*overlap)),
+            (PlanKind::RotateAll { overlap, .. }, Item::Key(id)) => {
+                _ = self.supersede_key(id, asked_at.after(*overlap))
+            }
             (PlanKind::RotateEnrollment { overlap }, Item::EnrollmentSecret(id)) => {
-                self.supersede_enrollment_secret(id, at.after(*overlap));
+                self.supersede_enrollment_secret(id, asked_at.after(*overlap));
             }
             // No list of these kinds has such an item.
             (
