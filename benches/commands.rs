@@ -185,7 +185,7 @@ impl Caller for Commander {
             id: CommandId::from_uuid(mint::id()),
             fingerprint: None,
             command: Command::CreateWorker(create),
-            context: Context { now: mint::now(), author: self.author.clone(), reason: None },
+            context: Context { now: mint::now(), author: self.author.clone(), reason: None, incident: None },
             answer: Arc::new(|_, done| serde_json::json!({ "position": done.position })),
             sealed: None,
         };

@@ -21,6 +21,7 @@ mod support {
     pub(crate) mod log;
     pub(crate) mod report;
     pub(crate) mod service;
+    pub(crate) mod settled;
 }
 
 use support::cluster::Cluster;
@@ -61,8 +62,9 @@ async fn compare() -> anyhow::Result<()> {
     let began = Instant::now();
     fill(&cluster, &mut fleet, count, &credentials).await?;
     say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
+    let data_dir = folder.path().to_owned();
     let service = Service::start(&cluster, Arc::new(folder), &[])?;
-    service.settle().await;
+    support::settled::wait(&service, &cluster, &data_dir).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
 
     let load = |address: &str, seconds| Load {

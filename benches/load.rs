@@ -29,6 +29,7 @@ mod support {
     pub(crate) mod open_load;
     pub(crate) mod report;
     pub(crate) mod service;
+    pub(crate) mod settled;
 }
 
 use support::cluster::Cluster;
@@ -46,6 +47,8 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 32;
 /// Validations a second: what leaves two cores room for a writer, a database and whoever asks.
 const ASKED: u32 = 2_000;
+/// A machine that does not answer so much of that with nobody writing has no p99 to compare with: it is at its end already.
+const ANSWERED_MIN: f64 = 0.98;
 /// Events a second that another node writes, and how many of them at once.
 const WRITTEN: u32 = 5_000;
 const BATCH: u32 = 50;
@@ -83,8 +86,9 @@ async fn measure() -> anyhow::Result<()> {
     say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
     follow(&cluster, &mut fleet, &keys, &sizes).await?;
 
+    let data_dir = folder.path().to_owned();
     let service = Service::start(&cluster, Arc::new(folder), &[])?;
-    service.settle().await;
+    support::settled::wait(&service, &cluster, &data_dir).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
     let load = OpenLoad {
         address: service.address.clone(),
@@ -180,7 +184,7 @@ async fn validate(
     rounds: usize,
 ) -> anyhow::Result<()> {
     let (mut idle, mut busy) = (Series::default(), Series::default());
-    let (mut ratio, mut written) = (Rounds::default(), Rounds::default());
+    let (mut ratio, mut written, mut answered) = (Rounds::default(), Rounds::default(), Rounds::default());
     // The first seconds are for the caches and the clock of the processor.
     load.run_apart().await?;
     for round in 0..rounds {
@@ -199,13 +203,19 @@ async fn validate(
         ));
         ratio.push(beside.p99 / alone.p99);
         written.push(rate);
+        answered.push(alone.rate / f64::from(ASKED));
         idle.push(&alone);
         busy.push(&beside);
     }
     idle.rows(&format!("validation over HTTP, {ASKED}/s from another process, from the intended moment"));
     busy.rows("— while another node writes");
     row("— events that it wrote", &written, "/s", f64::from(WRITTEN) * 0.98..);
-    row("— ratio of p99", &ratio, "", ..=2.0);
+    row("— answered of what was asked with nobody writing", &answered, "", ANSWERED_MIN..);
+    if answered.median() < ANSWERED_MIN {
+        row("— ratio of p99, not judged: the rate was not reached with nobody writing", &ratio, "", ..);
+    } else {
+        row("— ratio of p99", &ratio, "", ..=2.0);
+    }
     Ok(())
 }
 

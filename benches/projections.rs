@@ -3,7 +3,7 @@
 //! The ceiling of a rebuild is the same rows copied from table to table inside Postgres, with their indexes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
 use portcullis::domain::ids::LogId;
@@ -105,7 +105,7 @@ async fn rebuild(cluster: &Cluster, projection: &'static Projection, snapshot: &
     let progress = Arc::new(Progress::default());
     let position = build::build(&cluster.database, projection, snapshot.clone(), progress.clone()).await?;
     let mut session = cluster.database.session().await?;
-    build::switch(&mut session.client, projection, &[], position).await?;
+    build::switch(&mut session.client, projection, &[], position, Duration::from_secs(1)).await?;
     let (done, total) = progress.rows();
     anyhow::ensure!(done == total, "{} has {done} of {total} rows", projection.name);
     Ok(())

@@ -1,4 +1,5 @@
-//! From the start of the process to ready: with a snapshot of a million keys in a log of ten million events, and without.
+//! From the start of the process to ready: with a snapshot of a million keys in a log of ten million events and a tail after
+//! it, and without.
 //!
 //! The ceilings are the bytes of the snapshot, and the rows of the log, only read. `PORTCULLIS_BENCH_KEYS` and
 //! `PORTCULLIS_BENCH_EVENTS` ask for other sizes.
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use futures_util::TryStreamExt as _;
 use portcullis::credential::root_key::RootKey;
+use portcullis::domain::ids::KeyId;
+use portcullis::log::head::Head;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -33,6 +36,8 @@ use support::service::Service;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
+/// Events that come after the snapshot: what a busy log gets between a snapshot and a crash.
+const TAIL: usize = 10_000;
 
 fn main() -> anyhow::Result<()> {
     // The client of HTTP asks for one, though nothing here is encrypted. Nobody can have installed another before.
@@ -50,7 +55,7 @@ async fn measure() -> anyhow::Result<()> {
     let (root_key, _) = RootKey::load_or_create(&folder.path().join("root.key"))?;
     let mut fleet = Fleet::new(root_key.derive());
     let began = Instant::now();
-    fill(&cluster, &mut fleet, keys, events).await?;
+    let known = fill(&cluster, &mut fleet, keys, events).await?;
     let what = format!("{} keys, {} events", number(to_float(keys as u64)), number(to_float(events as u64)));
     say(format_args!("filled a log with {what} in {:.1?}", began.elapsed()));
 
@@ -63,6 +68,8 @@ async fn measure() -> anyhow::Result<()> {
     stop(&mut service)?;
     drop(service);
     let snapshot = newest_snapshot(folder.path())?;
+    let tail = if is_measuring() { TAIL } else { 50 };
+    append(&cluster, &mut fleet, &known, tail).await?;
     let size = to_float(snapshot.metadata()?.len()) / f64::from(1 << 20);
     let (mut resumed, mut read, mut ratio) = (Rounds::default(), Rounds::default(), Rounds::default());
     let mut resident = 0.0;
@@ -83,7 +90,8 @@ async fn measure() -> anyhow::Result<()> {
         ratio.push(reading / ready);
     }
     say(format_args!("a snapshot of {} MiB; {} MiB resident once ready", number(size), number(resident)));
-    row(&format!("start to ready from a snapshot, {what}"), &resumed, " s", ..=3.0);
+    let after = number(to_float(tail as u64));
+    row(&format!("start to ready from a snapshot and {after} events after it, {what}"), &resumed, " s", ..=3.0);
     row("— the bytes of the snapshot, only read", &read, " ms", ..);
     row("— ratio", &ratio, "", ..);
     row("— start to ready without a snapshot", &from_nothing, " s", ..);
@@ -98,7 +106,7 @@ fn size(variable: &str, otherwise: usize) -> anyhow::Result<usize> {
 }
 
 /// Workers, each followed by its key, and then what they go through.
-async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, events: usize) -> anyhow::Result<()> {
+async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, events: usize) -> anyhow::Result<Vec<KeyId>> {
     let mut filling = Filling::begin(cluster.database.session().await?.client, fleet, events).await?;
     let mut keys = Vec::with_capacity(count);
     for number in 0..count {
@@ -113,7 +121,21 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, count: usize, events: usize)
         filling.push(fleet, &recorded).await?;
     }
     filling.finish().await?;
-    cluster.settle().await
+    cluster.settle().await?;
+    Ok(keys)
+}
+
+/// What comes after the snapshot.
+async fn append(cluster: &Cluster, fleet: &mut Fleet, keys: &[KeyId], events: usize) -> anyhow::Result<()> {
+    let client = cluster.database.session().await?.client;
+    let head = Head::read(&client).await?;
+    (fleet.next_position, fleet.recorded_at) = (head.next_position, head.recorded_at);
+    let mut filling = Filling::go_on(client, events).await?;
+    for nth in 0..events {
+        let recorded = history::event(fleet, nth, keys)?;
+        filling.push(fleet, &recorded).await?;
+    }
+    filling.finish().await.map(drop)
 }
 
 /// The very statement of the fold, and nothing done with what comes.

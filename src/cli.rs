@@ -1,9 +1,11 @@
 //! The command line: what can be typed, and which file does it.
 //!
 //! All but `serve` talk HTTP like any other client and use nothing of the service's own but what it says of the form of ids
-//! and secrets, so that whatever the command line can do, a program can. Data goes to standard output and prose to standard
-//! error: `--output json | jq` sees nothing but the answer.
+//! and secrets, so that whatever the command line can do, a program can; only what has to work where no service runs (the
+//! mirror, backups, restores) works on files and on the database. Data goes to standard output and prose to standard error:
+//! `--output json | jq` sees nothing but the answer.
 
+mod backup;
 mod caution;
 mod client;
 mod compromised;
@@ -16,13 +18,16 @@ mod handover;
 mod incident;
 mod key;
 mod manual;
+mod mirror;
 mod node;
+mod offline;
 mod operator;
 mod output;
 mod plan;
 mod pool;
 mod projection;
 mod remedy;
+mod restore;
 mod secret_source;
 mod selection;
 pub mod serve;
@@ -70,7 +75,7 @@ Exit codes:
   4  not authorized (401, 403)
   5  the service cannot be reached, or is not available now (503)
   6  `validate`: the credential is not accepted
-  7  `projection verify`: a row is not what the log says";
+  7  `projection verify`: a row is not what the log says; `mirror verify`, `backup verify`: it was changed";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -81,6 +86,20 @@ enum Command {
     Serve(Box<ServeArgs>),
     #[command(flatten)]
     Ask(Ask),
+    /// The mirror: the copy of the log outside of the database.
+    #[command(subcommand, after_help = "Example:\n  portcullis mirror verify")]
+    Mirror(mirror::Verb),
+    /// Take a backup: a dump of one moment, with a signed statement of what is in it. The service may run meanwhile.
+    #[command(after_help = "Examples:\n  portcullis backup --out gate.backup\n  \
+                            PORTCULLIS_DATABASE_URL=postgres://… portcullis backup --out gate.backup --output json")]
+    Backup(Box<backup::Args>),
+    /// Put a backup in place, and bring back from the mirror what came after it: what was revoked since stays revoked.
+    #[command(after_help = "Examples:\n  portcullis restore gate.backup --dry-run\n  \
+                            portcullis restore gate.backup --reason 'disk lost'\n  \
+                            portcullis restore gate.backup --mirror /mnt/node-2/mirror --reason 'disk lost'\n\n\
+                            Stop every service first. A private cluster is moved aside and never removed; a database of your own \
+                            has to be empty. After an interruption, run it again: no service starts on one that is half done.")]
+    Restore(Box<restore::Args>),
     /// Print the completions of a shell.
     Completions(manual::CompletionsArgs),
     /// Print the man page, or write all of them into a folder.
@@ -108,8 +127,12 @@ enum Ask {
     /// Plans: what a batch command would touch is shown first, then exactly that is done, or nothing.
     #[command(subcommand, after_help = "Example:\n  portcullis plan isolate pool:builders --dry-run")]
     Plan(plan::Verb),
-    /// Incidents: what a leak reaches.
-    #[command(subcommand, after_help = "Example:\n  portcullis incident scope --credential-file found.txt")]
+    /// Incidents: what a leak reaches, and a case with a checklist that fills itself from what is done for it.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  portcullis incident scope --credential-file found.txt\n  portcullis incident open 'Key of builder-7 leaked' --severity high --scope worker:builder-7\n  \
+                      portcullis worker isolate builder-7 --incident INC-7"
+    )]
     Incident(incident::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
@@ -164,6 +187,9 @@ impl Cli {
             Command::Serve(args) => {
                 serve::run(*args).map_err(|error| Failure::Fault(error.context("the service stopped")))
             }
+            Command::Backup(args) => backup::run(*args, self.client.screen()),
+            Command::Restore(args) => restore::run(*args, self.client.screen(), self.client.reason()),
+            Command::Mirror(verb) => mirror::run(&verb, self.client.screen()),
             Command::Ask(ask) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::fault("cannot start the runtime", error))?;

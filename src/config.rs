@@ -56,6 +56,20 @@ pub struct ServeArgs {
     #[arg(long, env = "PORTCULLIS_AUTO_ENROLLMENT_KEY_FILE", value_name = "FILE")]
     pub auto_enrollment_key_file: Option<PathBuf>,
 
+    /// Where the mirror lies: a copy of the log outside of the database, from which a restore takes what is newer than its
+    /// backup. A disk of its own is the better place. It grows as the log does.
+    ///
+    /// Default: `mirror` in the data directory.
+    /// Example: `--mirror /srv/portcullis-mirror`
+    #[arg(long, env = "PORTCULLIS_MIRROR", value_name = "DIR", conflicts_with = "no_mirror")]
+    pub mirror: Option<PathBuf>,
+
+    /// Keep no mirror. Then a restore has nothing but its backup: what was revoked since is lost, and so is all else.
+    ///
+    /// Example: `--no-mirror`
+    #[arg(long, env = "PORTCULLIS_NO_MIRROR", value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_mirror: bool,
+
     /// Makes a further admin, and writes its token to `admin.token` in the data directory: for when every admin's token is
     /// lost. Once: leave it out of the next start.
     ///
@@ -69,6 +83,15 @@ pub struct ServeArgs {
     #[arg(long, env = "PORTCULLIS_QUEUE_LENGTH", value_name = "COMMANDS", default_value = "16384",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub queue_length: u32,
+
+    /// A JSON file with templates of checklists, beside the one for incidents that name none. One that is called `default`
+    /// takes its place.
+    ///
+    /// It holds `{"templates": {"leak": [{"id": "call", "title": "Call the owner", "filled_by": [["worker.isolated"]]}]}}`;
+    /// a step is done when there is an event of each group of `filled_by`, or by hand.
+    /// Example: `--incident-templates /etc/portcullis/incidents.json`
+    #[arg(long, env = "PORTCULLIS_INCIDENT_TEMPLATES", value_name = "FILE")]
+    pub incident_templates: Option<PathBuf>,
 
     #[command(flatten)]
     pub node: NodeArgs,

@@ -11,6 +11,7 @@ pub mod enrollment;
 pub mod event;
 pub mod fence;
 pub mod ids;
+pub mod incident;
 pub mod key;
 pub mod operator;
 pub mod plan;

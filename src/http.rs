@@ -2,6 +2,7 @@
 //!
 //! This file is every route on one screen; a resource is a file.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,14 @@ use uuid::Uuid;
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
 use crate::domain::time::Timestamp;
+use crate::incident::checklists::Checklists;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
+use crate::node::mirroring;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::validate::{Presented, Snapshot, Verdict};
+use crate::validate::{Denied, Presented, Snapshot, Verdict};
 
 pub mod attempts;
 mod body;
@@ -36,6 +39,7 @@ mod enroll;
 mod enrollment_secrets;
 mod events;
 mod fences;
+mod incidents;
 mod keys;
 mod layer;
 mod links;
@@ -90,8 +94,12 @@ pub struct Parts {
     pub issued: Arc<IssuedCounts>,
     /// Waiting for the other nodes.
     pub barriers: Barriers,
-    /// When keys were last used.
+    /// When keys were used, and from where.
     pub used: Arc<KeysUsed>,
+    /// The templates of the checklists of incidents.
+    pub checklists: Checklists,
+    /// How the mirror of the log fares, if one is kept.
+    pub mirror: Option<Arc<mirroring::State>>,
     pub settings: HttpSettings,
 }
 
@@ -119,11 +127,20 @@ impl App {
         &self.0.queue
     }
 
-    /// Whether the credential is accepted at `now`; if it is, its key was used.
-    fn check<'s>(&self, snapshot: &'s Snapshot, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
+    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used.
+    fn check<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        presented: Presented<'_>,
+        now: Timestamp,
+        source: Option<IpAddr>,
+    ) -> Verdict<'s> {
         let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
-        if let Ok(accepted) = &verdict {
-            self.0.used.note(accepted.key.id, now);
+        match &verdict {
+            Ok(accepted) => self.0.used.accepted(accepted.key.id, now, source),
+            // Where an isolated worker is now is what its isolation asks.
+            Err(Denied { genuine: Some(key), .. }) => self.0.used.refused(*key, now, source),
+            Err(_) => {}
         }
         verdict
     }
@@ -150,6 +167,14 @@ impl App {
 
     fn barriers(&self) -> &Barriers {
         &self.0.barriers
+    }
+
+    fn checklists(&self) -> &Checklists {
+        &self.0.checklists
+    }
+
+    fn mirror(&self) -> Option<&mirroring::State> {
+        self.0.mirror.as_deref()
     }
 
     fn settings(&self) -> &HttpSettings {
@@ -197,6 +222,7 @@ fn for_operators() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(workers::list::list, workers::create))
         .routes(routes!(workers::read, workers::update, workers::remove))
+        .routes(routes!(workers::sources::sources))
         .routes(routes!(workers::actions::isolate))
         .routes(routes!(workers::actions::release))
         .routes(routes!(workers::actions::approve))
@@ -223,6 +249,11 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(plans::approvals::approve))
         .routes(routes!(plans::collect::collect))
         .routes(routes!(plans::approvals::read_policy, plans::approvals::change_policy))
+        .routes(routes!(incidents::list, incidents::open))
+        .routes(routes!(incidents::read, incidents::update))
+        .routes(routes!(incidents::note))
+        .routes(routes!(incidents::settle))
+        .routes(routes!(incidents::close))
         .routes(routes!(scope::scope))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))

@@ -6,6 +6,10 @@ pub mod cli;
 
 pub mod http;
 
+pub mod incident;
+
+pub mod vault;
+
 pub mod command;
 
 pub mod projection;

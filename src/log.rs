@@ -2,7 +2,7 @@
 //!
 //! [`entry`] is an event as bytes, [`schema`] every shape that events ever had, [`seal`] the keyed chain and the Merkle tree.
 //! [`append`] adds a batch in one statement, [`read`] and [`search`] believe nothing that is not
-//! sealed.
+//! sealed. [`mirror`] is a copy of the entries outside of the database.
 
 use crate::domain::ids::{CommandId, SigningKeyId};
 use crate::log::entry::EntryError;
@@ -13,6 +13,7 @@ mod columns;
 pub mod entry;
 pub mod guard;
 pub mod head;
+pub mod mirror;
 pub mod outcome;
 pub mod read;
 pub mod schema;

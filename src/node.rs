@@ -21,6 +21,7 @@ use plan_lists::PlanLists;
 mod background;
 pub mod barrier;
 pub mod lease;
+pub mod mirroring;
 pub mod plan_lists;
 pub mod presence;
 pub mod recheck;

@@ -6,6 +6,7 @@
 mod dial;
 pub mod embedded;
 mod migrations;
+mod program;
 mod settings;
 mod tls;
 
@@ -13,7 +14,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -25,6 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use self::dial::ConnectError;
 use self::dial::{Dialed, Dialer, Era, NewestEra};
 pub use self::migrations::{MigrationError, Report};
+pub use self::program::client_program;
 pub use self::settings::SettingsError;
 use self::settings::Target;
 pub use self::tls::TlsError;
@@ -89,21 +91,31 @@ pub enum DatabaseError {
     ServerTooOld { found: String },
     #[error("the server runs with fsync=off, and may lose what it has acknowledged: set it to on")]
     NotDurable,
+    #[error(
+        "a backup is being put in place in this database, or was and did not come to its end: run `portcullis restore` again. \
+         Nothing is served from it before that"
+    )]
+    HalfRestored,
     #[error("the pool of connections cannot be made")]
     Pool(#[source] deadpool_postgres::BuildError),
 }
 
 /// Why no pooled connection was to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to the database: {}", chain(.0))]
-pub struct PoolError(#[source] deadpool_postgres::PoolError);
+#[error("no connection to the database: {}", chain(.source))]
+pub struct PoolError {
+    #[source]
+    source: deadpool_postgres::PoolError,
+    reachable: bool,
+}
 
 impl PoolError {
     /// Whether all connections were in use for the whole of `acquire_timeout`: too much at once, and not a database
-    /// that is down.
+    /// that is down. Of one that is down, all places are taken by those who try to connect.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.0, deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait))
+        let waited = matches!(self.source, deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait));
+        self.reachable && waited
     }
 }
 
@@ -115,6 +127,8 @@ pub struct Database {
     owner: Target,
     /// The newest timeline when a pooled connection was last asked for.
     pooled: Arc<AtomicU32>,
+    /// Whether the pool's last attempt to connect was a success.
+    reachable: Arc<AtomicBool>,
 }
 
 /// A connection of one's own: the writer's, or one that listens. It ends when `client` is dropped.
@@ -142,10 +156,11 @@ impl Database {
         owner.newest = login.newest.clone();
         let raise_durability = inspect(&login, options.allow_unsafe_durability).await?;
         let service = login.as_service(options.statement_timeout, raise_durability);
+        let reachable = Arc::new(AtomicBool::new(true));
         // Verified: a connection is tried before it is handed out, and replaced when it has died in the pool.
         let manager = Manager::from_connect(
             service.config.clone(),
-            Dialer(service.clone()),
+            Dialer::new(service.clone(), reachable.clone()),
             ManagerConfig { recycling_method: RecyclingMethod::Verified },
         );
         let pool = Pool::builder(manager)
@@ -157,7 +172,7 @@ impl Database {
             .build()
             .map_err(DatabaseError::Pool)?;
         let pooled = Arc::new(AtomicU32::new(service.newest.timeline()));
-        Ok(Self { pool, service, owner: owner.as_owner(), pooled })
+        Ok(Self { pool, service, owner: owner.as_owner(), pooled, reachable })
     }
 
     /// Brings the schema up to date and lets the service's login serve, as the owner. Several may try at once: one does it, the others wait and find it done.
@@ -167,6 +182,12 @@ impl Database {
         migrations::run(client, login.filter(|_| login != owner)).await
     }
 
+    /// A connection as the owner: for what a backup reads, and a restore writes.
+    pub async fn owner(&self) -> Result<Client, DatabaseError> {
+        let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
+        Ok(client)
+    }
+
     /// Which root key the log that lies here was begun with, as its public check value; `None` where there is no log yet.
     ///
     /// Asked before anything is migrated or written, and so as the owner: the service's role may not be there yet.
@@ -174,7 +195,10 @@ impl Database {
         let Dialed { client, .. } = self.owner.connect(&unheard()).await?;
         let there =
             client.query_one(include_str!("postgres/has_genesis.sql"), &[]).await.map_err(DatabaseError::Query)?;
-        if !there.get::<_, bool>(0) {
+        if there.get::<_, bool>("is_half_restored") {
+            return Err(DatabaseError::HalfRestored);
+        }
+        if !there.get::<_, bool>("has_log") {
             return Ok(None);
         }
         let row = client.query_opt(include_str!("postgres/root_key_check.sql"), &[]).await;
@@ -188,7 +212,8 @@ impl Database {
             // A standby took over: what is connected to the server before it would read what was true there.
             self.pool.retain(|_, _| false);
         }
-        self.pool.get().await.map_err(PoolError)
+        let reachable = || self.reachable.load(Ordering::Relaxed);
+        self.pool.get().await.map_err(|source| PoolError { source, reachable: reachable() })
     }
 
     /// A connection outside the pool, in the service's role.

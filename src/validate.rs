@@ -69,6 +69,8 @@ pub struct Denied<'s> {
     pub credential: Option<CredentialId>,
     /// Set only where the credential was genuine.
     pub worker: Option<&'s Worker>,
+    /// The worker's key that was shown, or that the token was made from; set only where the credential was genuine.
+    pub genuine: Option<KeyId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,8 +82,12 @@ pub enum CredentialId {
 pub type Verdict<'s> = Result<Accepted<'s>, Denied<'s>>;
 
 /// Whether the credential is accepted at `now`, by this state.
+///
+/// It is never earlier than the state itself: a wall clock that was put back revives nothing that had ended when the newest
+/// event was recorded.
 pub fn check<'s>(snapshot: &'s Snapshot, keys: &DerivedKeys, presented: Presented<'_>, now: Timestamp) -> Verdict<'s> {
     let roll = &snapshot.roll;
+    let now = now.max(roll.recorded_at());
     if key::looks_like_key(presented.credential) {
         check_api_key(roll, keys, presented, now)
     } else if token::looks_like_token(presented.credential) {
@@ -153,6 +159,7 @@ fn admit_worker<'s>(roll: &'s Roll, key: &'s Key, named: Option<&str>, now: Time
         denial,
         credential: Some(CredentialId::Key(key.id)),
         worker: admit::holder(roll, key, named).ok(),
+        genuine: Some(key.id),
     })?;
     let ends = [key.ends_at(), worker.expires_at];
     let expires_at = ends.into_iter().flatten().min();
@@ -173,7 +180,12 @@ fn check_token<'s>(snapshot: &'s Snapshot, presented: Presented<'_>, now: Timest
             let token = Some(Box::new(Token { facts, claims }));
             Ok(Accepted { bearer: Bearer::Worker { worker, token }, key, expires_at })
         }
-        Err(denial) => Err(Denied { denial, credential: shown, worker: roll.worker(facts.worker.as_str()) }),
+        Err(denial) => Err(Denied {
+            denial,
+            credential: shown,
+            worker: roll.worker(facts.worker.as_str()),
+            genuine: Some(facts.key),
+        }),
     }
 }
 
@@ -206,5 +218,5 @@ fn facts(claims: &Claims) -> TokenFacts {
 }
 
 fn denied<'s>(denial: Denial, credential: Option<CredentialId>) -> Denied<'s> {
-    Denied { denial, credential, worker: None }
+    Denied { denial, credential, worker: None, genuine: None }
 }

@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
-use portcullis::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated};
+use portcullis::domain::event::{
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
+};
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
+use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
@@ -214,6 +217,19 @@ fn service_events() -> Vec<Event> {
         }),
         Event::PlanApplied { plan: PlanId(ID + 20), items: 3 },
         Event::PlanProgressed { plan: PlanId(ID + 20), done: 3, changed: 2 },
+        Event::LogRestored(LogRestored {
+            backup: 120,
+            dump: Digest([9; 32]),
+            brought_back: 31,
+            reductions: 4,
+            given_up: Some(GivenUp { known_to: Some(160) }),
+        }),
+    ]
+}
+
+/// Later than the others, and so at their end.
+fn later_plan_events() -> Vec<Event> {
+    vec![
         Event::PlanMade(PlanMade {
             plan: PlanId(ID + 21),
             kind: PlanKind::RotateAll { overlap: Seconds(86_400), delivery: Delivery::File },
@@ -236,6 +252,33 @@ fn service_events() -> Vec<Event> {
             pools: Arc::new([pool()]),
         }),
         Event::KeyRotationDue { key: key(), until: later(86_400) },
+    ]
+}
+
+fn incident_events() -> Vec<Event> {
+    let incident = || -> IncidentId { "INC-7".parse().unwrap() };
+    let description = Description {
+        title: "Key of runner 17 on a forum".into(),
+        severity: Severity::Critical,
+        scope: vec!["pool:blue".parse().unwrap(), "worker:runner-17".parse().unwrap()],
+        people: vec!["alice".into(), "J\u{f6}rg \"J\"".into()],
+        first_sign: Some(NOW),
+    };
+    let step = |id: &str, needs: Vec<Vec<Arc<str>>>| StepTemplate { id: id.into(), title: "Do it".into(), needs };
+    let checklist = vec![
+        step("isolate", vec![vec!["worker.isolated".into()], vec!["key.revoked".into(), "fence.raised".into()]]),
+        step("restore", vec![]),
+    ];
+    let updated = Description { scope: vec![], people: vec![], first_sign: None, ..description.clone() };
+    vec![
+        Event::IncidentOpened(IncidentOpened { incident: incident(), description, drill: true, checklist }),
+        Event::IncidentUpdated { incident: incident(), description: updated },
+        Event::IncidentNoted { incident: incident(), note: "called the owner".into() },
+        Event::IncidentReviewed { incident: incident(), finding: "nothing since Monday".into() },
+        Event::IncidentStepDone { incident: incident(), step: "restore".into() },
+        Event::IncidentStepWaived { incident: incident(), step: "restore".into() },
+        Event::IncidentStepReopened { incident: incident(), step: "restore".into() },
+        Event::IncidentClosed { incident: incident(), summary: "one key, rotated".into() },
     ]
 }
 
@@ -267,7 +310,15 @@ fn samples() -> Vec<Recorded> {
             request_id: None,
         },
     ];
-    let events = [pool_events(), worker_events(), key_events(), enrollment_events(), token_events(), service_events()];
+    let events = [
+        pool_events(),
+        worker_events(),
+        key_events(),
+        enrollment_events(),
+        token_events(),
+        service_events(),
+        incident_events(),
+    ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,
         recorded_at: Timestamp(NOW.0 + 250),
@@ -275,7 +326,7 @@ fn samples() -> Vec<Recorded> {
         author: author.clone(),
         command: CommandId(ID + 100 + u128::from(position)),
         cause: position.is_multiple_of(3).then_some(position / 3),
-        incident: position.is_multiple_of(5).then(|| "INC-7".into()),
+        incident: position.is_multiple_of(5).then(|| "INC-7".parse().unwrap()),
         reason: position.is_multiple_of(2).then(|| "as \"agreed\"\nyesterday".into()),
         event,
     };

@@ -112,6 +112,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("incident", None),
     ("audit", None),
     ("policy", None),
+    ("vault", None),
     ("command", None),
     ("projection", None),
     ("node", None),

@@ -48,7 +48,7 @@ impl Fleet {
             key: self.operator_key,
             verifier: self.verifier(&self.operator_token)?,
         });
-        let context = Context { now: mint::now(), author: Author::system(), reason: None };
+        let context = Context { now: mint::now(), author: Author::system(), reason: None, incident: None };
         let events = decide(&Roll::default(), &command, &context).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         Ok(events.into_iter().map(|event| self.record(Author::system(), event)).collect())
     }

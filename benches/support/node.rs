@@ -22,7 +22,16 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Running> {
     let identity = Identity::new("bench".to_owned(), "http://127.0.0.1".to_owned());
     let (max_stale, queue_length) = (MAX_STALE_DEFAULT, QUEUE_LENGTH);
-    let start = writer::Start { database, metrics, identity, max_stale, queue_length, seen: None, snapshots: None };
+    let start = writer::Start {
+        database,
+        metrics,
+        identity,
+        max_stale,
+        queue_length,
+        seen: None,
+        snapshots: None,
+        mirror: None,
+    };
     Ok(writer::start(start, keys).await?)
 }
 

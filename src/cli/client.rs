@@ -64,6 +64,8 @@ pub(crate) struct Client {
     url: Url,
     retries: u32,
     operator: Option<SecretString>,
+    /// What an operator's commands are for.
+    incident: Option<String>,
 }
 
 /// How one attempt went wrong.
@@ -125,6 +127,12 @@ impl Call {
         self
     }
 
+    /// Commands of an operator do; but what is about an incident names it in its path.
+    fn may_carry_incident(&self) -> bool {
+        let is_about_one = self.path.get(1).is_some_and(|part| part == "incidents");
+        self.idempotency_key.is_some() && matches!(self.auth, Auth::Operator) && !is_about_one
+    }
+
     /// The reason goes where the method has room for it.
     pub(crate) fn reason(mut self, reason: Option<&str>) -> Self {
         let Some(reason) = reason else { return self };
@@ -143,8 +151,9 @@ impl Call {
 
 impl Client {
     pub(crate) fn new(connection: &Connection) -> Self {
-        let Connection { http, url, retries, .. } = connection;
-        Self { http: http.clone(), url: url.clone(), retries: *retries, operator: None }
+        let Connection { http, url, retries, incident, .. } = connection;
+        let (http, url, incident) = (http.clone(), url.clone(), incident.clone());
+        Self { http, url, retries: *retries, operator: None, incident }
     }
 
     /// The same client, for an operator.
@@ -214,6 +223,11 @@ impl Client {
             let value = HeaderValue::from_str(key);
             let value = value.map_err(|_| Failure::Usage("`--idempotency-key` takes visible ASCII only".to_owned()))?;
             headers.insert("idempotency-key", value);
+        }
+        if let Some(incident) = self.incident.as_ref().filter(|_| call.may_carry_incident()) {
+            let value = HeaderValue::from_str(incident);
+            let value = value.map_err(|_| Failure::Usage(format!("`{incident}` is no id of an incident")))?;
+            headers.insert("portcullis-incident", value);
         }
         Ok(headers)
     }
@@ -326,7 +340,13 @@ mod tests {
 
     fn client(url: &str) -> Client {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Client { http: reqwest::Client::new(), url: url.parse().expect("a URL"), retries: 0, operator: None }
+        Client {
+            http: reqwest::Client::new(),
+            url: url.parse().expect("a URL"),
+            retries: 0,
+            operator: None,
+            incident: None,
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::secret::{SecretFileError, read_secret_file};
 
 /// Holds the operator's token where no file is wanted. Not an option: arguments are seen by every user.
 const TOKEN_VARIABLE: &str = "PORTCULLIS_TOKEN";
+pub(crate) const INCIDENT_VARIABLE: &str = "PORTCULLIS_INCIDENT";
 const TOKEN_FILE_VARIABLE: &str = "PORTCULLIS_TOKEN_FILE";
 
 /// Options of everything that asks a service.
@@ -65,6 +66,12 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true, value_name = "TEXT")]
     reason: Option<String>,
 
+    /// The incident that you do it for: what comes of it carries that, and fills its checklist.
+    ///
+    /// Default: the one of `portcullis incident shell`, or none.
+    #[arg(long, global = true, env = INCIDENT_VARIABLE, value_name = "INCIDENT")]
+    incident: Option<String>,
+
     /// After a change, wait until it is in force on every node, and show the nodes as they confirm.
     #[arg(long, global = true)]
     wait: bool,
@@ -89,9 +96,15 @@ pub(crate) struct Connection {
     pub(crate) retries: u32,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) reason: Option<String>,
+    pub(crate) incident: Option<String>,
 }
 
 impl ClientArgs {
+    /// Why, in the words of whoever does it.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// For how long to wait for all nodes after a change; `None` where nobody asked.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait.then_some(self.wait_timeout)
@@ -140,6 +153,7 @@ impl ClientArgs {
             retries: self.retries,
             idempotency_key: self.idempotency_key.clone(),
             reason: self.reason.clone(),
+            incident: self.incident.clone().filter(|incident| !incident.is_empty()),
         })
     }
 
@@ -154,6 +168,14 @@ impl ClientArgs {
         // On this machine only our own authority can be meant; it works where the platform has none at all. A service
         // elsewhere may have a certificate from either.
         Ok(if local { builder.tls_certs_only(ours) } else { builder.tls_certs_merge(ours) })
+    }
+
+    /// The variables by which a program that is started from here speaks to the same service.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, std::ffi::OsString)> {
+        let mut variables = vec![("PORTCULLIS_URL", self.url.as_str().into())];
+        variables.extend(self.token_file.as_ref().map(|path| (TOKEN_FILE_VARIABLE, path.into())));
+        variables.extend(self.ca_file.as_ref().map(|path| ("PORTCULLIS_CA_FILE", path.into())));
+        variables
     }
 
     /// The operator's API key.

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Only about this subject, such as `worker:builder-7`.
     #[arg(long, value_name = "KIND:ID")]
     subject: Option<String>,
+    /// Only what was done for this incident, or follows from that.
+    #[arg(long, value_name = "INCIDENT")]
+    of_incident: Option<String>,
     /// Newest first.
     #[arg(long, conflicts_with = "follow")]
     newest: bool,
@@ -83,6 +86,7 @@ impl Args {
             .query("from", from.map(|position| position.to_string()))
             .query("kind", self.kind.clone())
             .query("subject", self.subject.clone())
+            .query("incident", self.of_incident.clone())
     }
 }
 

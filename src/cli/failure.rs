@@ -23,9 +23,12 @@ pub(crate) enum Failure {
     /// Some of many were refused; the text says where they are listed.
     #[error("{0}")]
     Partly(String),
-    /// A table is not what the log says.
+    /// A table is not what the log says, or a copy of the log is not what a node wrote.
     #[error("{0}")]
     Differs(String),
+    /// A shell that was started from here has ended with this code, and has said why.
+    #[error("the shell ended with {0}")]
+    Shell(u8),
     /// The reader of our output has gone, as `head` does; what it wanted it has.
     #[error("the output was closed")]
     OutputClosed,
@@ -59,6 +62,7 @@ impl Failure {
             Failure::Unreachable { .. } => 5,
             Failure::NotAccepted(_) => 6,
             Failure::Differs(_) => 7,
+            Failure::Shell(code) => *code,
         }
     }
 
@@ -74,8 +78,8 @@ impl Failure {
             Failure::Unreachable { .. } => ("unreachable", None),
             Failure::NotAccepted(reason) => (reason.as_str(), None::<u16>),
             Failure::Partly(_) => ("partly_refused", None),
-            Failure::Differs(_) => ("projection_differs", None),
-            Failure::OutputClosed | Failure::Fault(_) => ("fault", None),
+            Failure::Differs(_) => ("differs", None),
+            Failure::OutputClosed | Failure::Shell(_) | Failure::Fault(_) => ("fault", None),
         };
         serde_json::json!({ "title": self.to_string(), "code": code, "status": status })
     }

@@ -119,7 +119,10 @@ pub(crate) const COLUMNS: &[Column] = &[
     ("shared", "shared"),
     ("parent", "parent"),
     ("created", "created_at"),
+    ("first used", "first_used_at"),
     ("last used", "last_used_at"),
+    ("from", "sources"),
+    ("forgotten addresses", "sources_forgotten"),
 ];
 
 pub(crate) const LIST_COLUMNS: &[Column] = &[

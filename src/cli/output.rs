@@ -62,7 +62,7 @@ impl Screen {
 
     pub(crate) fn failure(self, failure: &Failure) {
         match (failure, self.format) {
-            (Failure::OutputClosed, _) => {}
+            (Failure::OutputClosed | Failure::Shell(_), _) => {}
             (_, Format::Json) => to_stderr(failure.to_json()),
             (_, Format::Table) => to_stderr(format_args!("{ERROR}error:{ERROR:#} {}", printable(&failure.to_string()))),
         }

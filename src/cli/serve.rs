@@ -21,6 +21,7 @@ use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
+use crate::incident::checklists::Checklists;
 use crate::log::head::check_root_key;
 use crate::log::seen::Seen;
 use crate::node::barrier::Barriers;
@@ -31,6 +32,7 @@ use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
 use counting::Counting;
+use mirroring::Mirroring;
 use projecting::Projecting;
 use remembering::Remembering;
 
@@ -39,6 +41,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 mod counting;
 mod first_start;
+mod mirroring;
 mod preflight;
 mod projecting;
 mod remembering;
@@ -67,8 +70,9 @@ async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyh
     // Whoever starts a second service by mistake is told that there is a first, and not that its port is taken.
     let lock = embedded::lock(&settings.data_dir)?;
     preflight::check(settings)?;
+    let checklists = Checklists::load(settings.incident_templates.as_deref())?;
     let (options, held) = database_options(settings, lock).await?;
-    let result = serve_on(settings, options, telemetry.clone()).await;
+    let result = serve_on(settings, options, checklists, telemetry.clone()).await;
     match held {
         Held::Cluster(cluster) => cluster.stop().await?,
         Held::Lock(lock) => drop(lock),
@@ -76,14 +80,21 @@ async fn serve_observed(settings: &Settings, telemetry: &Arc<Telemetry>) -> anyh
     result
 }
 
-async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetry>) -> anyhow::Result<()> {
+async fn serve_on(
+    settings: &Settings,
+    options: Options,
+    checklists: Checklists,
+    telemetry: Arc<Telemetry>,
+) -> anyhow::Result<()> {
     let database = Database::open(options).await?;
     let keys = root_key(settings, &database).await?;
     database.migrate().await?;
     let metrics = Arc::new(make_metrics(&telemetry)?);
     let identity = Identity::new(settings.node_name.clone(), settings.public_url.clone());
     let node = identity.id;
-    let mut running = start_writer(settings, identity, &database, &keys, &metrics).await?;
+    let mut mirroring = settings.mirror.clone().map(|folder| Mirroring::open(folder, &keys)).transpose()?;
+    let mut running = start_writer(settings, identity, &database, &keys, &metrics, mirroring.as_mut()).await?;
+    let mirroring = mirroring.map(|mirroring| mirroring.start(&running, &database, &keys, &metrics)).transpose()?;
     let is_first_start = first_start::bootstrap(&running, &keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
     if settings.new_admin && !is_first_start {
@@ -119,6 +130,8 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        checklists,
+        mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
         settings: HttpSettings {
             node,
             public_url: settings.public_url.clone(),
@@ -139,6 +152,9 @@ async fn serve_on(settings: &Settings, options: Options, telemetry: Arc<Telemetr
     stop(running).await;
     leave(&database, node).await;
     remembering.end().await;
+    if let Some(mirroring) = mirroring {
+        mirroring.end().await;
+    }
     listened
 }
 
@@ -162,6 +178,7 @@ async fn start_writer(
     database: &Database,
     keys: &Arc<DerivedKeys>,
     metrics: &Arc<Metrics>,
+    mirroring: Option<&mut Mirroring>,
 ) -> anyhow::Result<Running> {
     let seen_file = seen::path(&settings.data_dir);
     let snapshots = remembering::snapshots(&settings.data_dir, keys);
@@ -174,6 +191,7 @@ async fn start_writer(
         queue_length: settings.queue_length,
         seen: Seen::load(&seen_file, keys)?,
         snapshots: Some(snapshots),
+        mirror: mirroring.map(Mirroring::for_writer),
     };
     let running =
         writer::start(start, keys.clone()).await.map_err(|error| seen::explained(error, &seen_file, &folder))?;

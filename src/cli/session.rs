@@ -60,6 +60,16 @@ impl Session {
         Ok(self.client().for_operator(self.operator_token()?))
     }
 
+    /// What `--incident` names, or the shell of an incident.
+    pub(crate) fn incident(&self) -> Option<&str> {
+        self.connection.incident.as_deref()
+    }
+
+    /// The variables by which a program that is started from here speaks to the same service.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, std::ffi::OsString)> {
+        self.args.variables()
+    }
+
     pub(crate) fn reason(&self) -> Option<&str> {
         self.connection.reason.as_deref()
     }

@@ -16,6 +16,17 @@ pub(crate) fn moment(text: &str) -> Result<String, String> {
         .ok_or_else(|| "write a time such as `2030-01-31T12:00:00Z`, or a duration from now such as `90d`".to_owned())
 }
 
+/// Reads a moment that was: RFC 3339, or how long ago, such as `40m`. It is sent as RFC 3339.
+pub(crate) fn past(text: &str) -> Result<String, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    }
+    let ago = humantime::parse_duration(text).ok().and_then(|ago| TimeDelta::from_std(ago).ok());
+    let time = ago.and_then(|ago| Utc::now().checked_sub_signed(ago));
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
+        .ok_or_else(|| "write a time such as `2030-01-31T12:00:00Z`, or how long ago it was, such as `40m`".to_owned())
+}
+
 /// Reads a duration, zero included, and passes it on as it was written: the service reads the same form.
 pub(crate) fn span(text: &str) -> Result<String, String> {
     match humantime::parse_duration(text) {

@@ -24,7 +24,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Show one worker and its keys.
+    /// Show one worker, its keys, and from where they came.
     #[command(after_help = "Example:\n  portcullis worker show builder-7")]
     Show {
         /// The worker's id.
@@ -181,6 +181,9 @@ const LIST_COLUMNS: &[Column] = &[
     ("created", "created_at"),
 ];
 
+const SOURCE_COLUMNS: &[Column] =
+    &[("came from", "address"), ("first seen", "first_seen_at"), ("last seen", "last_seen_at"), ("with key", "key")];
+
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List { filter, paging } => session.list(filter.call(), &paging, LIST_COLUMNS).await,
@@ -232,6 +235,10 @@ async fn show(worker: &str, session: &Session) -> Result<(), Failure> {
     let keys = whole(&client, Call::get(&["v1", "workers", worker, "keys"])).await?;
     // Standard output has one object in either form; the keys of a worker are a list of their own.
     session.screen.rows_aside(KEY_COLUMNS, &keys);
+    let sources = client.send(&Call::get(&["v1", "workers", worker, "sources"])).await?.body;
+    if let Some(sources) = sources["sources"].as_array().filter(|sources| !sources.is_empty()) {
+        session.screen.rows_aside(SOURCE_COLUMNS, sources);
+    }
     if let Some(count) = found["name_shared_by"].as_u64() {
         session.screen.warn(format_args!("{count} workers of the pool have this name; tell them apart by id"));
     }

@@ -9,8 +9,9 @@ use super::{CommandError, Done, KeptAnswer, Outcome, Reply, Submission};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::command::Command;
 use crate::domain::decide;
+use crate::domain::decide::carried;
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::CommandId;
+use crate::domain::ids::{CommandId, IncidentId};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -75,12 +76,14 @@ impl Decided {
             }
         };
         let changed = !events.is_empty();
+        let incident = carried(&self.draft, &wish.command, &wish.context, &events);
+        let origin = Origin { cause, incident };
         // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command. So all
         // is sealed first, and the draft is changed in place: a copy of it, to be dropped on failure, would have each
         // command copy the nodes that the one before has made.
         let (mut batch, mut recorded) = (self.batch.fork(), Vec::new());
         for event in events {
-            let event = record(submission, event, cause, &batch, now);
+            let event = record(submission, event, &origin, &batch, now);
             if let Err(fault) = batch.push(&event, keys) {
                 return (Err(unwritable(&fault)), None);
             }
@@ -134,8 +137,14 @@ fn cause(roll: &Roll, command: &Command) -> Option<u64> {
     }
 }
 
+/// What the events of a command come of.
+struct Origin {
+    cause: Option<u64>,
+    incident: Option<IncidentId>,
+}
+
 /// The event in its place: position and time of the record are the batch's matter.
-fn record(submission: &Submission, event: Event, cause: Option<u64>, batch: &Batch, now: Timestamp) -> Recorded {
+fn record(submission: &Submission, event: Event, origin: &Origin, batch: &Batch, now: Timestamp) -> Recorded {
     let context = &submission.wish.context;
     let head = batch.head();
     Recorded {
@@ -145,8 +154,8 @@ fn record(submission: &Submission, event: Event, cause: Option<u64>, batch: &Bat
         occurred_at: context.now,
         author: context.author.clone(),
         command: submission.wish.id,
-        cause,
-        incident: None,
+        cause: origin.cause,
+        incident: origin.incident.clone(),
         reason: context.reason.clone(),
         event,
     }

@@ -88,7 +88,7 @@ fn wish(through: u64, passed: &Passed) -> Wish {
         id: CommandId::from_uuid(mint::id()),
         fingerprint: None,
         command,
-        context: Context { now: mint::now(), author: Author::system(), reason: None },
+        context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
     }

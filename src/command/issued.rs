@@ -94,7 +94,7 @@ fn issued(worker: WorkerId, count: u64, from: Timestamp, to: Timestamp) -> Wish 
         id: CommandId::from_uuid(mint::id()),
         fingerprint: None,
         command: Command::RecordTokensIssued { worker, count, from, to },
-        context: Context { now: to, author: Author::system(), reason: None },
+        context: Context { now: to, author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
     }

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use crate::credential::key::{self, KeyKind};
 use crate::credential::root_key::DerivedKeys;
 use crate::credential::signing_key::{self, Signer, SigningKeyError};
-use crate::domain::ids::{KeyId, SigningKeyId, WorkerId};
+use crate::domain::command::DrillCredentials;
+use crate::domain::ids::{EnrollmentSecretId, KeyId, SigningKeyId, WorkerId};
+use crate::domain::incident::DRILL_WORKERS_MAX;
 use crate::domain::key::Digest;
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::Timestamp;
@@ -59,6 +61,21 @@ pub fn api_key(keys: &DerivedKeys, kind: KeyKind) -> FreshKey {
     let parsed = key::parse(text.expose_secret()).expect("what was just written parses");
     let verifier = Digest(*keys.api_key_verifier(&parsed).as_bytes());
     FreshKey { id, text, verifier }
+}
+
+/// Credentials for the copies of a drill. Their texts are dropped here, so nobody can present one.
+#[must_use]
+pub fn drill_credentials(keys: &DerivedKeys) -> DrillCredentials {
+    let fresh = |_| {
+        let key = api_key(keys, KeyKind::Worker);
+        (key.id, key.verifier)
+    };
+    let secret = api_key(keys, KeyKind::Enrollment);
+    let verifier = Digest(*keys.enrollment_verifier(secret.text.expose_secret()).as_bytes());
+    DrillCredentials {
+        keys: (0..DRILL_WORKERS_MAX).map(fresh).collect(),
+        enrollment: (EnrollmentSecretId::from_uuid(id()), verifier),
+    }
 }
 
 /// A new signing key, its private half sealed. Of RSA that takes up to a second of one core.

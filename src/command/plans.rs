@@ -124,7 +124,7 @@ impl Plans {
             id: CommandId::from_uuid(mint::id()),
             fingerprint: None,
             command: Command::ContinuePlan { plan, done },
-            context: Context { now: mint::now(), author: Author::system(), reason: None },
+            context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
             answer: Arc::new(|_, _| serde_json::Value::Null),
             sealed: None,
         };

@@ -15,6 +15,7 @@ use self::clock::Clock;
 use self::following::hear;
 use self::leasing::Leasing;
 use self::link::{Link, no_link, patient, unhurried};
+use self::setback::{Setback, chain, with_remedy};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
@@ -26,17 +27,19 @@ use crate::log::head::{self, Head};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, guard, outcome, read};
 use crate::node::lease::Uptime;
+use crate::node::mirroring::Fresh;
 use crate::node::presence::Identity;
-use crate::node::replay::{self, Folded};
+use crate::node::replay::{self, Folded, Remembered};
 use crate::node::snapshot::{Found, Snapshots};
 use crate::node::{Node, NotCurrent};
-use crate::postgres::{Database, SERVICE_ROLE, is_refused_for_good};
+use crate::postgres::{Database, is_refused_for_good};
 use crate::telemetry::Metrics;
 
 mod clock;
 mod following;
 mod leasing;
 mod link;
+mod setback;
 
 /// The most commands in one batch: a bound on how long the first of them waits for the last.
 const BATCH_COMMANDS_MAX: usize = 512;
@@ -76,6 +79,15 @@ pub struct Start {
     pub seen: Option<Seen>,
     /// Where to begin from, if there is one: otherwise the whole log is folded.
     pub snapshots: Option<Snapshots>,
+    pub mirror: Option<Mirrored>,
+}
+
+/// The mirror of the log, as far as the writer has to do with it.
+pub struct Mirrored {
+    /// Where it ends, if it was begun: a log that has less is refused.
+    pub end: Option<Seen>,
+    /// Where what is appended goes, once it is published.
+    pub fresh: mpsc::Sender<Fresh>,
 }
 
 /// The running writer.
@@ -107,6 +119,7 @@ struct Writer {
     published: watch::Sender<Head>,
     reductions: watch::Sender<u64>,
     clock: Arc<Clock>,
+    mirror: Option<mpsc::Sender<Fresh>>,
     /// Partitions cover all positions below.
     partitioned: u64,
 }
@@ -141,29 +154,17 @@ async fn overdue(mut stopped: watch::Receiver<bool>) {
     tokio::time::sleep(STOP_PATIENCE).await;
 }
 
-/// Why a batch was not appended this time.
-enum Setback {
-    /// Another node was faster, or an outcome was found that was not there before: decide again.
-    Again,
-    /// The connection is gone: reconnect, find out, decide again.
-    Lost(String),
-    /// The log refused. Nothing was written.
-    Refused(String),
-    /// The log cannot be believed.
-    Fault(LogFault),
-    /// It was found earlier that the log cannot be believed.
-    Stopped(String),
-}
-
 /// Opens the log, folds it, and starts the writer. Returns once the node is caught up.
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
     let session = start.database.session().await?;
     unhurried(&session.client).await?;
-    let log = head::open(&session.client, &keys, start.seen.as_ref()).await?;
+    let log = head::open(&session.client, &keys, start.has_seen()).await?;
     let began = Instant::now();
     let snapshots = newest_snapshot(start.snapshots, log).await;
     let resumed = snapshots.state.as_ref().map(|state| state.head.clone());
-    let Folded { roll, head } = replay::resume(&session.client, &keys, log, start.seen.as_ref(), snapshots).await?;
+    let (mirrored, mirror) = start.mirror.map_or((None, None), |mirror| (mirror.end, Some(mirror.fresh)));
+    let remembered = Remembered { seen: start.seen.as_ref(), mirrored: mirrored.as_ref() };
+    let Folded { roll, head } = replay::resume(&session.client, &keys, log, remembered, snapshots).await?;
     read::check_nothing_past_end(&session.client).await?;
     guard::check(&session.client).await?;
     let from = resumed.as_ref().map_or(0, |head| head.next_position);
@@ -185,6 +186,7 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
         published,
         reductions: sender,
         clock: clock.clone(),
+        mirror,
         partitioned: 0,
     };
     writer.connect().await.map_err(Setback::into_start_error)?;
@@ -217,6 +219,13 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     Ok(Running { node, queue, log, resumed, heads, reductions, task, stop })
 }
 
+impl Start {
+    /// What says that there was a log.
+    fn has_seen(&self) -> Option<&Seen> {
+        self.seen.as_ref().or(self.mirror.as_ref().and_then(|mirror| mirror.end.as_ref()))
+    }
+}
+
 /// On a thread that may wait for the disk.
 async fn newest_snapshot(snapshots: Option<Snapshots>, log: LogId) -> Found {
     let Some(snapshots) = snapshots else { return Found::default() };
@@ -246,26 +255,6 @@ impl Running {
     /// Lets the writer answer what is queued and end. New commands are refused from now on.
     pub fn stop(&self) {
         self.stop.send_replace(true);
-    }
-}
-
-impl Setback {
-    fn into_start_error(self) -> StartError {
-        match self {
-            Setback::Fault(fault) => StartError::Log(fault),
-            Setback::Lost(why) | Setback::Refused(why) | Setback::Stopped(why) => StartError::Unreachable(why),
-            Setback::Again => StartError::Unreachable("another node kept moving the head".to_owned()),
-        }
-    }
-}
-
-impl From<LogFault> for Setback {
-    fn from(fault: LogFault) -> Self {
-        match fault {
-            LogFault::Database(error) if is_refused_for_good(&error) => Setback::Refused(with_remedy(&error)),
-            LogFault::Database(_) | LogFault::Silent => Setback::Lost(chain(&fault)),
-            other => Setback::Fault(other),
-        }
     }
 }
 
@@ -392,8 +381,13 @@ impl Writer {
         };
         if appended {
             let reduced = decided.draft.reduced();
+            let first = self.head.next_position;
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
             self.reductions.send_if_modified(|known| std::mem::replace(known, reduced) != reduced);
+            if let Some(mirror) = &self.mirror {
+                // Where it has no room, the mirror reads from the log: nobody waits for it.
+                drop(mirror.try_send(Fresh { first, entries: decided.batch.into_entries() }));
+            }
         }
         Ok(decided.replies)
     }
@@ -505,23 +499,3 @@ fn index_of(names: &[&str], name: &str) -> usize {
 
 /// What metrics may say of a command's end.
 pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
-
-/// What the database refuses for good is mended in the database.
-fn with_remedy(error: &tokio_postgres::Error) -> String {
-    format!(
-        "{}; trying again does not mend that: compare the tables of the schema `log`, and the rights of {SERVICE_ROLE}, with \
-         what the migrations make",
-        chain(error)
-    )
-}
-
-/// An error with its causes in one line: the driver's own text stops at "db error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}

@@ -26,10 +26,13 @@ pub struct Settings {
     /// Without a slash at its end: it is compared as text, by every verifier of tokens.
     pub public_url: String,
     pub root_key_file: PathBuf,
+    /// Where the mirror of the log is, if one is kept.
+    pub mirror: Option<PathBuf>,
     pub auto_enrollment_key: Option<SecretString>,
     /// Whether this start makes a further admin.
     pub new_admin: bool,
     pub queue_length: usize,
+    pub incident_templates: Option<PathBuf>,
     /// Of this node, for people.
     pub node_name: String,
     pub max_stale: Duration,
@@ -159,12 +162,14 @@ impl Settings {
         }
         Ok(Self {
             root_key_file: args.root_key_file.unwrap_or_else(|| data_dir.join("root.key")),
+            mirror: (!args.no_mirror).then(|| args.mirror.unwrap_or_else(|| data_dir.join("mirror"))),
             data_dir,
             bind: args.bind,
             public_url,
             auto_enrollment_key: auto_enrollment_key(args.auto_enrollment_key_file.as_deref(), around)?,
             new_admin: args.new_admin,
             queue_length: args.queue_length as usize,
+            incident_templates: args.incident_templates,
             node_name: args.node.node_name.or_else(|| around.host_name.clone()).unwrap_or_else(|| "node".to_owned()),
             max_stale: args.node.max_stale,
             database: database_source(&args.database, around)?,
@@ -237,7 +242,8 @@ fn default_public_url(bind: SocketAddr, tls: &TlsSource, host_name: Option<&str>
     }
 }
 
-fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
+/// Where the log lies, of what was typed and set.
+pub fn database_source(args: &DatabaseArgs, around: &Surroundings<'_>) -> Result<DatabaseSource, SettingsError> {
     let url = UrlOption {
         option: "--database-url",
         variable: "PORTCULLIS_DATABASE_URL",

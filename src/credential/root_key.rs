@@ -18,6 +18,10 @@ const LOG_CHAIN: &str = "portcullis 2026-11 log chain";
 const LOG_SEEN: &str = "portcullis 2026-11 log seen";
 /// Authenticates the snapshots of the Roll in the data directory.
 const SNAPSHOT: &str = "portcullis 2026-11 roll snapshot";
+/// Authenticates the headers of the mirror's segments; its entries have their macs.
+const MIRROR: &str = "portcullis 2026-11 log mirror";
+/// The seed of the Ed25519 key that signs the statements of backups.
+const BACKUP_SIGNING: &str = "portcullis 2026-11 backup statement";
 /// Makes the verifiers of API keys.
 const KEY_VERIFIER: &str = "portcullis 2026-11 api key verifier";
 /// Makes the verifiers of static secrets.
@@ -98,6 +102,8 @@ impl RootKey {
             log_chain: derived(LOG_CHAIN),
             log_seen: derived(LOG_SEEN),
             snapshot: derived(SNAPSHOT),
+            mirror: derived(MIRROR),
+            backup_signing: derived(BACKUP_SIGNING),
             key_verifier: derived(KEY_VERIFIER),
             static_secret_verifier: derived(STATIC_SECRET_VERIFIER),
             enrollment_secret_verifier: derived(ENROLLMENT_SECRET_VERIFIER),
@@ -132,6 +138,8 @@ pub struct DerivedKeys {
     log_chain: [u8; 32],
     log_seen: [u8; 32],
     snapshot: [u8; 32],
+    mirror: [u8; 32],
+    backup_signing: [u8; 32],
     pub(super) key_verifier: [u8; 32],
     pub(super) static_secret_verifier: [u8; 32],
     pub(super) enrollment_secret_verifier: [u8; 32],
@@ -160,6 +168,18 @@ impl DerivedKeys {
     #[must_use]
     pub fn snapshot(&self) -> &[u8; 32] {
         &self.snapshot
+    }
+
+    /// The key of the digests over the headers of [the mirror](crate::log::mirror).
+    #[must_use]
+    pub fn mirror(&self) -> &[u8; 32] {
+        &self.mirror
+    }
+
+    /// The seed of the key that signs what a backup says of itself.
+    #[must_use]
+    pub fn backup_signing(&self) -> &[u8; 32] {
+        &self.backup_signing
     }
 
     /// A public value that the database keeps. It tells a wrong root key from the right one, and reveals nothing
@@ -244,6 +264,8 @@ mod tests {
             keys.log_chain,
             keys.log_seen,
             keys.snapshot,
+            keys.mirror,
+            keys.backup_signing,
             keys.key_verifier,
             keys.static_secret_verifier,
             keys.enrollment_secret_verifier,

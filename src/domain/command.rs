@@ -6,10 +6,11 @@ use super::actor::Author;
 use super::enrollment::Limits;
 use super::event::{FailureCount, KeyHolder};
 use super::fence::FenceScope;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
+use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
+use super::incident::{Description, Severity, StepTemplate};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::plan::{ApprovalPolicy, PlanKind, Selector};
+use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
@@ -23,6 +24,8 @@ pub struct Context {
     pub author: Author,
     /// The author's own words, if any.
     pub reason: Option<Arc<str>>,
+    /// The incident that it is wished for: what comes of it carries that.
+    pub incident: Option<IncidentId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +177,31 @@ pub enum Command {
         done: u64,
     },
 
+    OpenIncident(OpenIncident),
+    UpdateIncident {
+        incident: IncidentId,
+        change: DescriptionChange,
+    },
+    NoteIncident {
+        incident: IncidentId,
+        note: Arc<str>,
+    },
+    /// A note that says what somebody found who has looked: there are steps that such a one fills.
+    ReviewIncident {
+        incident: IncidentId,
+        finding: Arc<str>,
+    },
+    /// By hand, for which the context has the reason.
+    SettleStep {
+        incident: IncidentId,
+        step: Arc<str>,
+        settling: Settling,
+    },
+    CloseIncident {
+        incident: IncidentId,
+        summary: Arc<str>,
+    },
+
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
         through: u64,
@@ -259,9 +287,58 @@ pub struct FreshSecret {
     pub verifier: Digest,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenIncident {
+    /// `None`: the next of our own count.
+    pub incident: Option<IncidentId>,
+    pub description: Description,
+    pub checklist: Vec<StepTemplate>,
+    /// Of a drill: what its copies get. There may be more than are needed.
+    pub drill: Option<DrillCredentials>,
+}
+
+/// Credentials for copies of workers. Nobody is given any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillCredentials {
+    pub keys: Vec<(KeyId, Digest)>,
+    pub enrollment: (EnrollmentSecretId, Digest),
+}
+
+/// What is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescriptionChange {
+    pub title: Option<Arc<str>>,
+    pub severity: Option<Severity>,
+    pub scope: Option<Vec<Criterion>>,
+    pub people: Option<Vec<Arc<str>>>,
+    pub first_sign: Option<Option<Timestamp>>,
+}
+
+/// What becomes of a step by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settling {
+    Done,
+    Waived,
+    Reopened,
+}
+
+impl DescriptionChange {
+    #[must_use]
+    pub fn onto(&self, description: &Description) -> Description {
+        let Self { title, severity, scope, people, first_sign } = self.clone();
+        Description {
+            title: title.unwrap_or_else(|| description.title.clone()),
+            severity: severity.unwrap_or(description.severity),
+            scope: scope.unwrap_or_else(|| description.scope.clone()),
+            people: people.unwrap_or_else(|| description.people.clone()),
+            first_sign: first_sign.unwrap_or(description.first_sign),
+        }
+    }
+}
+
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 36] = [
+    pub const NAMES: [&'static str; 42] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -296,6 +373,12 @@ impl Command {
         "collect_plan",
         "set_plan_policy",
         "continue_plan",
+        "open_incident",
+        "update_incident",
+        "note_incident",
+        "review_incident",
+        "settle_step",
+        "close_incident",
         "record_barrier",
         "record_auth_failures",
     ];
@@ -303,7 +386,13 @@ impl Command {
     /// Whether deciding it looks at the whole fleet: nothing is decided after it in the same batch.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        matches!(self, Command::MakePlan(_) | Command::ApplyPlan { .. })
+        matches!(
+            self,
+            Command::MakePlan(_)
+                | Command::ApplyPlan { .. }
+                | Command::OpenIncident(OpenIncident { drill: Some(_), .. })
+                | Command::CloseIncident { .. }
+        )
     }
 
     /// A stable name, for metrics and traces.
@@ -344,6 +433,12 @@ impl Command {
             Command::CollectPlan { .. } => "collect_plan",
             Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
+            Command::OpenIncident(_) => "open_incident",
+            Command::UpdateIncident { .. } => "update_incident",
+            Command::NoteIncident { .. } => "note_incident",
+            Command::ReviewIncident { .. } => "review_incident",
+            Command::SettleStep { .. } => "settle_step",
+            Command::CloseIncident { .. } => "close_incident",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }

@@ -9,8 +9,10 @@ use super::refusal::Refusal;
 use super::roll::Roll;
 
 mod author;
+mod drills;
 mod enrollment;
 mod fences;
+mod incidents;
 mod keys;
 mod limits;
 mod operators;
@@ -22,14 +24,25 @@ mod workers;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use incidents::carried;
 pub use plans::is_known;
 pub use tokens::{counts_tokens, token};
 
 pub type Decision = Result<Vec<Event>, Refusal>;
 
-/// The events that fulfil the command, or the refusal. Whether the author may wish it at all is decided first.
+/// The events that fulfil the command, or the refusal. Whether the author may wish it at all is decided first, then whether
+/// it may be wished for the incident that it names.
 pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
     author::authorize(roll, command, context)?;
+    let incident = incidents::named(roll, context)?;
+    let events = decide_alone(roll, command, context)?;
+    match incident {
+        Some(incident) if incident.drill => drills::within(roll, incident, events),
+        Some(_) | None => Ok(events),
+    }
+}
+
+fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
     match command {
         Command::Bootstrap(bootstrap) => Ok(operators::bootstrap(roll, bootstrap, context.now)),
 
@@ -96,6 +109,15 @@ pub fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
         }
         Command::SetPlanPolicy(policy) => plans::approvals::set_policy(roll, policy),
         Command::ContinuePlan { plan, done } => Ok(plans::go_on(roll, *plan, *done)),
+
+        Command::OpenIncident(open) => incidents::open(roll, open, context.now),
+        Command::UpdateIncident { incident, change } => incidents::update(roll, incident, change, context.now),
+        Command::NoteIncident { incident, note } => incidents::note(roll, incident, note),
+        Command::ReviewIncident { incident, finding } => incidents::review(roll, incident, finding),
+        Command::SettleStep { incident, step, settling } => {
+            incidents::settle(roll, incident, step, *settling, context.reason.as_deref())
+        }
+        Command::CloseIncident { incident, summary } => incidents::close(roll, incident, summary),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

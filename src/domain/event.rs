@@ -8,8 +8,10 @@ use super::actor::Author;
 use super::enrollment::Limits;
 use super::fence::FenceScope;
 use super::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId, decode_base62, encode_base62,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId, decode_base62,
+    encode_base62,
 };
+use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
@@ -18,6 +20,8 @@ use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
 use super::worker::Labels;
+
+mod kind;
 
 /// One fact, in its place in the one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +35,8 @@ pub struct Recorded {
     pub command: CommandId,
     /// The position of the event that led to this one.
     pub cause: Option<u64>,
-    pub incident: Option<Arc<str>>,
+    /// The incident that it was done for.
+    pub incident: Option<IncidentId>,
     pub reason: Option<Arc<str>>,
     pub event: Event,
 }
@@ -192,6 +197,43 @@ pub enum Event {
         until: Timestamp,
     },
 
+    IncidentOpened(IncidentOpened),
+    /// The whole of what can be updated, as it is from now on.
+    IncidentUpdated {
+        incident: IncidentId,
+        description: Description,
+    },
+    IncidentNoted {
+        incident: IncidentId,
+        note: Arc<str>,
+    },
+    /// Somebody has looked at logs or changes, and says what they found.
+    IncidentReviewed {
+        incident: IncidentId,
+        finding: Arc<str>,
+    },
+    /// By hand. The reason stands with the event.
+    IncidentStepDone {
+        incident: IncidentId,
+        step: Arc<str>,
+    },
+    IncidentStepWaived {
+        incident: IncidentId,
+        step: Arc<str>,
+    },
+    IncidentStepReopened {
+        incident: IncidentId,
+        step: Arc<str>,
+    },
+    IncidentClosed {
+        incident: IncidentId,
+        summary: Arc<str>,
+    },
+
+    /// A backup was put in place, and what came after it was brought back as far as there was a copy of it. All before this
+    /// event is as it was.
+    LogRestored(LogRestored),
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -235,6 +277,35 @@ pub struct PlanMade {
     /// Whether a second operator has to approve it.
     pub approval: bool,
     pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentOpened {
+    pub incident: IncidentId,
+    pub description: Description,
+    pub drill: bool,
+    /// As it was at opening: another template tomorrow changes no incident of today.
+    pub checklist: Vec<StepTemplate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRestored {
+    /// How many events the backup had.
+    pub backup: u64,
+    /// Of the dump in it: SHA-256.
+    pub dump: Digest,
+    /// How many events came after the backup, and were taken from the mirror just as they were.
+    pub brought_back: u64,
+    /// How many of them took access away.
+    pub reductions: u64,
+    pub given_up: Option<GivenUp>,
+}
+
+/// The part of the log that a restore did not bring back: from this event's own position on, there was another history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Where the log had been seen to end; `None` where nobody could say.
+    pub known_to: Option<u64>,
 }
 
 /// For whom a key is made.
@@ -311,11 +382,20 @@ impl Event {
                 FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
             },
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
+            Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
             Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
                 ("plan", SubjectId::Made(plan.0))
             }
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
+            Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
+            Event::IncidentUpdated { incident, .. }
+            | Event::IncidentNoted { incident, .. }
+            | Event::IncidentReviewed { incident, .. }
+            | Event::IncidentStepDone { incident, .. }
+            | Event::IncidentStepWaived { incident, .. }
+            | Event::IncidentStepReopened { incident, .. }
+            | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }
@@ -354,11 +434,36 @@ impl Event {
             | Event::SigningKeysInstalled { .. }
             | Event::OperatorCreated { .. }
             | Event::BarrierPassed { .. }
+            | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
+            | Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. }
             | Event::AuthFailuresObserved { .. } => false,
+        }
+    }
+
+    /// The incident that it is an event of itself, as opposed to one that it was done for.
+    #[must_use]
+    pub fn own_incident(&self) -> Option<&IncidentId> {
+        match self {
+            Event::IncidentOpened(opened) => Some(&opened.incident),
+            Event::IncidentUpdated { incident, .. }
+            | Event::IncidentNoted { incident, .. }
+            | Event::IncidentReviewed { incident, .. }
+            | Event::IncidentStepDone { incident, .. }
+            | Event::IncidentStepWaived { incident, .. }
+            | Event::IncidentStepReopened { incident, .. }
+            | Event::IncidentClosed { incident, .. } => Some(incident),
+            _ => None,
         }
     }
 }

@@ -281,6 +281,10 @@ chosen_id! {
     /// A pool's id, which is its name; unique for ever.
     PoolId
 }
+chosen_id! {
+    /// An incident's id: the number of a ticket that people speak of already, or `INC-` and a count, short enough for a call.
+    IncidentId
+}
 
 #[cfg(test)]
 mod tests {

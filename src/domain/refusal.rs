@@ -1,8 +1,10 @@
 //! Refusals: the domain's no, with a stable code each. What a caller reads of one is made in `http/problem.rs`.
 
+use std::sync::Arc;
+
 use super::admit::Denial;
 use super::enrollment::PENDING_MAX;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
 use super::worker::{Standing, WORKER_KEYS_MAX};
@@ -115,6 +117,26 @@ pub enum Refusal {
     #[error("what plan `{0}` selects has changed since it was made, and nothing was done; make it again, and compare")]
     PlanChanged(PlanId),
 
+    #[error(
+        "there is no incident `{0}`; `GET /v1/incidents` lists them, and the header `Portcullis-Incident` names one"
+    )]
+    IncidentUnknown(IncidentId),
+    #[error("incident `{0}` is closed; leave the header `Portcullis-Incident` out, or open another incident")]
+    IncidentClosed(IncidentId),
+    #[error("incident `{0}` exists; ids are unique for ever, choose another, or leave it out to be given one")]
+    IncidentExists(IncidentId),
+    #[error("incident `{incident}` has no step `{step}`")]
+    StepUnknown { incident: IncidentId, step: Arc<str> },
+    #[error("step `{0}` is done; what was done is not waived")]
+    StepDone(Arc<str>),
+    #[error("these steps of incident `{incident}` are open: {}; do them, or waive each with a reason", .steps.join(", "))]
+    StepsOpen { incident: IncidentId, steps: Vec<Arc<str>> },
+    #[error(
+        "incident `{0}` is a drill, and this would touch what is not in its pool; nothing was done. For what is real leave \
+         the header `Portcullis-Incident` out"
+    )]
+    OutsideDrill(IncidentId),
+
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
 }
@@ -188,6 +210,13 @@ impl Refusal {
             Refusal::PlanNotCollected(_) => "plan_not_collected",
             Refusal::PlanOfAnother(_) => "plan_of_another",
             Refusal::PlanProgressed { .. } => "plan_progressed",
+            Refusal::IncidentUnknown(_) => "incident_unknown",
+            Refusal::IncidentClosed(_) => "incident_closed",
+            Refusal::IncidentExists(_) => "incident_exists",
+            Refusal::StepUnknown { .. } => "step_unknown",
+            Refusal::StepDone(_) => "step_done",
+            Refusal::StepsOpen { .. } => "steps_open",
+            Refusal::OutsideDrill(_) => "outside_drill",
             Refusal::Invalid { .. } => "invalid",
         }
     }

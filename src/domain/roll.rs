@@ -21,12 +21,14 @@ use super::time::Timestamp;
 use super::token::SessionCut;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
+use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
 
 mod evolve;
 mod fences;
 mod fragment;
+mod incidents;
 mod index;
 mod keys;
 mod made_by;
@@ -71,6 +73,7 @@ pub struct Roll {
     /// When each of them that is not under way can be forgotten.
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,
+    incidents: Incidents,
 }
 
 /// Ids, found by themselves.

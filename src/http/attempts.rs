@@ -178,7 +178,7 @@ fn observed(from: Timestamp, to: Timestamp, failures: Vec<FailureCount>) -> Wish
         id: CommandId::from_uuid(mint::id()),
         fingerprint: None,
         command: Command::RecordAuthFailures { from, to, failures },
-        context: Context { now: to, author: Author::system(), reason: None },
+        context: Context { now: to, author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
     }

@@ -13,6 +13,7 @@ use super::caller::is_repeated;
 use super::problem::Problem;
 use super::unread;
 use super::waiting::Wait;
+use crate::domain::ids::IncidentId;
 use crate::domain::time::{Seconds, Timestamp};
 
 /// A JSON body of a command, with what makes a repeat of it recognisable. An empty body and `null` read as `{}`, so that a
@@ -27,12 +28,14 @@ pub(super) struct CommandJson<T> {
 #[derive(Debug)]
 pub(super) struct JsonBytes(pub Bytes);
 
-/// Method, path, query and body of a request, digested: the same `Idempotency-Key` with another content is refused.
+/// Method, path, query, body and incident of a request, digested: the same `Idempotency-Key` with another content is refused.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub idempotency_key: Option<String>,
     pub fingerprint: [u8; 32],
     pub wait: Wait,
+    /// The incident that the command is for.
+    pub incident: Option<IncidentId>,
 }
 
 /// A query string, strict.
@@ -40,6 +43,8 @@ pub(super) struct Asked {
 pub(super) struct Params<T>(pub T);
 
 const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+const INCIDENT_HEADER: HeaderName = HeaderName::from_static("portcullis-incident");
 
 /// What to do instead, for whoever is used to forms.
 const NOT_A_FORM: &str = "a form cannot be read here: send an object, as with curl's `-d '{\"name\": \"value\"}'`";
@@ -80,9 +85,12 @@ impl FromRequestParts<App> for Asked {
 impl Asked {
     pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
         let target = without_wait(&parts.uri);
-        let fingerprint = app.node().keys().fingerprint(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
+        let incident = incident(&parts.headers)?;
+        let mut content = vec![parts.method.as_str().as_bytes(), target.as_bytes(), body];
+        content.extend(incident.as_ref().map(|incident| incident.as_str().as_bytes()));
+        let fingerprint = app.node().keys().fingerprint(&content);
         let wait = Wait::of(&parts.uri)?;
-        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait })
+        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait, incident })
     }
 }
 
@@ -138,6 +146,15 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     let whole = || number.to_string().strip_suffix(".0").and_then(|digits| digits.parse().ok());
     let count = number.as_u64().or_else(whole);
     count.map(Some).ok_or_else(|| serde::de::Error::custom("expected a whole number"))
+}
+
+fn incident(headers: &HeaderMap) -> Result<Option<IncidentId>, Problem> {
+    let Some(value) = headers.get(INCIDENT_HEADER) else { return Ok(None) };
+    if is_repeated(headers, &INCIDENT_HEADER) {
+        return Err(Problem::invalid("Portcullis-Incident", "given more than once; send one"));
+    }
+    let id = value.to_str().ok().and_then(|text| text.parse().ok());
+    id.map(Some).ok_or_else(|| Problem::invalid("Portcullis-Incident", "the id of an incident, such as `INC-7`"))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

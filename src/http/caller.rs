@@ -71,7 +71,7 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
         let snapshot = app.node().current()?;
         let presented = Presented { credential, worker: None };
         let accepted = app
-            .check(&snapshot, presented, mint::now())
+            .check(&snapshot, presented, mint::now(), meta.source)
             .map_err(|denied| app.attempts().refuse(&Attempt::denied(&meta, &denied)))?;
         let Bearer::Operator(operator) = accepted.bearer else {
             return Err(app.attempts().refuse(&Attempt::of_key(&meta, Denial::WrongKind, accepted.key.id)));

@@ -83,7 +83,7 @@ fn answer(app: &App, meta: &Meta, needed: &Needed, headers: &HeaderMap) -> Respo
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     };
     let Some(shown) = Shown::in_headers(headers) else { return unauthorized() };
-    let verdict = app.check(&snapshot, shown.presented(), mint::now());
+    let verdict = app.check(&snapshot, shown.presented(), mint::now(), meta.forwarded());
     let attempt = match verdict {
         Ok(accepted) => match &accepted.bearer {
             Bearer::Worker { worker, token } => {

@@ -24,7 +24,7 @@ use super::App;
 use super::attempts::Attempt;
 use super::body::CommandJson;
 use super::meta::Meta;
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{OwnIdempotencyKey, Refusals};
 use super::problem::Problem;
 use crate::command::{CommandError, Wish, mint};
 use crate::credential::key::looks_like_key;
@@ -83,7 +83,7 @@ struct End {
 /// nodes either, where it would be told how that went. An `Idempotency-Key` names
 /// a report of this one credential, for no other caller is known here: the same key with another credential is another report.
 #[utoipa::path(
-    post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(IdempotencyKey), security(()),
+    post, path = "/v1/compromised", tag = "anyone", request_body = Report, params(OwnIdempotencyKey), security(()),
     responses((status = 200, body = Accepted), Refusals)
 )]
 pub(super) async fn compromised(
@@ -168,7 +168,7 @@ fn wish(meta: &Meta, id: CommandId, fingerprint: Option<[u8; 32]>, end: &End) ->
         id,
         fingerprint,
         command: end.command.clone(),
-        context: Context { now: mint::now(), author, reason: Some(REASON.into()) },
+        context: Context { now: mint::now(), author, reason: Some(REASON.into()), incident: None },
         answer: Arc::new(|_, _| Value::Null),
         sealed: None,
     }
@@ -189,7 +189,7 @@ fn ends(app: &App, snapshot: &Snapshot, report: &Report) -> Result<Vec<End>, Att
         })
         .into_iter()
         .collect();
-    let mut why = Denied { denial: Denial::Malformed, credential: None, worker: None };
+    let mut why = Denied { denial: Denial::Malformed, credential: None, worker: None, genuine: None };
     if looks_like_key(text) {
         match validate::genuine_key(roll, keys, text) {
             Ok(key) => ends.extend(end_of_key(roll, key)),

@@ -147,7 +147,7 @@ fn form_decoded(text: &str) -> Option<String> {
 pub(super) fn anyone(app: &App, meta: &Meta, shown: &Shown<'_>) -> Result<AnyCaller, Problem> {
     let snapshot = app.node().current()?;
     let accepted = app
-        .check(&snapshot, shown.presented(), mint::now())
+        .check(&snapshot, shown.presented(), mint::now(), meta.source)
         .map_err(|denied| app.attempts().refuse(&Attempt::denied(meta, &denied)))?;
     match accepted.bearer {
         Bearer::Worker { worker, token } => {
@@ -183,7 +183,7 @@ pub(super) fn worker_asking_again(app: &App, meta: &Meta, shown: &Shown<'_>) -> 
     {
         let snapshot = app.node().current()?;
         let now = mint::now();
-        let verdict = app.check(&snapshot, shown.presented(), now);
+        let verdict = app.check(&snapshot, shown.presented(), now, meta.source);
         if let Some((worker, key)) = verdict.err().and_then(|denied| rotated_away(&snapshot, &denied, now)) {
             return Ok(WorkerCaller::new(worker, key, meta.clone()));
         }

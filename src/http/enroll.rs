@@ -13,7 +13,7 @@ use super::body::{Asked, CommandJson};
 use super::caller::{bearer, is_repeated};
 use super::keys::refused_since;
 use super::meta::Meta;
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{OwnIdempotencyKey, Refusals};
 use super::problem::Problem;
 use super::waiting::Wait;
 use super::wish::{Answered, Sending, Unanswered};
@@ -76,7 +76,7 @@ pub(super) struct Enrolled {
 
 /// Lets a worker in.
 #[utoipa::path(
-    post, path = "/v1/enroll", tag = "workers", request_body = Option<Enrollment>, params(IdempotencyKey),
+    post, path = "/v1/enroll", tag = "workers", request_body = Option<Enrollment>, params(OwnIdempotencyKey),
     security((), ("enrollment_secret" = [])),
     responses((status = 201, body = Enrolled), Refusals)
 )]
@@ -161,6 +161,7 @@ fn idempotency(
     Ok(Asked {
         idempotency_key,
         wait: Wait::Local,
+        incident: None,
         fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]),
     })
 }
@@ -206,7 +207,7 @@ impl Attempting<'_> {
     /// Refuses at once what would be refused: it takes as long as an unknown secret does, and does not trouble the writer.
     fn look_ahead(&self, command: &Command, author: &Author) -> Result<(), Problem> {
         let snapshot = self.app.node().current()?;
-        let context = Context { now: mint::now(), author: author.clone(), reason: None };
+        let context = Context { now: mint::now(), author: author.clone(), reason: None, incident: None };
         match decide(&snapshot.roll, command, &context) {
             Ok(_) => Ok(()),
             Err(refusal) if is_closed(&refusal) => Err(self.refuse(refusal.code())),

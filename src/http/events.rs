@@ -13,6 +13,7 @@ use super::openapi::Refusals;
 use super::problem::Problem;
 use super::query::Pairs;
 use super::schema;
+use crate::domain::ids::IncidentId;
 use crate::log::entry::NUMBER_MAX;
 use crate::log::schema::KINDS;
 use crate::log::search::{FoundEntry, Search, search};
@@ -31,6 +32,9 @@ pub(super) struct EventQuery {
     /// and its id.
     #[param(schema_with = schema::event_subject, required = false)]
     subject: Option<String>,
+    /// Only what was done for this incident, or follows from that.
+    #[param(schema_with = schema::chosen_id, required = false)]
+    incident: Option<String>,
     #[param(schema_with = schema::order, required = false)]
     order: Option<String>,
     #[param(schema_with = schema::limit, required = false)]
@@ -125,13 +129,14 @@ struct Filter {
     from: Option<u64>,
     kind: Option<String>,
     subject: Option<(String, String)>,
+    incident: Option<IncidentId>,
     newest_first: bool,
     limit: usize,
     /// The last position of the page before.
     after: Option<u64>,
 }
 
-/// Lists events by position, kind and subject.
+/// Lists events by position, kind, subject and incident.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", params(EventQuery),
     responses((status = 200, body = EventPage), Refusals)
@@ -159,6 +164,7 @@ impl Filter {
             from: query.parsed("from", "a position")?.map(position).transpose()?,
             kind: query.one("kind")?.map(kind).transpose()?,
             subject: query.one("subject")?.map(|text| subject(&text)).transpose()?,
+            incident: query.parsed("incident", "the id of an incident, such as `INC-7`")?,
             newest_first: query.one("order")?.map_or(Ok(false), |text| newest_first(&text))?,
             limit: paging.limit()?,
             after: paging.cursor_as()?,
@@ -179,6 +185,7 @@ impl Filter {
             from,
             to,
             kind: self.kind.as_deref(),
+            incident: self.incident.as_ref().map(IncidentId::as_str),
             subject: self.subject.as_ref().map(|(kind, id)| (kind.as_str(), id.as_str())),
             newest_first: self.newest_first,
             limit: self.limit,
@@ -222,7 +229,8 @@ fn json(found: FoundEntry) -> Result<Box<RawValue>, Problem> {
 mod tests {
     use super::*;
 
-    const ALL: Filter = Filter { from: None, kind: None, subject: None, newest_first: false, limit: 10, after: None };
+    const ALL: Filter =
+        Filter { from: None, kind: None, subject: None, incident: None, newest_first: false, limit: 10, after: None };
 
     #[test]
     fn a_page_begins_where_the_one_before_ended() {

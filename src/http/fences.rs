@@ -118,7 +118,7 @@ pub(super) async fn raise(
 async fn plan(app: &App, author: Author, command: &Command, scope: FenceScope) -> Result<Reply<Value>, Problem> {
     drop(app.node().current()?);
     let (snapshot, now) = (app.node().snapshot(), mint::now());
-    let events = decide(&snapshot.roll, command, &Context { now, author, reason: None })?;
+    let events = decide(&snapshot.roll, command, &Context { now, author, reason: None, incident: None })?;
     let up_to = match events.as_slice() {
         [Event::FenceRaised { up_to, .. }] => *up_to,
         _ => snapshot.roll.fence(&scope).map_or(0, |standing| standing.up_to),

@@ -133,12 +133,14 @@ pub(super) async fn read(
     let snapshot = app.node().snapshot();
     let found = snapshot.roll.key(key).ok_or_else(no_such::<KeyId>)?;
     let view = KeyView::of(&snapshot.roll, found, mint::now());
-    // The key is answered from memory, and shown without its last use rather than not at all.
-    let last_used = used::last(app.database(), key).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "when a key was last used cannot be read");
-        None
-    });
-    Ok(Reply(view.last_used(last_used)))
+    // The key is answered from memory, and shown without its uses rather than not at all.
+    Ok(Reply(match used::of_key(app.database(), key).await {
+        Ok(used) => view.used(&used),
+        Err(error) => {
+            tracing::warn!(%error, "when a key was used cannot be read");
+            view
+        }
+    }))
 }
 
 /// Puts a new key in a key's place; the old one works for the overlap. Any operator may rotate a key of their own.

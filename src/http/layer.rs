@@ -19,8 +19,7 @@ use utoipa::openapi::OpenApi;
 use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
-use super::waiting::{AT_LEAST_AHEAD_MAX, AT_LEAST_PATIENCE, AT_LEAST_PLACES, at_least};
-use crate::command::CommandError;
+use super::waiting::{at_least, hold};
 
 use super::{App, POSITION_HEADER, unread};
 
@@ -81,14 +80,7 @@ pub(super) async fn around(FromState(state): FromState<State>, mut request: Requ
 /// Waits for the position that a read asks for, if it does.
 async fn reached(app: &App, uri: &Uri) -> Result<(), Problem> {
     let Some(position) = at_least(uri)? else { return Ok(()) };
-    let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
-    if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
-        return Err(Problem::position_not_reached(position, newest()));
-    }
-    // Nobody has been asked yet who they are.
-    let Ok(_place) = AT_LEAST_PLACES.try_acquire() else { return Err(CommandError::QueueFull.into()) };
-    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
-    reached.map_err(|_| Problem::position_not_reached(position, newest()))
+    hold(app, position).await
 }
 
 fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {

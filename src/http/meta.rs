@@ -19,18 +19,31 @@ pub struct Meta {
     pub request_id: Arc<str>,
     /// The peer's address, or what a configured proxy says it was (H32).
     pub source: Option<IpAddr>,
+    /// Whether a configured proxy said so.
+    is_forwarded: bool,
 }
 
 impl Meta {
     /// Made once for each request, by the outermost layer.
     pub(super) fn make(headers: &HeaderMap, extensions: &Extensions, trusted_proxies: &[IpNet]) -> Self {
         let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip().to_canonical());
-        Self { request_id: request_id(headers), source: peer.map(|peer| source(peer, headers, trusted_proxies)) }
+        let source = peer.map(|peer| source(peer, headers, trusted_proxies));
+        Self { request_id: request_id(headers), source, is_forwarded: source != peer }
     }
 
     /// What the outermost layer made.
     pub(super) fn of(extensions: &Extensions) -> Self {
-        extensions.get::<Self>().cloned().unwrap_or_else(|| Self { request_id: "".into(), source: None })
+        extensions.get::<Self>().cloned().unwrap_or_else(|| Self {
+            request_id: "".into(),
+            source: None,
+            is_forwarded: false,
+        })
+    }
+
+    /// The address that a configured proxy told; `None` where it is the peer's own, who asks about a request that is not its
+    /// own.
+    pub(super) fn forwarded(&self) -> Option<IpAddr> {
+        self.source.filter(|_| self.is_forwarded)
     }
 }
 
@@ -83,8 +96,12 @@ mod tests {
         for (peer, forwarded, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", forwarded.parse().unwrap());
-            let found = source(peer.parse().unwrap(), &headers, &proxies);
-            assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} forwards for {forwarded}");
+            let mut extensions = Extensions::new();
+            extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+            let meta = Meta::make(&headers, &extensions, &proxies);
+            let expected: IpAddr = expected.parse().unwrap();
+            assert_eq!(meta.source, Some(expected), "{peer} forwards for {forwarded}");
+            assert_eq!(meta.forwarded(), (expected.to_string() != peer).then_some(expected), "{peer}");
         }
     }
 

@@ -163,6 +163,7 @@ async fn recorded(app: &App, position: u64, end: u64) -> Result<Option<InForceVi
         to: end,
         kind: Some("barrier.passed"),
         subject: None,
+        incident: None,
         newest_first: false,
         limit: RECORDS_LOOKED_AT,
     };

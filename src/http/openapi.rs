@@ -41,11 +41,24 @@ impl utoipa::Modify for Schemes {
     }
 }
 
-/// The header that makes a command safe to repeat.
+/// The headers of a command: what makes it safe to repeat, and what it is for.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read by `body::Asked`; here it is documented")]
 pub(super) struct IdempotencyKey {
+    /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
+    #[param(rename = "Idempotency-Key", required = false, schema_with = schema::idempotency_key)]
+    idempotency_key: Option<String>,
+    /// The incident that this is done for: what comes of it carries that, and fills its checklist. An operator's alone.
+    #[param(rename = "Portcullis-Incident", required = false, schema_with = schema::chosen_id)]
+    portcullis_incident: Option<String>,
+}
+
+/// The same for those who are no operators.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by `body::Asked`; here it is documented")]
+pub(super) struct OwnIdempotencyKey {
     /// 1 to 255 visible ASCII characters, such as a UUID. The same key again gets the first answer, for the same request.
     #[param(rename = "Idempotency-Key", required = false, schema_with = schema::idempotency_key)]
     idempotency_key: Option<String>,

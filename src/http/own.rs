@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::body::{Asked, CommandJson, duration};
 use super::credential::{self, Shown, WorkerCaller};
 use super::meta::Meta;
-use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
+use super::openapi::{OwnIdempotencyKey, Refusals, WaitQuery};
 use super::problem::Problem;
 use super::wish::{Answered, Sending};
 use super::{App, chosen, schema, view};
@@ -129,7 +129,7 @@ pub(super) async fn read(
 /// Gives the worker a new key in place of the one that it shows. A token is not enough: a stolen one must not become a
 /// key.
 #[utoipa::path(
-    post, path = "/v1/worker/key/rotate", tag = "workers", request_body = Option<OwnRotation>, params(IdempotencyKey, WaitQuery),
+    post, path = "/v1/worker/key/rotate", tag = "workers", request_body = Option<OwnRotation>, params(OwnIdempotencyKey, WaitQuery),
     security((), ("bearer" = []), ("basic" = []), ("api_key" = [])),
     responses((status = 201, body = OwnRotated), Refusals)
 )]

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::problem::Problem;
 use super::schema;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 
 /// The one id in the path of a request.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ impl Named for EnrollmentSecretId {
 
 impl Named for PlanId {
     const NOT_FOUND: &'static str = "there is no such plan";
+}
+
+impl Named for IncidentId {
+    const NOT_FOUND: &'static str = "there is no such incident";
 }
 
 impl Named for OperatorId {
@@ -75,6 +79,16 @@ pub(super) struct PoolPath {
 #[expect(dead_code, reason = "read by `Id`; here it is documented")]
 pub(super) struct WorkerPath {
     /// The worker's id.
+    #[param(schema_with = schema::chosen_id)]
+    id: String,
+}
+
+/// The id of an incident.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by `Id`; here it is documented")]
+pub(super) struct IncidentPath {
+    /// The incident's id, such as `INC-7`.
     #[param(schema_with = schema::chosen_id)]
     id: String,
 }

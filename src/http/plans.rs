@@ -208,7 +208,7 @@ pub(super) async fn make(
     let command = Command::MakePlan(MakePlan { plan, kind, selector, replaces });
     let author = caller.author();
     if value.dry_run == Some(true) {
-        let context = Context { now: mint::now(), author, reason: None };
+        let context = Context { now: mint::now(), author, reason: None, incident: None };
         return Ok(preview(&app, command, context, replaces).await?.into_response());
     }
     let sending = Sending::new(&app, author, asked).reason(value.reason)?;

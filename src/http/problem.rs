@@ -230,7 +230,9 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
         | "key_unknown"
         | "enrollment_secret_unknown"
         | "operator_unknown"
-        | "plan_unknown" => StatusCode::NOT_FOUND,
+        | "plan_unknown"
+        | "incident_unknown"
+        | "step_unknown" => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,
     }
 }

@@ -13,6 +13,7 @@ use super::scope::{NODES_DEFAULT, NODES_MAX};
 use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
+use crate::domain::incident::{NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, Severity, StepState, TITLE_CHARS_MAX};
 use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
@@ -347,6 +348,68 @@ pub(super) fn delivery_or_null() -> Object {
 
 pub(super) fn plan_state() -> Object {
     one_of(["made", "expired", "applied", "recorded"])
+}
+
+pub(super) fn severity() -> Object {
+    one_of(Severity::ALL.map(Severity::as_str))
+}
+
+pub(super) fn severity_or_null() -> Object {
+    or_null(severity())
+}
+
+pub(super) fn incident_state() -> Object {
+    one_of(["open", "closed"])
+}
+
+pub(super) fn incident_title() -> Object {
+    prose(1, TITLE_CHARS_MAX)
+}
+
+pub(super) fn incident_title_or_null() -> Object {
+    or_null(incident_title())
+}
+
+pub(super) fn note() -> Object {
+    prose(1, NOTE_CHARS_MAX)
+}
+
+/// What an incident is about: a selector, or nothing that is known yet.
+pub(super) fn incident_scope() -> Array {
+    let mut criteria = criteria();
+    criteria.min_items = None;
+    criteria
+}
+
+pub(super) fn incident_scope_or_null() -> Array {
+    let mut scope = incident_scope();
+    scope.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    scope
+}
+
+pub(super) fn people() -> Array {
+    ArrayBuilder::new().items(prose(1, PERSON_CHARS_MAX)).max_items(Some(PEOPLE_MAX)).build()
+}
+
+pub(super) fn people_or_null() -> Array {
+    array_or_null(prose(1, PERSON_CHARS_MAX), PEOPLE_MAX)
+}
+
+pub(super) fn step_id() -> Object {
+    matching("^[a-z0-9-]{1,32}$")
+}
+
+pub(super) fn step_state() -> Object {
+    one_of(StepState::NAMES)
+}
+
+/// What somebody can make of a step by hand.
+pub(super) fn step_settling() -> Object {
+    one_of(["done", "waived", "open"])
+}
+
+pub(super) fn template_or_null() -> Object {
+    or_null(text().max_length(Some(TITLE_CHARS_MAX)).build())
 }
 
 pub(super) fn digest() -> Object {

@@ -21,11 +21,23 @@ pub(super) async fn healthz() -> &'static str {
     get, path = "/readyz", tag = "service", security(()),
     responses((status = 200, description = "Caught up", body = str), (status = 503, description = "Not current", body = super::problem::ProblemBody))
 )]
-pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
+pub(super) async fn readyz(State(app): State<App>) -> Result<String, Problem> {
     match app.node().check_current() {
-        Ok(()) => Ok("ready\n"),
+        Ok(()) => Ok(ready(&app)),
         Err(NotCurrent::Stopped(why)) => Err(Problem::stopped_because(&why)),
         Err(NotCurrent::Stale) => Err(Problem::stale()),
+    }
+}
+
+/// A mirror that cannot be written is no reason to send clients elsewhere. Why it cannot is told in the log: the reason names
+/// files, and anybody may ask here.
+fn ready(app: &App) -> String {
+    match app.mirror() {
+        Some(mirror) if mirror.trouble().is_some() => {
+            let behind = mirror.behind(app.node().snapshot().roll.next_position());
+            format!("ready; the mirror of the log cannot be written, and is {behind} events behind\n")
+        }
+        _ => "ready\n".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::body::{Asked, CommandJson, duration};
 use super::credential::{self, Shown, WorkerCaller};
 use super::meta::Meta;
-use super::openapi::{IdempotencyKey, Refusals};
+use super::openapi::{OwnIdempotencyKey, Refusals};
 use super::problem::Problem;
 use super::wish::{Sending, Unanswered};
 use super::{App, POSITION_HEADER, schema, view};
@@ -105,7 +105,7 @@ pub(super) struct Issued {
 ///
 /// With an `Idempotency-Key` a lost answer can be asked for again: it is the same token.
 #[utoipa::path(
-    post, path = "/v1/register", tag = "workers", request_body = Option<Registration>, params(IdempotencyKey),
+    post, path = "/v1/register", tag = "workers", request_body = Option<Registration>, params(OwnIdempotencyKey),
     security((), ("bearer" = []), ("basic" = []), ("api_key" = [])),
     responses((status = 200, body = TokenView), Refusals)
 )]
@@ -127,7 +127,7 @@ pub(super) async fn register(
 /// Gives the holder of an access token the next one. It descends from the first: whoever revokes a token revokes what was
 /// renewed from it.
 #[utoipa::path(
-    post, path = "/v1/renew", tag = "workers", request_body = Option<Renewal>, params(IdempotencyKey),
+    post, path = "/v1/renew", tag = "workers", request_body = Option<Renewal>, params(OwnIdempotencyKey),
     responses((status = 200, body = TokenView), Refusals)
 )]
 pub(super) async fn renew(

@@ -94,7 +94,7 @@ pub(super) struct ValidateOne {
     /// Only a worker of this pool will do.
     #[schema(required = false)]
     pool: Option<String>,
-    /// The address that the credential came from: failures are counted by it.
+    /// The address that the credential came from: failures are counted by it, and it is noted where the key was used.
     #[schema(required = false, value_type = Option<Address>)]
     source: Option<String>,
 }
@@ -108,7 +108,7 @@ pub(super) struct ValidateMany {
     /// Only workers of this pool will do.
     #[schema(required = false)]
     pool: Option<String>,
-    /// The address that the credentials came from: failures are counted by it.
+    /// The address that the credentials came from: failures are counted by it, and it is noted where the keys were used.
     #[schema(required = false, value_type = Option<Address>)]
     source: Option<String>,
 }
@@ -214,7 +214,7 @@ fn answer(app: &App, bytes: &Bytes) -> Result<Written, Problem> {
         snapshot: &snapshot,
         now: mint::now(),
         pool: questions.pool.as_ref().map(|pool| &*pool.0),
-        source: questions.source,
+        source: questions.source.map(|source| source.to_canonical()),
         position: snapshot.roll.next_position().saturating_sub(1),
     };
     let position = asking.position;
@@ -257,7 +257,7 @@ struct Asking<'s> {
 impl<'s> Asking<'s> {
     fn verdict(&self, credential: &str, worker: Option<&Text<'_>>) -> Verdict<'s> {
         let presented = Presented { credential, worker: worker.map(|worker| &*worker.0) };
-        match self.app.check(self.snapshot, presented, self.now) {
+        match self.app.check(self.snapshot, presented, self.now, self.source) {
             Ok(accepted) => self.accepted(accepted),
             Err(denied) => self.denied(&denied),
         }
@@ -266,7 +266,7 @@ impl<'s> Asking<'s> {
     fn accepted(&self, accepted: Accepted<'s>) -> Verdict<'s> {
         let Bearer::Worker { worker, token } = accepted.bearer else {
             let credential = Some(CredentialId::Key(accepted.key.id));
-            return self.denied(&Denied { denial: Denial::WrongKind, credential, worker: None });
+            return self.denied(&Denied { denial: Denial::WrongKind, credential, worker: None, genuine: None });
         };
         let in_pool = self.pool.is_none_or(|pool| pool == worker.pool.as_str());
         self.app.metrics().validated(usize::from(!in_pool));

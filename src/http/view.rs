@@ -9,20 +9,24 @@ use crate::domain::time::{Seconds, Timestamp};
 
 mod enrollment_secret;
 mod fence;
+mod incident;
 mod key;
 mod operator;
 mod plan;
 mod pool;
 mod signing_key;
+mod source;
 mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
 pub(super) use fence::{FencePlan, FenceView};
+pub(super) use incident::IncidentView;
 pub(super) use key::{KeyMade, KeyView, overlap_until};
 pub(super) use operator::{OperatorMade, OperatorView};
 pub(super) use plan::{CountsView, PlanView, item_view};
 pub(super) use pool::PoolView;
 pub(super) use signing_key::SigningKeyView;
+pub(super) use source::SourceView;
 pub(super) use worker::WorkerView;
 
 /// RFC 3339, in UTC, to the microsecond.

@@ -10,6 +10,7 @@ use super::App;
 use super::body::duration;
 use super::problem::Problem;
 use super::query::Pairs;
+use crate::command::CommandError;
 use crate::node::barrier::{Named, Passed};
 
 /// How long a command waits for all nodes unless it says so: longer than a lease of the usual length, which is what it
@@ -18,11 +19,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// A wait that lasts longer is asked for again: connections and proxies give up before.
 const WAIT_MAX: Duration = Duration::from_secs(25);
 /// How long a read waits for the position that it asks for: a follower is milliseconds behind, or has a problem.
-pub(super) const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
+const AT_LEAST_PATIENCE: Duration = Duration::from_secs(5);
 /// How many reads may wait at a time: each is woken by every batch, in the writer's own time.
-pub(super) static AT_LEAST_PLACES: Semaphore = Semaphore::const_new(1_024);
+static AT_LEAST_PLACES: Semaphore = Semaphore::const_new(1_024);
 /// No node reads so many events within that patience, so who asks for a position further ahead is told at once.
-pub(super) const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
+const AT_LEAST_AHEAD_MAX: u64 = 1_000_000;
 
 /// Until when a command is to be waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,18 @@ pub(super) fn at_least(uri: &Uri) -> Result<Option<u64>, Problem> {
     Pairs::of(uri)?.parsed("at_least", "a position: the `Portcullis-Position` of an earlier answer")
 }
 
+/// Waits until this node's state holds a position; not for long, and for none that is far away.
+pub(super) async fn hold(app: &App, position: u64) -> Result<(), Problem> {
+    let newest = || app.node().snapshot().roll.next_position().saturating_sub(1);
+    if position.saturating_sub(newest()) > AT_LEAST_AHEAD_MAX {
+        return Err(Problem::position_not_reached(position, newest()));
+    }
+    // Nobody may have been asked yet who they are.
+    let Ok(_place) = AT_LEAST_PLACES.try_acquire() else { return Err(CommandError::QueueFull.into()) };
+    let reached = tokio::time::timeout(AT_LEAST_PATIENCE, app.node().reached(position)).await;
+    reached.map_err(|_| Problem::position_not_reached(position, newest()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,33 +142,48 @@ mod tests {
         }
     }
 
-    /// The commands of which an event reduces access; but for `/v1/compromised`, which tells nobody how it went.
+    /// Whatever changes something takes `wait`, but for what is named here, with why it can take nobody's access away. So a
+    /// command that is added is looked at once, by whoever adds it.
     #[test]
     fn every_command_that_can_reduce_access_takes_wait() {
-        let document = serde_json::to_value(crate::http::document()).unwrap();
-        let reducing = [
-            ("delete", "/v1/pools/{pool}"),
-            ("patch", "/v1/workers/{id}"),
-            ("delete", "/v1/workers/{id}"),
-            ("post", "/v1/workers/{id}/isolate"),
-            ("post", "/v1/workers/{id}/reject"),
-            ("post", "/v1/keys/{id}/rotate"),
-            ("post", "/v1/keys/{id}/revoke"),
-            ("post", "/v1/worker/key/rotate"),
-            ("post", "/v1/enrollment-secrets/{id}/rotate"),
-            ("post", "/v1/enrollment-secrets/{id}/disable"),
-            ("post", "/v1/signing-keys/rotate"),
-            ("patch", "/v1/operators/{id}"),
-            ("delete", "/v1/operators/{id}"),
-            ("post", "/v1/fences"),
-            ("post", "/oauth2/revoke"),
+        let reduces_nothing = [
+            ("post", "/v1/validate", "a question"),
+            ("post", "/oauth2/introspect", "a question"),
+            ("post", "/oauth2/token", "issues"),
+            ("post", "/v1/register", "issues"),
+            ("post", "/v1/renew", "issues"),
+            ("post", "/v1/enroll", "lets in"),
+            ("post", "/v1/operators", "makes"),
+            ("post", "/v1/operators/{id}/keys", "makes"),
+            ("post", "/v1/workers", "makes"),
+            ("post", "/v1/workers/{id}/keys", "makes"),
+            ("post", "/v1/enrollment-secrets", "makes"),
+            ("post", "/v1/pools", "makes"),
+            ("patch", "/v1/pools/{pool}", "how tokens are issued from then on"),
+            ("post", "/v1/workers/{id}/release", "gives back"),
+            ("post", "/v1/workers/{id}/approve", "lets in"),
+            ("post", "/v1/incidents", "says something"),
+            ("patch", "/v1/incidents/{id}", "says something"),
+            ("post", "/v1/incidents/{id}/notes", "says something"),
+            ("post", "/v1/incidents/{id}/steps", "says something"),
+            ("post", "/v1/plans", "what applying it would do"),
+            ("post", "/v1/projections/{id}/rebuild", "lists"),
+            ("post", "/v1/projections/{id}/verify", "lists"),
+            ("post", "/v1/compromised", "takes away, and tells nobody how it went (H31)"),
         ];
-        for (method, path) in reducing {
-            let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
-            for name in ["wait", "timeout"] {
-                assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{method} {path}: {name}");
+        let document = serde_json::to_value(crate::http::document()).unwrap();
+        let mut exempt: Vec<(&str, &str)> = reduces_nothing.iter().map(|(method, path, _)| (*method, *path)).collect();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap().iter().filter(|(method, _)| *method != "get") {
+                let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+                let takes = |name| parameters.iter().any(|parameter| parameter["name"] == name);
+                let named = exempt.iter().position(|exempt| *exempt == (method, path));
+                let waits = takes("wait") && takes("timeout");
+                assert!(waits != named.is_some(), "{method} {path}: it takes `wait`: {waits}; it is named: {}", !waits);
+                named.map(|at| exempt.swap_remove(at));
             }
         }
+        assert!(exempt.is_empty(), "no operations any more: {exempt:?}");
     }
 
     #[test]

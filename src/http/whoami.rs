@@ -46,11 +46,12 @@ pub(super) async fn whoami(
     extensions: Extensions,
 ) -> Result<Reply<Whoami>, Problem> {
     let credential = bearer(&headers).ok_or_else(Problem::unauthorized)?;
+    let meta = Meta::of(&extensions);
     let snapshot = app.node().current()?;
     let (presented, now) = (Presented { credential, worker: None }, mint::now());
     let accepted = app
-        .check(&snapshot, presented, now)
-        .map_err(|denied| app.attempts().refuse(&Attempt::denied(&Meta::of(&extensions), &denied)))?;
+        .check(&snapshot, presented, now, meta.source)
+        .map_err(|denied| app.attempts().refuse(&Attempt::denied(&meta, &denied)))?;
     Ok(Reply(match accepted.bearer {
         Bearer::Operator(operator) => Whoami::Operator(OperatorView::of(&snapshot.roll, operator, now)),
         Bearer::Worker { worker, .. } => Whoami::Worker(WorkerName {

@@ -130,7 +130,7 @@ impl<'a> Sending<'a> {
             id: idempotency.as_ref().map_or_else(|| CommandId::from_uuid(mint::id()), |(id, _)| *id),
             fingerprint: idempotency.as_ref().map(|_| self.asked.fingerprint),
             command,
-            context: Context { now: self.now, author: self.author, reason: self.reason },
+            context: Context { now: self.now, author: self.author, reason: self.reason, incident: self.asked.incident },
             answer: Arc::new(answer),
             sealed,
         };

@@ -30,6 +30,7 @@ use crate::domain::worker::Labels;
 
 pub(super) mod actions;
 pub(super) mod list;
+pub(super) mod sources;
 
 /// A new worker. All of it may be left out.
 #[derive(Deserialize, ToSchema)]

@@ -5,11 +5,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use super::LogFault;
 use super::entry;
 use super::head::Head;
 use super::seal::Sealed;
 use super::time::date_time;
+use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
 use crate::domain::ids::CommandId;
@@ -128,11 +128,21 @@ impl Batch {
         self.events.len()
     }
 
+    /// The entries, in order: for whoever keeps a copy of them.
+    pub fn into_entries(self) -> Vec<Vec<u8>> {
+        self.events.into_iter().map(|event| event.entry).collect()
+    }
+
     /// Seals the event and adds it. Its position must be the next one.
     pub fn push(&mut self, recorded: &Recorded, keys: &DerivedKeys) -> Result<(), LogFault> {
         debug_assert_eq!(recorded.position, self.head.next_position);
         debug_assert!(recorded.recorded_at > self.head.recorded_at);
         let entry = entry::encode(recorded)?;
+        self.seal(entry, recorded, keys);
+        Ok(())
+    }
+
+    fn seal(&mut self, entry: Vec<u8>, recorded: &Recorded, keys: &DerivedKeys) {
         let Sealed { mac, leaf_hash } = self.head.seals.advance(keys.log_chain(), &entry);
         let columns = entry::columns(recorded);
         self.head.next_position += 1;
@@ -152,7 +162,17 @@ impl Batch {
             incident: columns.incident.map(str::to_owned),
             command: columns.command_id,
         });
-        Ok(())
+    }
+
+    /// Adds an entry that was in the log before, just as it was. It must say that it stands where the batch goes on.
+    pub fn push_again(&mut self, entry: Vec<u8>, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
+        let position = self.head.next_position;
+        let recorded = entry::decode(&entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
+        if recorded.position != position {
+            return Err(Tampered::Position { position, says: recorded.position }.into());
+        }
+        self.seal(entry, &recorded, keys);
+        Ok(recorded)
     }
 
     pub fn push_outcome(&mut self, outcome: CommandOutcome, secret: Option<SealedOutcome>) {

@@ -14,7 +14,7 @@ use super::schema;
 use super::time::timestamp;
 use crate::domain::actor::Actor;
 use crate::domain::event::Recorded;
-use crate::domain::ids::PoolId;
+use crate::domain::ids::{IncidentId, PoolId};
 use crate::domain::time::Timestamp;
 
 /// What a row says.
@@ -61,7 +61,7 @@ impl<'a> Copied<'a> {
             ("subject_id", subject_id.is(self.subject_id)),
             ("pool", self.pool == pool(&recorded.event).map(PoolId::as_str)),
             ("actor", is_actor(self.actor, &recorded.author.actor)),
-            ("incident", self.incident == recorded.incident.as_deref()),
+            ("incident", self.incident == recorded.incident.as_ref().map(IncidentId::as_str)),
             ("command_id", self.command_id.as_u128() == recorded.command.0),
         ];
         agree.into_iter().find(|(_, agrees)| !agrees).map(|(column, _)| column)

@@ -13,7 +13,7 @@ use super::text::{Text, optional, read_count, written_count};
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::fence::FenceScope;
-use crate::domain::ids::PoolId;
+use crate::domain::ids::{IncidentId, PoolId};
 use crate::domain::time::Timestamp;
 
 pub use super::text::NUMBER_MAX;
@@ -133,7 +133,7 @@ pub fn encode(recorded: &Recorded) -> Result<Vec<u8>, EntryError> {
         command_id: Text::of(&recorded.command),
         credential: recorded.author.credential.map(CredentialText::new).transpose()?,
         data,
-        incident: recorded.incident.as_deref().map(Text::borrowed),
+        incident: recorded.incident.as_ref().map(|incident| Text::borrowed(incident.as_str())),
         kind: Text::borrowed(kind),
         occurred_at: Text::time(recorded.occurred_at, "occurred_at")?,
         position: written_count(recorded.position, "position")?,
@@ -168,7 +168,7 @@ pub fn decode(entry: &[u8]) -> Result<Recorded, EntryError> {
         },
         command: envelope.command_id.parse("command_id")?,
         cause: envelope.cause.map(|cause| read_count(cause, "cause")).transpose()?,
-        incident: envelope.incident.as_ref().map(Text::to_shared),
+        incident: optional(envelope.incident.as_ref(), |incident| incident.parse("incident"))?,
         reason: envelope.reason.as_ref().map(Text::to_shared),
         event: schema::read(envelope.kind.as_str(), envelope.schema, &envelope.subject, envelope.data)?,
     })
@@ -193,7 +193,7 @@ pub fn columns(recorded: &Recorded) -> Columns<'_> {
         subject_id: subject.id,
         pool: pool(&recorded.event),
         actor,
-        incident: recorded.incident.as_deref(),
+        incident: recorded.incident.as_ref().map(IncidentId::as_str),
         command_id: Uuid::from_u128(recorded.command.0),
     }
 }
@@ -229,12 +229,21 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorRemoved { .. }
         | Event::FenceRaised { .. }
         | Event::BarrierPassed { .. }
+        | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanApplied { .. }
         | Event::PlanProgressed { .. }
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::KeyRotationDue { .. }
+        | Event::IncidentOpened(_)
+        | Event::IncidentUpdated { .. }
+        | Event::IncidentNoted { .. }
+        | Event::IncidentReviewed { .. }
+        | Event::IncidentStepDone { .. }
+        | Event::IncidentStepWaived { .. }
+        | Event::IncidentStepReopened { .. }
+        | Event::IncidentClosed { .. }
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

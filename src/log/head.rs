@@ -85,7 +85,8 @@ pub async fn open(client: &Client, keys: &DerivedKeys, seen: Option<&Seen>) -> R
     find(client, keys).await?.ok_or(LogFault::Head("it was not there after it was made"))
 }
 
-async fn find(client: &Client, keys: &DerivedKeys) -> Result<Option<LogId>, LogFault> {
+/// Which log this is, if there is one, and it was begun with this root key.
+pub async fn find(client: &Client, keys: &DerivedKeys) -> Result<Option<LogId>, LogFault> {
     let Some(row) = client.query_opt(include_str!("genesis.sql"), &[]).await? else { return Ok(None) };
     check_root_key(row.try_get("root_key_check")?, keys)?;
     Ok(Some(LogId::from_uuid(row.try_get("log_id")?)))

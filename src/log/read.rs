@@ -11,7 +11,8 @@ use super::append::signed;
 use super::columns::{Copied, column};
 use super::entry;
 use super::head::Head;
-use super::seal::Sealed;
+use super::seal::{Sealed, next_mac};
+use super::seen::Seen;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
@@ -139,6 +140,23 @@ pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Rec
     head.next_position += 1;
     head.recorded_at = recorded.recorded_at;
     Ok(recorded)
+}
+
+/// The bytes of the next entry, for a copy of the log: its place and its mac are those that a node has written after `at`,
+/// which is moved past it. What else stands beside it is not looked at.
+pub fn check_link<'r>(raw: &'r RawEvent, at: &mut Seen, keys: &DerivedKeys) -> Result<&'r [u8], LogFault> {
+    let position = at.next_position;
+    let damaged = |column| Tampered::Column { position, column };
+    if raw.position().map_err(damaged)? != signed(position) {
+        return Err(Tampered::Missing { position }.into());
+    }
+    let entry = raw.entry().map_err(damaged)?;
+    at.mac = next_mac(keys.log_chain(), &at.mac, entry);
+    if at.mac[..] != *raw.mac().map_err(damaged)? {
+        return Err(Tampered::Mac { position }.into());
+    }
+    at.next_position += 1;
+    Ok(entry)
 }
 
 /// Looks for events where there can be none yet. One that a superuser has put there keeps its place from the event that will

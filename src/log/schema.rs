@@ -8,10 +8,12 @@ mod auth;
 mod barrier;
 mod enrollment;
 mod fence;
+mod incident;
 mod key;
 mod operator;
 mod plan;
 mod pool;
+mod restore;
 mod signing_key;
 mod token;
 mod worker;
@@ -58,6 +60,15 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.made", 1),
     ("plan.applied", 1),
     ("plan.progressed", 1),
+    ("incident.opened", 1),
+    ("incident.updated", 1),
+    ("incident.noted", 1),
+    ("incident.reviewed", 1),
+    ("incident.step_done", 1),
+    ("incident.step_waived", 1),
+    ("incident.step_reopened", 1),
+    ("incident.closed", 1),
+    ("log.restored", 1),
     ("auth.failures_observed", 1),
     ("plan.made", 2),
     ("plan.approved", 1),
@@ -75,43 +86,11 @@ trait Frozen<'a>: Deserialize<'a> {
 /// is written in it: the columns beside an entry, and whoever writes an entry again, tell the schema from the event.
 #[must_use]
 pub fn kind(event: &Event) -> (&'static str, u32) {
-    match event {
-        Event::PoolCreated { .. } => ("pool.created", 1),
-        Event::PoolUpdated { .. } => ("pool.updated", 1),
-        Event::PoolRemoved { .. } => ("pool.removed", 1),
-        Event::WorkerCreated(_) => ("worker.created", 1),
-        Event::WorkerUpdated { .. } => ("worker.updated", 1),
-        Event::WorkerApproved { .. } => ("worker.approved", 1),
-        Event::WorkerRejected { .. } => ("worker.rejected", 1),
-        Event::WorkerIsolated { .. } => ("worker.isolated", 1),
-        Event::WorkerReleased { .. } => ("worker.released", 1),
-        Event::WorkerRemoved { .. } => ("worker.removed", 1),
-        Event::KeyCreated(_) => ("key.created", 1),
-        Event::KeyShared { .. } => ("key.shared", 1),
-        Event::KeyRotated { .. } => ("key.rotated", 1),
-        Event::KeyRevoked { .. } => ("key.revoked", 1),
-        Event::EnrollmentSecretCreated { .. } => ("enrollment_secret.created", 1),
-        Event::EnrollmentSecretRotated { .. } => ("enrollment_secret.rotated", 1),
-        Event::EnrollmentSecretDisabled { .. } => ("enrollment_secret.disabled", 1),
-        Event::TokenIssued(_) => ("token.issued", 1),
-        Event::TokensIssued { .. } => ("tokens.issued", 1),
-        Event::TokenRevoked { .. } => ("token.revoked", 1),
-        Event::SigningKeysInstalled { .. } => ("signing_keys.installed", 1),
-        Event::SigningKeysRotated { .. } => ("signing_keys.rotated", 1),
-        Event::OperatorCreated { .. } => ("operator.created", 1),
-        Event::OperatorUpdated { .. } => ("operator.updated", 1),
-        Event::OperatorRemoved { .. } => ("operator.removed", 1),
-        Event::FenceRaised { .. } => ("fence.raised", 1),
-        Event::BarrierPassed { .. } => ("barrier.passed", 1),
-        Event::PlanMade(made) if plan::MadeV1::can_say(made) => ("plan.made", 1),
-        Event::PlanMade(_) => ("plan.made", 2),
-        Event::PlanApplied { .. } => ("plan.applied", 1),
-        Event::PlanProgressed { .. } => ("plan.progressed", 1),
-        Event::PlanApproved { .. } => ("plan.approved", 1),
-        Event::PlanPolicySet(_) => ("plan_policy.set", 1),
-        Event::KeyRotationDue { .. } => ("key.rotation_due", 1),
-        Event::AuthFailuresObserved { .. } => ("auth.failures_observed", 1),
-    }
+    let schema = match event {
+        Event::PlanMade(made) if !plan::MadeV1::can_say(made) => 2,
+        _ => 1,
+    };
+    (event.kind(), schema)
 }
 
 /// The data of an event, in the schema that [`kind`] names.
@@ -167,6 +146,15 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
         Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
         Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
+        Event::IncidentOpened(opened) => json(&incident::OpenedV1::new(opened)?),
+        Event::IncidentUpdated { incident, description } => json(&incident::UpdatedV1::new(incident, description)?),
+        Event::IncidentNoted { incident, note: text }
+        | Event::IncidentReviewed { incident, finding: text }
+        | Event::IncidentClosed { incident, summary: text } => json(&incident::ToldV1::new(incident, text)),
+        Event::IncidentStepDone { incident, step }
+        | Event::IncidentStepWaived { incident, step }
+        | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
+        Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -209,6 +197,15 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("key.rotation_due", 1) => written.read::<key::RotationDueV1<'_>>()?.due(),
         ("plan.applied", 1) => written.read::<plan::AppliedV1<'_>>()?.applied(),
         ("plan.progressed", 1) => written.read::<plan::ProgressedV1<'_>>()?.progressed(),
+        ("incident.opened", 1) => written.read::<incident::OpenedV1<'_>>()?.opened(),
+        ("incident.updated", 1) => written.read::<incident::UpdatedV1<'_>>()?.updated(),
+        ("incident.noted", 1) => written.read::<incident::ToldV1<'_>>()?.noted(),
+        ("incident.reviewed", 1) => written.read::<incident::ToldV1<'_>>()?.reviewed(),
+        ("incident.step_done", 1) => written.read::<incident::StepV1<'_>>()?.done(),
+        ("incident.step_waived", 1) => written.read::<incident::StepV1<'_>>()?.waived(),
+        ("incident.step_reopened", 1) => written.read::<incident::StepV1<'_>>()?.reopened(),
+        ("incident.closed", 1) => written.read::<incident::ToldV1<'_>>()?.closed(),
+        ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

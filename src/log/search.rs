@@ -1,4 +1,4 @@
-//! Searching the log by position, kind and subject.
+//! Searching the log by position, kind, subject and incident.
 //!
 //! Rows are found by columns that were copied out of the entries, and anyone who can write to the database can write
 //! those too. So nothing is given out before its mac is checked against the event before it, and its columns against the
@@ -37,6 +37,8 @@ pub struct Search<'a> {
     pub kind: Option<&'a str>,
     /// The kind and the id of the subject.
     pub subject: Option<(&'a str, &'a str)>,
+    /// The incident that it was done for.
+    pub incident: Option<&'a str>,
     pub newest_first: bool,
     pub limit: usize,
 }
@@ -62,30 +64,18 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     // One more than asked for says whether there is more.
     let limit = i64::try_from(search.limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&from, &to, &limit];
-    let statement = match (&search.subject, &search.kind) {
-        (Some((kind, id)), of_kind) => {
-            parameters.extend([kind as &(dyn ToSql + Sync), id, of_kind]);
-            if search.newest_first {
-                include_str!("search/subject_descending.sql")
-            } else {
-                include_str!("search/subject_ascending.sql")
-            }
-        }
-        (None, Some(kind)) => {
-            parameters.push(kind);
-            if search.newest_first {
-                include_str!("search/kind_descending.sql")
-            } else {
-                include_str!("search/kind_ascending.sql")
-            }
-        }
-        (None, None) => {
-            if search.newest_first {
-                include_str!("search/all_descending.sql")
-            } else {
-                include_str!("search/all_ascending.sql")
-            }
-        }
+    let (subject_kind, subject_id) = search.subject.unzip();
+    let statement = if search.incident.is_some() {
+        parameters.extend([&search.incident as &(dyn ToSql + Sync), &search.kind, &subject_kind, &subject_id]);
+        ordered(search, include_str!("search/incident_ascending.sql"), include_str!("search/incident_descending.sql"))
+    } else if search.subject.is_some() {
+        parameters.extend([&subject_kind as &(dyn ToSql + Sync), &subject_id, &search.kind]);
+        ordered(search, include_str!("search/subject_ascending.sql"), include_str!("search/subject_descending.sql"))
+    } else if search.kind.is_some() {
+        parameters.push(&search.kind);
+        ordered(search, include_str!("search/kind_ascending.sql"), include_str!("search/kind_descending.sql"))
+    } else {
+        ordered(search, include_str!("search/all_ascending.sql"), include_str!("search/all_descending.sql"))
     };
     let mut rows = pin!(client.query_raw(statement, parameters).await?);
     let (mut found, mut bytes) = (Found::default(), 0);
@@ -100,6 +90,10 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
         found.entries.push(entry);
     }
     Ok(found)
+}
+
+fn ordered(search: &Search<'_>, ascending: &'static str, descending: &'static str) -> &'static str {
+    if search.newest_first { descending } else { ascending }
 }
 
 /// Events about any of these subjects, each a kind and an id, at positions below `to`: the newest `limit` of them, the

@@ -77,8 +77,17 @@ impl Seen {
         hasher.update(&self.log.0.to_be_bytes()).update(&self.next_position.to_be_bytes()).update(&self.mac).finalize()
     }
 
+    /// Compares it with a log that ends at `end`, all but for what lies before it.
+    pub async fn check_against(&self, client: &Client, log: LogId, end: &Head) -> Result<(), LogFault> {
+        if self.log != log {
+            return Err(Tampered::OtherHistory { position: 0 }.into());
+        }
+        self.check_end(end)?;
+        self.check_in(client).await
+    }
+
     /// Compares it with the one row of a log that stood at its end: for a start that does not read that far back.
-    pub(crate) async fn check_in(&self, client: &Client) -> Result<(), LogFault> {
+    async fn check_in(&self, client: &Client) -> Result<(), LogFault> {
         let Some(position) = self.next_position.checked_sub(1) else { return Ok(()) };
         let row = client.query_opt(include_str!("mac_at.sql"), &[&signed(position)]).await?;
         let row = row.ok_or(Tampered::Missing { position })?;

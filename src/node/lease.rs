@@ -42,6 +42,11 @@ impl Uptime {
         Self::now().0.saturating_sub(self.0)
     }
 
+    /// In microseconds, as wall clocks are told.
+    pub(crate) fn micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

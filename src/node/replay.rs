@@ -28,6 +28,15 @@ pub struct Folded {
     pub head: Head,
 }
 
+/// What this node knows of the log from before, beside its snapshots.
+#[derive(Clone, Copy, Default)]
+pub struct Remembered<'a> {
+    /// From the file that says it.
+    pub seen: Option<&'a Seen>,
+    /// Where the mirror ends.
+    pub mirrored: Option<&'a Seen>,
+}
+
 /// Folds the whole log from nothing, and checks that it ends as the head says, and that all of it is there that was `seen`.
 pub async fn fold(
     client: &Client,
@@ -51,21 +60,22 @@ pub async fn resume(
     client: &Client,
     keys: &Arc<DerivedKeys>,
     log: LogId,
-    seen: Option<&Seen>,
+    remembered: Remembered<'_>,
     snapshots: snapshot::Found,
 ) -> Result<Folded, LogFault> {
     let end = Head::read(client).await?;
     if let Some(newest) = &snapshots.seen {
-        newest.check_end(&end)?;
-        newest.check_in(client).await?;
+        newest.check_against(client, log, &end).await?;
     }
-    let Some(start) = snapshots.state else { return fold(client, keys, log, seen).await };
-    if let Some(seen) = seen {
-        if seen.log != log {
-            return Err(Tampered::OtherHistory { position: 0 }.into());
+    let Some(start) = snapshots.state else {
+        let folded = fold(client, keys, log, remembered.seen).await?;
+        if let Some(mirrored) = remembered.mirrored {
+            mirrored.check_against(client, log, &folded.head).await?;
         }
-        seen.check_end(&end)?;
-        seen.check_in(client).await?;
+        return Ok(folded);
+    };
+    for known in [remembered.seen, remembered.mirrored].into_iter().flatten() {
+        known.check_against(client, log, &end).await?;
     }
     read_on(client, keys, start, &end, None).await
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,12 @@ const PORT_DEFAULT: u16 = 5432;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{}", chain(.0))]
-    Driver(#[from] tokio_postgres::Error),
+    Driver(#[source] tokio_postgres::Error),
+    #[error(
+        "database does not allow writes: it is a standby, or was set read-only. A standby lags, and what was revoked would be \
+         good there; name the primary in the database URL, or all hosts, of which the primary is found"
+    )]
+    ReadOnly,
     #[error("the name of the host cannot be looked up")]
     Name(#[source] std::io::Error),
     #[error("the server did not answer within {0:?}")]
@@ -42,6 +47,14 @@ impl ConnectError {
     /// What an operator has to know is not lost behind a host that is merely down.
     fn or_worse(self, next: Self) -> Self {
         if matches!(self, Self::OldPrimary { .. }) { self } else { next }
+    }
+}
+
+impl From<tokio_postgres::Error> for ConnectError {
+    /// The driver has no kind for a server that cannot be written to, only a text.
+    fn from(error: tokio_postgres::Error) -> Self {
+        let said = std::error::Error::source(&error).map(ToString::to_string);
+        if said.as_deref() == Some("database does not allow writes") { Self::ReadOnly } else { Self::Driver(error) }
     }
 }
 
@@ -271,7 +284,17 @@ fn without_hosts(config: &Config) -> Config {
 // === the pool's connections ===
 
 /// How the pool makes its connections.
-pub(super) struct Dialer(pub(super) Target);
+pub(super) struct Dialer {
+    target: Target,
+    reachable: Arc<AtomicBool>,
+}
+
+impl Dialer {
+    /// `reachable` says from now on whether the last connection that was asked for was made, or is still waited for.
+    pub(super) fn new(target: Target, reachable: Arc<AtomicBool>) -> Self {
+        Self { target, reachable }
+    }
+}
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,7 +309,9 @@ impl Connect for Dialer {
     fn connect(&self, _: &Config) -> Connecting<'_> {
         Box::pin(async {
             let (unheard, _) = mpsc::channel(1);
-            match self.0.connect(&unheard).await {
+            let connected = self.target.connect(&unheard).await;
+            self.reachable.store(connected.is_ok(), Ordering::Relaxed);
+            match connected {
                 Ok(Dialed { client, driven, .. }) => Ok((client, driven)),
                 Err(ConnectError::Driver(error)) => Err(error),
                 // The pool knows no errors but the driver's, and has a limit of its own, which is about to end.

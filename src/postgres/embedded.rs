@@ -123,6 +123,41 @@ pub async fn start(data_dir: &Path, settings: &Settings, lock: Lock) -> Result<C
     Ok(Cluster { server, socket_folder })
 }
 
+/// How to reach the cluster that a service runs on this folder.
+pub fn running(data_dir: &Path) -> Result<Options, EmbeddedError> {
+    let folder = Folder::open(data_dir)?;
+    let account = Account::choose(&folder.cluster)?;
+    Ok(options(&folder.socket_folder(&account)?))
+}
+
+/// The programs of the Postgres that the cluster in this folder was made by; of the newest, where there is none.
+pub fn programs(data_dir: &Path, settings: &Settings) -> Result<Binaries, EmbeddedError> {
+    Binaries::find(settings.binaries.as_deref(), Folder::open(data_dir)?.cluster_major()?)
+}
+
+/// The newest programs of Postgres that are found, for a database of one's own.
+pub fn newest_programs(settings: &Settings) -> Result<Binaries, EmbeddedError> {
+    Binaries::find(settings.binaries.as_deref(), None)
+}
+
+/// Moves the cluster out of its place, and answers where it is now; `None` where there is none. It is not removed: whoever
+/// puts another in its place may want it back. The one who holds the lock says that nobody runs on it.
+pub fn set_aside(data_dir: &Path, name: &str, _lock: &Lock) -> Result<Option<PathBuf>, EmbeddedError> {
+    let folder = Folder::open(data_dir)?;
+    if folder.cluster_major()?.is_none() {
+        return Ok(None);
+    }
+    server::stop_leftover(&folder.cluster)?;
+    let io = |source| EmbeddedError::Folder { folder: folder.root.clone(), source };
+    let aside = folder.root.join(name);
+    if aside.exists() {
+        return Err(io(std::io::Error::from(std::io::ErrorKind::AlreadyExists)));
+    }
+    std::fs::rename(&folder.cluster, &aside).map_err(io)?;
+    File::open(&folder.root).and_then(|root| root.sync_all()).map_err(io)?;
+    Ok(Some(aside))
+}
+
 /// Keeps every other service out of the folder, which is made if it is missing.
 pub fn lock(data_dir: &Path) -> Result<Lock, EmbeddedError> {
     Folder::open(data_dir)?.lock()
@@ -132,8 +167,7 @@ impl Cluster {
     /// How the service reaches this cluster.
     #[must_use]
     pub fn options(&self) -> Options {
-        let url = |role| SecretString::from(socket_url(&self.socket_folder, PORT, role, DATABASE));
-        Options { owner_url: Some(url(OWNER)), ..Options::new(url(LOGIN)) }
+        options(&self.socket_folder)
     }
 
     /// Stops Postgres, after what it is committing. Connections that are still open are closed.
@@ -143,6 +177,11 @@ impl Cluster {
         std::fs::remove_dir(&self.socket_folder).ok();
         Ok(())
     }
+}
+
+fn options(socket_folder: &Path) -> Options {
+    let url = |role| SecretString::from(socket_url(socket_folder, PORT, role, DATABASE));
+    Options { owner_url: Some(url(OWNER)), ..Options::new(url(LOGIN)) }
 }
 
 /// The URL of a database behind the socket in `folder`. Postgres names the socket for its port, opened or not.

@@ -14,6 +14,8 @@ const FILES: &[(&str, &str)] = &[
     ("V1__log", include_str!("../../migrations/V1__log.sql")),
     ("V2__nodes", include_str!("../../migrations/V2__nodes.sql")),
     ("V3__projections", include_str!("../../migrations/V3__projections.sql")),
+    ("V4__incidents", include_str!("../../migrations/V4__incidents.sql")),
+    ("V5__key_sources", include_str!("../../migrations/V5__key_sources.sql")),
 ];
 
 /// The advisory lock under which a database is migrated: "portcull" in ASCII, so that `pg_locks` can be read.

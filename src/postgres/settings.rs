@@ -40,6 +40,11 @@ pub enum SettingsError {
         "sslmode=disable is refused for a host that is not this machine: the password would cross the network in clear"
     )]
     Plaintext,
+    #[error(
+        "target_session_attrs in the database URL asks for a server that cannot be written to; such a one lags, and what was \
+         revoked would be good there: leave it out, or say read-write"
+    )]
+    Standby,
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -70,9 +75,12 @@ impl Target {
             config.application_name("portcullis");
         }
         // A standby answers every question, and lags: what was revoked on the primary would be good there. So the one that
-        // can be written to is looked for among the hosts, unless the URL asks for something else.
-        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // can be written to is looked for among the hosts.
+        match config.get_target_session_attrs() {
+            TargetSessionAttrs::Any | TargetSessionAttrs::ReadWrite => {
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
+            _ => return Err(SettingsError::Standby),
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(options.connect_timeout);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -15,9 +16,11 @@ use crate::validate::Snapshot;
 const CHUNK_ROWS: usize = 2_000;
 /// Chunks that are rendered ahead of those that are written.
 const CHUNKS_WAITING: usize = 4;
-/// How long a switch waits for those who read the old rows. It is tried again, and meanwhile others can read: whoever
-/// waits for an exclusive lock keeps everyone who comes later waiting too.
-const SWITCH_PATIENCE: &str = "2s";
+/// How long a switch waits for those who read the old rows: whoever waits for an exclusive lock keeps everyone who comes later
+/// waiting too, so lists are held up for as long. It is tried again after a pause, in which they are read.
+pub(super) const SWITCH_PATIENCE: Duration = Duration::from_millis(50);
+/// And one that has given way for a minute: where lists never end all at once, it would never take its place.
+pub(super) const SWITCH_PATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// How far a build or a verification is.
 #[derive(Debug, Default)]
@@ -110,11 +113,12 @@ pub async fn switch(
     projection: &Projection,
     touched: &[Vec<String>],
     position: u64,
+    patience: Duration,
 ) -> Result<(), ProjectionError> {
     let (schema, next) = (projection.schema(), projection.next_schema());
     let transaction = client.transaction().await?;
-    transaction.batch_execute(&format!("set local lock_timeout to '{SWITCH_PATIENCE}'")).await?;
     write(&transaction, projection, &next, touched).await?;
+    limit_waits(&transaction, patience).await?;
     transaction.execute("select projection.make_schema($1)", &[&schema]).await?;
     transaction.batch_execute(&format!("drop view if exists projection.{}", projection.name)).await?;
     for Table { name, .. } in projection.tables {
@@ -125,6 +129,11 @@ pub async fn switch(
     make_view(&transaction, projection).await?;
     cursor::set(&transaction, projection, position).await?;
     Ok(transaction.commit().await?)
+}
+
+/// Of all that the transaction asks for from here on.
+async fn limit_waits(transaction: &Transaction<'_>, patience: Duration) -> Result<(), ProjectionError> {
+    Ok(transaction.batch_execute(&format!("set local lock_timeout to {}", patience.as_millis())).await?)
 }
 
 /// By which people read it whatever its version.
@@ -153,7 +162,7 @@ pub(super) async fn drop_others(client: &mut Client, projection: &Projection) ->
 
 async fn drop_version(client: &mut Client, projection: &Projection, other: &str) -> Result<(), ProjectionError> {
     let transaction = client.transaction().await?;
-    transaction.batch_execute(&format!("set local lock_timeout to '{SWITCH_PATIENCE}'")).await?;
+    limit_waits(&transaction, SWITCH_PATIENCE).await?;
     // The view may be of the other version, and would go with it.
     make_view(&transaction, projection).await?;
     transaction.execute("select projection.drop_schema($1)", &[&other]).await?;

@@ -19,6 +19,19 @@ const REST: Duration = Duration::from_secs(2);
 /// How often is looked whether other versions can go.
 const LOOK_AT_OTHERS: Duration = Duration::from_secs(60);
 
+/// A finished build that could not take its place is tried again after so long; each time after twice as long.
+const GIVE_WAY_MIN: Duration = Duration::from_millis(250);
+const GIVE_WAY_MAX: Duration = Duration::from_secs(4);
+/// It has given way for about a minute then.
+const GIVEN_WAY_OFTEN: u32 = 20;
+
+/// How often a finished build has given way to those who read the old rows.
+#[derive(Default)]
+pub(super) struct GivingWay {
+    times: u32,
+    until: Option<Instant>,
+}
+
 pub(super) struct Lane {
     pub(super) projection: &'static Projection,
     /// Whether this node keeps it.
@@ -28,6 +41,7 @@ pub(super) struct Lane {
     pub(super) building: Option<Work<u64>>,
     /// The position that a finished build holds, until it can take its place.
     pub(super) built: Option<u64>,
+    pub(super) giving_way: GivingWay,
     verifying: Option<Work<Verdict>>,
     /// Something has failed that fails again, and is not tried before this.
     pub(super) rest_until: Option<Instant>,
@@ -51,6 +65,23 @@ impl<T> Drop for Work<T> {
     }
 }
 
+impl GivingWay {
+    pub(super) fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+
+    pub(super) fn again(&mut self) {
+        let pause = GIVE_WAY_MIN * 2_u32.saturating_pow(self.times);
+        self.until = Some(Instant::now() + pause.min(GIVE_WAY_MAX));
+        self.times += 1;
+    }
+
+    /// How long the next attempt may hold others up.
+    pub(super) fn patience(&self) -> Duration {
+        if self.times < GIVEN_WAY_OFTEN { build::SWITCH_PATIENCE } else { build::SWITCH_PATIENCE_MAX }
+    }
+}
+
 impl Lane {
     pub(super) fn new(projection: &'static Projection) -> Self {
         Self {
@@ -59,6 +90,7 @@ impl Lane {
             cursor: None,
             building: None,
             built: None,
+            giving_way: GivingWay::default(),
             verifying: None,
             rest_until: None,
             awaits_build: false,
@@ -130,6 +162,7 @@ impl Lane {
     ) -> Result<(), ProjectionError> {
         let work = self.building.take();
         self.built = None;
+        self.giving_way = GivingWay::default();
         self.awaits_build = false;
         let name = self.projection.name;
         let ended = match &finished {

@@ -199,13 +199,14 @@ async fn look_after(client: &mut Client, start: &Start, lane: &mut Lane) -> Resu
         Some(Ok(position)) => lane.built = Some(position),
         Some(Err(error)) => patient(lane.end_build(client, Err(error))).await?,
     }
-    let Some(position) = lane.built else { return Ok(()) };
+    let Some(position) = lane.built.filter(|_| lane.giving_way.is_over()) else { return Ok(()) };
     // Rows of which a list has been given out are not taken back: a build of a node that knows less waits.
     if lane.cursor.is_some_and(|cursor| cursor > start.node.snapshot().roll.next_position()) {
         return Ok(());
     }
-    match put_in_place(client, start, lane.projection, position).await {
+    match put_in_place(client, start, lane.projection, position, lane.giving_way.patience()).await {
         Err(error) if error.is_of_readers() => {
+            lane.giving_way.again();
             let projection = lane.projection.name;
             tracing::info!(projection, "a new build waits for those who read the old one");
         }
@@ -232,6 +233,7 @@ async fn put_in_place(
     start: &Start,
     projection: &'static Projection,
     from: u64,
+    patience: Duration,
 ) -> Result<Placed, ProjectionError> {
     let snapshot = start.node.snapshot();
     let end = snapshot.roll.next_position();
@@ -245,7 +247,7 @@ async fn put_in_place(
         transaction.commit().await?;
         return Ok(Placed::NotYet { built: to });
     }
-    patient(build::switch(client, projection, &changes, to)).await?;
+    patient(build::switch(client, projection, &changes, to, patience)).await?;
     Ok(Placed::At(to))
 }
 
@@ -254,7 +256,15 @@ async fn events(client: &Client, node: &Node, from: u64, to: u64) -> Result<Vec<
     let mut events: Vec<Recorded> = Vec::new();
     let mut next = from;
     while next < to {
-        let part = Search { from: next, to, kind: None, subject: None, newest_first: false, limit: READ_EVENTS };
+        let part = Search {
+            from: next,
+            to,
+            kind: None,
+            subject: None,
+            incident: None,
+            newest_first: false,
+            limit: READ_EVENTS,
+        };
         let found = patient(async { Ok(search(client, node.keys(), &part).await?) }).await?;
         for found in &found.entries {
             // A projection that goes on without an event is wrong for ever after.

@@ -69,17 +69,26 @@ impl Touched {
             }
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
-            // Of tokens nothing is kept one by one, and signing keys, barriers, plans and attempts are in no table.
+            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents and attempts are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }
             | Event::TokenRevoked { .. }
             | Event::SigningKeysInstalled { .. }
             | Event::SigningKeysRotated { .. }
             | Event::BarrierPassed { .. }
+            | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
+            | Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. }
             | Event::AuthFailuresObserved { .. } => {}
         }
     }

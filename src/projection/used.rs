@@ -1,13 +1,15 @@
-//! When each key was last used: noted in memory by whoever validates, kept in batches.
+//! When each key was used and from where: noted in memory by whoever validates, kept in batches.
 //!
 //! It is no event, since a fleet's every request would be one, and so no part of what a rebuild makes the same. What was
 //! noted since the last batch is lost with a node that is killed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 
 use super::ProjectionError;
 use super::value;
@@ -17,45 +19,108 @@ use crate::postgres::Database;
 
 /// How often what was noted is written down.
 pub const INTERVAL: Duration = Duration::from_secs(10);
+/// Addresses that are remembered of one key, the newest. A worker has one, or a few where it moves; whoever shows a stolen
+/// key from ever new ones fills no memory and no table.
+pub const SOURCES_MAX: usize = 16;
 /// Validations on as many cores as there are do not wait for each other.
 const SHARDS: usize = 64;
-/// Keys of one statement.
+/// Keys of one transaction.
 const CHUNK_KEYS: usize = 5_000;
 
 /// The uses that were not written down yet.
 pub struct KeysUsed {
-    shards: [Mutex<HashMap<KeyId, Timestamp>>; SHARDS],
+    shards: [Mutex<HashMap<KeyId, Noted>>; SHARDS],
+    /// Somebody wants to know now.
+    wanted: Notify,
 }
+
+/// From when to when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+/// An address that a genuine credential came from, whether or not it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    pub address: IpAddr,
+    pub seen: Span,
+}
+
+/// What was noted of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Noted {
+    /// When it was accepted.
+    used: Option<Span>,
+    sources: Vec<Source>,
+    forgotten: u64,
+}
+
+/// What is known of a key's use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Unknown for a key that was used before this was noted.
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    /// The newest first.
+    pub sources: Vec<Source>,
+    /// How often an address had to give way to a newer one.
+    pub forgotten: u64,
+}
+
+// === impl KeysUsed ===
 
 impl Default for KeysUsed {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), wanted: Notify::new() }
     }
 }
 
 impl KeysUsed {
     /// The key was accepted. A few nanoseconds, and no I/O (H18).
-    pub fn note(&self, key: KeyId, now: Timestamp) {
+    pub fn accepted(&self, key: KeyId, now: Timestamp, source: Option<IpAddr>) {
+        let seen = Span { first: now, last: now };
+        self.with(key, |noted| noted.add(Some(seen), source.map(|address| Source { address, seen })));
+    }
+
+    /// The key was shown, is genuine, and was refused: from where is worth knowing.
+    pub fn refused(&self, key: KeyId, now: Timestamp, source: Option<IpAddr>) {
+        let Some(address) = source else { return };
+        let seen = Span { first: now, last: now };
+        self.with(key, |noted| noted.add(None, Some(Source { address, seen })));
+    }
+
+    fn with(&self, key: KeyId, note: impl FnOnce(&mut Noted)) {
         // Ids are random in their low digits.
         let shard = usize::try_from(key.0 % SHARDS as u128).unwrap_or_default();
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let used = shard.entry(key).or_insert(now);
-        *used = now.max(*used);
+        note(shard.entry(key).or_default());
+    }
+
+    /// Has what was noted written down now, and not only when its time comes.
+    pub fn hurry(&self) {
+        self.wanted.notify_one();
     }
 
     /// Writes down what was noted since the last time. What cannot be written is noted again.
     pub async fn flush(&self, database: &Database) -> Result<(), ProjectionError> {
-        let mut noted: Vec<(KeyId, Timestamp)> = Vec::new();
+        let mut noted: Vec<(KeyId, Noted)> = Vec::new();
         for shard in &self.shards {
             noted.extend(std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         // In one order on every node, or two of them could wait for each other.
         noted.sort_unstable();
-        for (number, chunk) in noted.chunks(CHUNK_KEYS).enumerate() {
+        let mut rest = noted.as_slice();
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(rest.len().min(CHUNK_KEYS));
             if let Err(error) = keep(database, chunk).await {
-                noted[number * CHUNK_KEYS..].iter().for_each(|(key, used)| self.note(*key, *used));
+                for (key, lost) in rest {
+                    self.with(*key, |noted| noted.add_all(lost));
+                }
                 return Err(error);
             }
+            rest = after;
         }
         Ok(())
     }
@@ -66,6 +131,7 @@ impl KeysUsed {
         loop {
             let last = tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => false,
+                () = self.wanted.notified() => false,
                 () = &mut stopped => true,
             };
             if let Err(error) = self.flush(database).await {
@@ -78,18 +144,109 @@ impl KeysUsed {
     }
 }
 
-async fn keep(database: &Database, used: &[(KeyId, Timestamp)]) -> Result<(), ProjectionError> {
-    let (keys, times): (Vec<String>, Vec<DateTime<Utc>>) =
-        used.iter().map(|(key, at)| (key.to_string(), value::parameter(*at))).unzip();
-    database.client().await?.execute(include_str!("used/keep.sql"), &[&keys, &times]).await?;
-    Ok(())
+// === impl Noted ===
+
+impl Noted {
+    fn add(&mut self, used: Option<Span>, source: Option<Source>) {
+        self.used = match (self.used, used) {
+            (Some(known), Some(new)) => Some(known.with(new)),
+            (known, new) => known.or(new),
+        };
+        let Some(source) = source else { return };
+        if let Some(known) = self.sources.iter_mut().find(|known| known.address == source.address) {
+            known.seen = known.seen.with(source.seen);
+            return;
+        }
+        if self.sources.len() < SOURCES_MAX {
+            // Most keys come from one address, and a first push would make room for four.
+            self.sources.reserve_exact(1);
+            self.sources.push(source);
+            return;
+        }
+        self.forgotten += 1;
+        if let Some(oldest) = self.sources.iter_mut().min_by_key(|known| known.seen.last)
+            && oldest.seen.last <= source.seen.last
+        {
+            *oldest = source;
+        }
+    }
+
+    fn add_all(&mut self, earlier: &Noted) {
+        self.forgotten += earlier.forgotten;
+        self.add(earlier.used, None);
+        for source in &earlier.sources {
+            self.add(None, Some(*source));
+        }
+    }
 }
 
-/// When the key was last used, as far as it was written down.
-pub async fn last(database: &Database, key: KeyId) -> Result<Option<Timestamp>, ProjectionError> {
-    let row = database.client().await?.query_opt(include_str!("used/last.sql"), &[&key.to_string()]).await?;
-    let at = row.map(|row| row.try_get::<_, DateTime<Utc>>(0)).transpose()?;
-    Ok(at.map(|at| Timestamp(at.timestamp_micros())))
+impl Span {
+    fn with(self, other: Span) -> Span {
+        Span { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+}
+
+// === in the database ===
+
+async fn keep(database: &Database, noted: &[(KeyId, Noted)]) -> Result<(), ProjectionError> {
+    let mut client = database.client().await?;
+    let transaction = client.transaction().await?;
+    let keys: Vec<String> = noted.iter().map(|(key, _)| key.to_string()).collect();
+    let used = |time: fn(Span) -> Timestamp| -> Vec<Option<DateTime<Utc>>> {
+        noted.iter().map(|(_, noted)| noted.used.map(|used| value::parameter(time(used)))).collect()
+    };
+    let (first, last) = (used(|used| used.first), used(|used| used.last));
+    let forgotten: Vec<i64> = noted.iter().map(|(_, noted)| value::signed(noted.forgotten)).collect();
+    transaction.execute(include_str!("used/keep.sql"), &[&keys, &first, &last, &forgotten]).await?;
+
+    let sources = || noted.iter().flat_map(|(key, noted)| noted.sources.iter().map(move |source| (key, source)));
+    let of: Vec<String> = sources().map(|(key, _)| key.to_string()).collect();
+    if !of.is_empty() {
+        let addresses: Vec<IpAddr> = sources().map(|(_, source)| source.address).collect();
+        let first: Vec<_> = sources().map(|(_, source)| value::parameter(source.seen.first)).collect();
+        let last: Vec<_> = sources().map(|(_, source)| value::parameter(source.seen.last)).collect();
+        transaction.execute(include_str!("used/keep_sources.sql"), &[&of, &addresses, &first, &last]).await?;
+        let limit = value::signed(SOURCES_MAX as u64);
+        transaction.execute(include_str!("used/forget_sources.sql"), &[&keys, &limit]).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// When the key was used and from where, as far as it was written down.
+pub async fn of_key(database: &Database, key: KeyId) -> Result<Used, ProjectionError> {
+    let client = database.client().await?;
+    let id = key.to_string();
+    let Some(row) = client.query_opt(include_str!("used/of_key.sql"), &[&id]).await? else {
+        return Ok(Used::default());
+    };
+    let moment =
+        |column| Ok::<_, tokio_postgres::Error>(row.try_get::<_, Option<DateTime<Utc>>>(column)?.map(timestamp));
+    let (first, last, forgotten) = (moment(0)?, moment(1)?, row.try_get::<_, i64>(2)?);
+    let all = i64::MAX;
+    let rows = client.query(include_str!("used/sources.sql"), &[&vec![id], &all]).await?;
+    let sources = rows.iter().map(source).collect::<Result<_, _>>()?;
+    Ok(Used { first, last, sources, forgotten: forgotten.unsigned_abs() })
+}
+
+/// From where these keys came, the newest first and so many at the most; each with its key.
+pub async fn sources(
+    database: &Database,
+    keys: &[KeyId],
+    limit: usize,
+) -> Result<Vec<(String, Source)>, ProjectionError> {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let limit = value::signed(limit as u64);
+    let rows = database.client().await?.query(include_str!("used/sources.sql"), &[&keys, &limit]).await?;
+    Ok(rows.iter().map(|row| Ok((row.try_get(0)?, source(row)?))).collect::<Result<_, tokio_postgres::Error>>()?)
+}
+
+fn source(row: &tokio_postgres::Row) -> Result<Source, tokio_postgres::Error> {
+    let seen = Span { first: timestamp(row.try_get(2)?), last: timestamp(row.try_get(3)?) };
+    Ok(Source { address: row.try_get(1)?, seen })
+}
+
+fn timestamp(at: DateTime<Utc>) -> Timestamp {
+    Timestamp(at.timestamp_micros())
 }
 
 /// The same of many keys; of those that were used.
@@ -110,15 +267,42 @@ pub async fn last_of(database: &Database, keys: &[KeyId]) -> Result<HashMap<KeyI
 mod tests {
     use super::*;
 
+    fn noted(used: &KeysUsed, key: KeyId) -> Noted {
+        let shard = usize::try_from(key.0 % SHARDS as u128).unwrap();
+        used.shards[shard].lock().unwrap()[&key].clone()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
     #[test]
-    fn the_latest_use_of_a_key_is_the_one_that_counts() {
+    fn the_first_and_the_latest_use_of_a_key_count_and_a_refusal_is_no_use() {
         let used = KeysUsed::default();
         let (one, other) = (KeyId(7), KeyId(7 + SHARDS as u128));
         for (key, at) in [(one, 5), (other, 1), (one, 9), (one, 6)] {
-            used.note(key, Timestamp(at));
+            used.accepted(key, Timestamp(at), None);
         }
-        let mut noted: Vec<_> = used.shards.iter().flat_map(|shard| shard.lock().unwrap().clone()).collect();
-        noted.sort_unstable();
-        assert_eq!(noted, [(one, Timestamp(9)), (other, Timestamp(1))]);
+        used.refused(one, Timestamp(11), Some(address(1)));
+        assert_eq!(noted(&used, one).used, Some(Span { first: Timestamp(5), last: Timestamp(9) }));
+        assert_eq!(noted(&used, other).used, Some(Span { first: Timestamp(1), last: Timestamp(1) }));
+        let seen = Span { first: Timestamp(11), last: Timestamp(11) };
+        assert_eq!(noted(&used, one).sources, [Source { address: address(1), seen }]);
+    }
+
+    #[test]
+    fn a_key_from_ever_new_addresses_is_remembered_by_its_newest() {
+        let used = KeysUsed::default();
+        for at in 0..40 {
+            used.accepted(KeyId(1), Timestamp(i64::from(at)), Some(address(at)));
+        }
+        // The one that comes again stays.
+        used.accepted(KeyId(1), Timestamp(50), Some(address(24)));
+        used.accepted(KeyId(1), Timestamp(51), Some(address(40)));
+        let noted = noted(&used, KeyId(1));
+        let mut kept: Vec<IpAddr> = noted.sources.iter().map(|source| source.address).collect();
+        kept.sort_unstable();
+        let expected: Vec<IpAddr> = [24].into_iter().chain(26..=40).map(address).collect();
+        assert_eq!((kept, noted.forgotten), (expected, 25));
     }
 }

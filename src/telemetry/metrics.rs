@@ -13,6 +13,7 @@
 //! | `portcullis_auth_failures_total{reason}` | refused credentials; a guesser shows here |
 //! | `portcullis_connections_refused_total` | connections closed because too many were open |
 //! | `portcullis_projection_lag{projection}` | events that this node has applied and that projection does not hold yet |
+//! | `portcullis_mirror_lag` | events that this node has applied and that its mirror of the log does not hold yet |
 //! | `portcullis_keys`, `portcullis_workers` | what the Roll holds |
 
 use std::sync::Arc;
@@ -186,6 +187,15 @@ impl Metrics {
             .build();
     }
 
+    /// Exports how far the mirror is behind, asked for whenever the metrics are collected. Call it once.
+    pub fn watch_mirror(&self, lag: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.meter
+            .u64_observable_gauge("portcullis_mirror_lag")
+            .with_description("How many events that this node has applied its mirror of the log does not hold yet.")
+            .with_callback(move |observer| observer.observe(lag(), &[]))
+            .build();
+    }
+
     /// Hangs the tables of atomics onto observable instruments, which read them when they are collected.
     fn export(&self) {
         self.export_grid("portcullis_http_requests_total", "Answers to requests.", &self.requests);
@@ -299,6 +309,7 @@ mod tests {
         let metrics = telemetry.metrics(&VOCABULARY).expect("instruments");
         metrics.watch_roll(|| RollSize { keys: 7, workers: 5 });
         metrics.watch_lags(|| vec![("keys", 3)]);
+        metrics.watch_mirror(|| 11);
         metrics.answered(Some(1), 200, Duration::from_micros(80));
         metrics.answered(None, 404, Duration::from_micros(80));
         metrics.answered(Some(99), 418, Duration::from_micros(80));
@@ -326,6 +337,7 @@ mod tests {
             "portcullis_queue_depth 3",
             "portcullis_log_position 42",
             "portcullis_connections_refused_total 1",
+            "portcullis_mirror_lag 11",
             "portcullis_keys 7",
             "portcullis_workers 5",
         ] {

@@ -47,6 +47,7 @@ async fn haystacks(service: &Service) -> Vec<(String, Vec<u8>)> {
         path = format!("/v1/events?limit=1000&cursor={cursor}");
     }
     found.push(("the dump of the database".to_owned(), dump(service)));
+    found.extend(backup(service));
     files(service.data_dir(), &mut found);
     processes(service, &mut found);
     found
@@ -63,6 +64,27 @@ fn dump(service: &Service) -> Vec<u8> {
     let ran = run(command, "", Duration::from_mins(1));
     assert!(ran.success && ran.stdout.contains("COPY log.event"), "{}", ran.stderr);
     ran.stdout.into_bytes()
+}
+
+/// A backup as it is, and what is packed in it.
+fn backup(service: &Service) -> [(String, Vec<u8>); 2] {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("gate.backup");
+    let taken = crate::mirror::offline(service.data_dir(), &["backup", "--out", file.to_str().unwrap()]);
+    assert!(taken.success, "{}", taken.stderr);
+    let mut unpack = Command::new("tar");
+    unpack.arg("xf").arg(&file).arg("-C").arg(folder.path());
+    assert!(run(unpack, "", Duration::from_mins(1)).success);
+    let mut listing = Command::new(Binaries::find(None, None).unwrap().program("pg_restore"));
+    listing.arg("--file=-").arg(folder.path().join("portcullis.dump"));
+    let listed = run(listing, "", Duration::from_mins(1));
+    assert!(listed.success && listed.stdout.contains("COPY log.event"), "{}", listed.stderr);
+    let root_key = std::fs::read_to_string(service.file("root.key")).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for text in [listed.stdout.as_bytes(), &whole] {
+        assert!(!text.windows(64).any(|window| window == root_key.trim().as_bytes()), "the root key is in a backup");
+    }
+    [("a backup".to_owned(), whole), ("the dump in a backup".to_owned(), listed.stdout.into_bytes())]
 }
 
 /// All files, those of Postgres too: what was deleted from a table still lies in its pages and in the write-ahead log.

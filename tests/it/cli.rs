@@ -2,6 +2,7 @@
 
 mod administration;
 mod events;
+mod incidents;
 mod plans;
 mod projections;
 mod tokens;

@@ -84,6 +84,8 @@ async fn whatever_breaks_nothing_acknowledged_is_lost_and_nothing_revoked_is_acc
     let (facts, roll) = facts::read(&cluster.owner_url(), &world.keys).await;
     let working = healed::compare(&world, &Fleet::of(&facts), &roll).await;
 
+    nodes[0].service.verify_projections().await;
+
     let history = std::mem::take(&mut *world.history());
     // What the nodes have logged says nothing of what the checker finds.
     nodes.into_iter().chain(others).for_each(|mut node| assert!(node.service.stop()));

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::Client;
 
 use crate::support::cluster::{Scratch, shared_socket};
+use crate::support::links::Links;
 use crate::support::node::{TestNode, create_worker, keys};
 use crate::support::wire::{Mode, Wire};
 
@@ -169,6 +170,31 @@ async fn a_slow_node_is_waited_for_and_never_accepts_after_the_barrier() {
         assert!(passed.is_everywhere() && !passed.confirmed.is_empty(), "{passed:?}");
         assert_ne!(accepts(&far, &secret), Ok(true), "{passed:?}");
     }
+    far.stop().await;
+    near.stop().await;
+}
+
+/// `NOTIFY` is a promise of nothing: what is lost on the way costs a poll, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_no_notification_finds_what_was_appended_by_itself() {
+    // Eight polls, on a machine that does much else.
+    const POLLED: Duration = Duration::from_secs(2);
+    let scratch = Scratch::new().await;
+    let links = Links::start(shared_socket()).await;
+    links.deafen();
+    let near = start(&scratch).await;
+    near.bootstrap().await;
+    let far = scratch.database_on(links.port).await;
+    let far = TestNode::start_with(far, keys(), Duration::from_secs(60), None).await.unwrap();
+    assert_eq!(links.deaf(), 1, "it listens, where nobody speaks");
+    for number in 0..4 {
+        let (_, _, secret) = near.worker(&format!("w-{number}")).await;
+        let applied = near.running.node.snapshot().roll.next_position() - 1;
+        let polled = tokio::time::timeout(POLLED, far.running.node.reached(applied)).await;
+        assert!(polled.is_ok(), "event {applied} was not found within {POLLED:?}");
+        assert_eq!(accepts(&far, &secret), Ok(true));
+    }
+    assert_eq!(links.deaf(), 1, "over the same connection all along");
     far.stop().await;
     near.stop().await;
 }

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::cluster::Scratch;
+use crate::support::cluster::{Scratch, shared_socket};
 use crate::support::service::{Answer, Launch, Service};
+use crate::support::wire::{Mode, Wire};
 
 /// For what has nothing to wait for; on a machine that does much else.
-const AT_ONCE: Duration = Duration::from_secs(4);
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A service, and a credential that it takes.
 async fn start(launch: Launch) -> (Service, Value) {
@@ -102,6 +103,25 @@ async fn a_pool_that_is_exhausted_refuses_reads_of_the_database_and_nothing_else
         answer.expect(200);
     }
     service.get("/v1/events").await.expect(200);
+}
+
+/// A database that is gone takes all places of the pool too, by those who try to reach it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_not_said_to_be_busy() {
+    let scratch = Scratch::new().await;
+    let wire = Wire::start(shared_socket()).await;
+    let launch = Launch::on_urls(&scratch.url_on(wire.port), &scratch.owner_url());
+    let launch = launch.argument("--database-pool-size", "2").argument("--database-connect-timeout", "1s");
+    let (service, credential) = start(launch.argument("--max-stale", "60s")).await;
+    service.get("/v1/events").await.expect(200);
+    wire.set(Mode::Frozen);
+    // More than come to their turn in the time that each waits.
+    for answer in join_all((0..32).map(|_| service.get("/v1/events"))).await {
+        assert_eq!(answer.problem(503), "log_unavailable");
+    }
+    validates(&service, &credential).await;
+    wire.set(Mode::Open);
+    service.until("it is back", async || service.get("/v1/events").await.status == 200).await;
 }
 
 /// Asks for many pages of events in one go, with room for a few packets of the answers.

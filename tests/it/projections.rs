@@ -2,6 +2,7 @@
 
 mod history;
 mod plans;
+mod progress;
 mod rebuilds;
 mod serving;
 
@@ -366,12 +367,11 @@ async fn readers_see_the_projections_and_nothing_else() {
     keeping.caught_up().await;
     let reader = scratch.superuser().await;
     reader.batch_execute("set role portcullis_reader").await.unwrap();
-    for name in
-        ["pools", "workers", "keys", "enrollment_secrets", "operators", "fences", "cursor", "key_used", "nodes_seen"]
-    {
+    let empty = ["enrollment_secrets", "fences", "key_used", "key_source"];
+    for name in ["pools", "workers", "keys", "operators", "cursor", "nodes_seen"].into_iter().chain(empty) {
         let statement = format!("select * from projection.{name}");
         let rows = reader.query(&statement, &[]).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        assert_eq!(rows.is_empty(), ["enrollment_secrets", "fences", "key_used"].contains(&name), "{name}");
+        assert_eq!(rows.is_empty(), empty.contains(&name), "{name}");
     }
     for statement in [
         "select * from log.event",
@@ -386,6 +386,7 @@ async fn readers_see_the_projections_and_nothing_else() {
         "delete from projection.workers",
         "update projection.cursor set position = 0",
         "insert into projection.key_used values ('x', now())",
+        "delete from projection.key_source",
         "create table projection.mine ()",
         "select projection.drop_schema('workers_1')",
     ] {

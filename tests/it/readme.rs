@@ -1,4 +1,4 @@
-//! Plays the README's first minute as written, on a clean data directory.
+//! Plays the README's first minute as written, on a clean data directory, and the runbook of a restore.
 //!
 //! The commands stand in fenced `sh` blocks between two markers. They run in one shell, in order, and stop at the first
 //! that fails. What is replaced is `ops/up`, which would install packages and build a release, so that the service is
@@ -24,10 +24,15 @@ const URL: &str = "https://127.0.0.1:3000";
 fn commands(readme: &str) -> String {
     let (_, rest) = readme.split_once(BEGIN).expect("the README marks the beginning of its first minute");
     let (minute, _) = rest.split_once(END).expect("the README marks the end of its first minute");
+    fenced(minute)
+}
+
+/// What stands in its fenced `sh` blocks.
+fn fenced(text: &str) -> String {
     let mut commands = String::new();
     let mut inside = false;
-    for line in minute.lines() {
-        match (inside, line.trim_end()) {
+    for line in text.lines() {
+        match (inside, line.trim()) {
             (false, "```sh") => inside = true,
             (true, "```") => inside = false,
             (true, line) if line == "ops/up" || line.starts_with("ops/up ") => {}
@@ -70,6 +75,34 @@ async fn the_first_minute_runs_as_it_is_written() {
     let ran = play(commands.clone(), Launch::embedded().port(port), port).await;
     assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("\"token\":"), "curl got no token:\n{}", ran.stdout);
+}
+
+/// The runbook of a lost database: what stands before the loss is played beside the service, the rest without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runbook_of_a_restore_runs_as_it_is_written() {
+    let runbook = include_str!("../../ops/runbooks/restore.md");
+    let marked = runbook.split("<!-- play -->").skip(1).map(|part| part.split("<!-- /play -->").next().unwrap());
+    let steps: Vec<String> = marked.map(fenced).collect();
+    let [every_day, look, restore] = steps.as_slice() else { panic!("three steps are marked, not {}", steps.len()) };
+    let mut service = Launch::embedded().start().await;
+    let folder = as_after_a_build();
+    let data_dir = service.data_dir().to_owned();
+    let play = |commands: &str| {
+        let mut shell = Command::new("bash");
+        let path = format!("{}:{}", folder.path().join("target/release").display(), std::env::var("PATH").unwrap());
+        shell.args(["-euo", "pipefail"]).current_dir(folder.path()).env("PATH", path);
+        shell.env("PORTCULLIS_DATA_DIR", &data_dir);
+        let ran = run(shell, commands, Duration::from_mins(2));
+        assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
+    };
+    play(every_day);
+    service.post("/v1/workers", serde_json::json!({ "id": "after-the-backup" })).await.expect(201);
+    assert!(service.stop());
+    std::fs::remove_dir_all(data_dir.join("postgres")).unwrap();
+    play(look);
+    play(restore);
+    let service = Launch::embedded().data_dir_of(&service).start().await;
+    service.get("/v1/workers/after-the-backup").await.expect(200);
 }
 
 #[test]

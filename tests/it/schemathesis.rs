@@ -31,17 +31,19 @@ struct Fleet {
     keys: Vec<String>,
     operators: Vec<String>,
     enrollment_secrets: Vec<String>,
+    incidents: Vec<String>,
     /// Operations, and what stands in `Authorization` there: the others are asked by the admin.
     credentials: Vec<(&'static str, String)>,
 }
 
 /// Each kind of thing that is named in a path, with the operations that name it.
-const PATHS: [(&str, &str, &str); 5] = [
+const PATHS: [(&str, &str, &str); 6] = [
     ("pools", "pool", "^/v1/pools/"),
     ("workers", "id", "^/v1/workers/"),
     ("keys", "id", "^/v1/keys/"),
     ("operators", "id", "^/v1/operators/"),
     ("enrollment-secrets", "id", "^/v1/enrollment-secrets/"),
+    ("incidents", "id", "^/v1/incidents/"),
 ];
 
 impl Fleet {
@@ -65,6 +67,10 @@ impl Fleet {
         for _ in 0..2 {
             let secret = service.post("/v1/enrollment-secrets", json!({ "pool": "asked" })).await.expect(201);
             fleet.enrollment_secrets.push(id_of(&secret));
+        }
+        for number in 0..3 {
+            let incident = json!({ "id": format!("asked-{number}"), "title": "asked", "severity": "low" });
+            fleet.incidents.push(id_of(&service.post("/v1/incidents", incident).await.expect(201)));
         }
         fleet.admit(service).await;
         fleet
@@ -99,7 +105,7 @@ impl Fleet {
     fn config(&self, admin: &str) -> String {
         let mut config = String::new();
         writeln!(config, "hooks = \"{HOOKS}\"\nheaders = {{ Authorization = \"Bearer {admin}\" }}").unwrap();
-        let all = [&self.pools, &self.workers, &self.keys, &self.operators, &self.enrollment_secrets];
+        let all = [&self.pools, &self.workers, &self.keys, &self.operators, &self.enrollment_secrets, &self.incidents];
         for ((name, _, _), ids) in PATHS.iter().zip(all) {
             writeln!(config, "[dictionaries.{name}]\nvalues = {ids:?}").unwrap();
         }

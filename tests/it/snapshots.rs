@@ -121,6 +121,7 @@ async fn a_database_that_ends_before_the_snapshot_is_refused() {
     assert!(log.contains("an older database was put in its place") && log.contains("snapshots"), "{log}");
     // Whoever means it says so; and what was revoked in what is missing works again, as they were told.
     fs::remove_dir_all(service.file("snapshots")).unwrap();
+    fs::remove_dir_all(service.file("mirror")).unwrap();
     assert!(accepts(&launch().start().await, &revoked).await);
 }
 

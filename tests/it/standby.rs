@@ -4,17 +4,20 @@
 //! The services know both by one URL, in which the old primary stands first.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
 use portcullis::log::head::{self, Head};
 use portcullis::log::seen::Seen;
+use portcullis::node::barrier::Barriers;
 use portcullis::node::replay;
+use portcullis::postgres::Database;
 use serde_json::json;
 
 use crate::crash::load::{Load, Log};
 use crate::support::cluster::standby::PRIMARY;
 use crate::support::cluster::{PrivateCluster, connect};
+use crate::support::node::TestNode;
 use crate::support::service::{Launch, Service};
 
 const CLIENTS: usize = 6;
@@ -71,6 +74,8 @@ impl World {
         let mut told = load.stop().await;
         told.check(&Log::read(&url).await);
         told.settle(&self.services[0], &url).await;
+        // Whoever kept them, on whichever server: no row is from a history that nobody follows.
+        self.services[0].verify_projections().await;
         let keys = self.keys();
         let end = end_of_log(&url, &keys).await;
         for service in &mut self.services {
@@ -172,9 +177,9 @@ async fn a_node_that_has_seen_more_does_not_start_on_an_old_primary() {
     world.primary.kill();
     world.standby.promote();
     let first = &mut world.services[0];
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
+    let give_up = Instant::now() + Duration::from_secs(30);
     while first.post("/v1/workers", json!({ "id": "only-on-the-new-one" })).await.status != 201 {
-        assert!(std::time::Instant::now() < give_up, "it does not come back: {}", first.log());
+        assert!(Instant::now() < give_up, "it does not come back: {}", first.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(first.stop());
@@ -188,6 +193,106 @@ async fn a_node_that_has_seen_more_does_not_start_on_an_old_primary() {
     assert_eq!(written(&world.primary).await, before, "and nothing was changed there");
     let both = world.launch(0).data_dir_of(&world.services[0]);
     both.start().await.get("/v1/workers/only-on-the-new-one").await.expect(200);
+}
+
+/// Nobody tells those who are connected: an old primary that nobody has stopped goes on answering them.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_connected_to_an_old_primary_turns_to_the_new_one() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let primary = PrivateCluster::start_with(|_, _| PRIMARY.iter().map(ToString::to_string).collect()).await;
+    let standby = primary.synchronous_standby().await;
+    let mut options = primary.options();
+    options.url = primary.url_of_both(&standby).into();
+    options.owner_url = Some(primary.owner_url_of_both(&standby).into());
+    let database = Database::open(options).await.unwrap();
+    database.migrate().await.unwrap();
+    let node = TestNode::start(database.clone()).await;
+    node.bootstrap().await;
+    let barriers = Barriers::start(database.clone());
+    let (_, _, _) = node.worker("before").await;
+    let before = node.running.node.snapshot().roll.next_position() - 1;
+    assert!(barriers.wait(before, PATIENCE).await.unwrap().is_everywhere());
+    let port = async || -> String {
+        database.client().await.unwrap().query_one("select current_setting('port')", &[]).await.unwrap().get(0)
+    };
+    assert_eq!(port().await, primary.port.to_string());
+
+    standby.promote();
+    primary.wait_for(None).await;
+    // Whoever connects anew looks at both hosts, and with that all others know.
+    let give_up = Instant::now() + PATIENCE;
+    while port().await != standby.port.to_string() {
+        assert!(Instant::now() < give_up, "the pool keeps connections to the old primary");
+        drop(database.session().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // As the owner too: on the old primary there is no log any more, for whoever still asks there.
+    connect(&primary.owner_url()).await.unwrap().batch_execute("drop schema log cascade").await.unwrap();
+    assert!(database.root_key_check().await.unwrap().is_some());
+    let (_, _, _) = node.worker("after").await;
+    let after = node.running.node.snapshot().roll.next_position() - 1;
+    assert!(barriers.wait(after, PATIENCE).await.unwrap().is_everywhere(), "the barrier asks at the new primary");
+    let events = "select count(*) from log.event";
+    let there: i64 = connect(&standby.owner_url()).await.unwrap().query_one(events, &[]).await.unwrap().get(0);
+    assert!(there > i64::try_from(after).unwrap());
+    node.stop().await;
+}
+
+/// H3. A replica answers every question, and shows what was true a while ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lags_serves_nobody_and_whoever_has_nothing_else_is_stale() {
+    let mut world = World::start(1).await;
+    let node = &world.services[0];
+    let key = async |worker: &str| {
+        node.post("/v1/workers", json!({ "id": worker })).await.expect(201);
+        let key = node.post(&format!("/v1/workers/{worker}/keys"), json!({})).await.expect(201);
+        (key["id"].as_str().unwrap().to_owned(), json!({ "credential": key["key"] }))
+    };
+    let ((revoked, doomed), (_, good)) = (key("doomed").await, key("good").await);
+    let replica = connect(&world.standby.owner_url()).await.unwrap();
+    let replayed =
+        async || replica.query_one("select next_position from log.head", &[]).await.unwrap().get::<_, i64>(0);
+    let end = i64::try_from(node.get("/v1/pools").await.position()).unwrap();
+    node.until("the replica has both keys", async || replayed().await > end).await;
+    replica.batch_execute("select pg_wal_replay_pause()").await.unwrap();
+    let position = node.post(&format!("/v1/keys/{revoked}/revoke?wait=everywhere"), json!({})).await.position();
+    assert!(replayed().await <= i64::try_from(position).unwrap(), "it lags, and shows a key that works");
+
+    // A node that is pointed at it does not start, whatever the URL asks for, and says what to do.
+    let (url, owner_url) = (world.standby.tcp_url(), world.standby.owner_url());
+    for (attributes, why) in [
+        ("", "name the primary"),
+        ("?target_session_attrs=any", "name the primary"),
+        ("?target_session_attrs=read-only", "leave it out"),
+    ] {
+        let refused = world.launch_on(1, &format!("{url}{attributes}"), &owner_url).try_start().await.err();
+        let refused = refused.expect("it does not start");
+        assert!(refused.contains(why), "{attributes}: {refused}");
+    }
+
+    // One that runs, and has nothing else left, is stale before long, and takes nothing from it.
+    world.primary.kill();
+    let node = &world.services[0];
+    let verdict = async |credential: &serde_json::Value| {
+        let answer = node.post("/v1/validate", credential.clone()).await;
+        if answer.status == 200 { answer.json()["reason"].as_str().unwrap().to_owned() } else { answer.problem(503) }
+    };
+    node.until("it is stale", async || {
+        assert_ne!(verdict(&doomed).await, "ok");
+        verdict(&good).await == "stale"
+    })
+    .await;
+    for _ in 0..100 {
+        assert_eq!((verdict(&doomed).await, verdict(&good).await), ("stale".to_owned(), "stale".to_owned()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What the primary acknowledges, the replica has to have; and it asks for nothing while it replays nothing.
+    replica.batch_execute("select pg_wal_replay_resume()").await.unwrap();
+    world.primary.restart().await;
+    let node = &world.services[0];
+    node.until("the primary is back", async || node.post("/v1/validate", good.clone()).await.status == 200).await;
+    assert_eq!(node.post("/v1/validate", good.clone()).await.expect(200)["reason"], "ok");
+    assert_eq!(node.post("/v1/validate", doomed).await.expect(200)["reason"], "key_revoked");
 }
 
 fn port_of(service: &Service) -> u16 {

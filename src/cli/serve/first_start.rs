@@ -51,7 +51,7 @@ pub(super) async fn bootstrap(running: &Running, keys: &Arc<DerivedKeys>, data_d
         key: id,
         verifier: Digest(*keys.api_key_verifier(&parsed).as_bytes()),
     });
-    let context = Context { now: mint::now(), author: Author::system(), reason: Some("start".into()) };
+    let context = Context { now: mint::now(), author: Author::system(), reason: Some("start".into()), incident: None };
     let events = decide(&running.node.snapshot().roll, &command, &context)?;
     let makes_admin = events.iter().any(|event| matches!(event, Event::OperatorCreated { .. }));
     if events.is_empty() {
@@ -83,7 +83,8 @@ pub(super) async fn new_admin(running: &Running, keys: &DerivedKeys, data_dir: &
         verifier,
         expires_at: None,
     };
-    let context = Context { now: mint::now(), author: Author::system(), reason: Some("--new-admin".into()) };
+    let context =
+        Context { now: mint::now(), author: Author::system(), reason: Some("--new-admin".into()), incident: None };
     submit(running, command, context).await?;
     tracing::warn!(%operator, "--new-admin has made an admin; leave the option out of the next start");
     Ok(())
@@ -99,8 +100,12 @@ pub(super) async fn ensure_enrollment_secret(
     let pool: PoolId = DEFAULT_POOL.parse().context("the name of the default pool is one")?;
     let verifier = Digest(*keys.enrollment_verifier(secret.expose_secret()).as_bytes());
     let secret = EnrollmentSecretId::from_uuid(mint::id());
-    let context =
-        Context { now: mint::now(), author: Author::system(), reason: Some("PORTCULLIS_AUTO_ENROLLMENT_KEY".into()) };
+    let context = Context {
+        now: mint::now(),
+        author: Author::system(),
+        reason: Some("PORTCULLIS_AUTO_ENROLLMENT_KEY".into()),
+        incident: None,
+    };
     if submit(running, Command::EnsureEnrollmentSecret { secret, pool, verifier }, context).await? {
         tracing::info!(%secret, pool = DEFAULT_POOL, "auto-enrollment is on");
     }

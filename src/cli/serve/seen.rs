@@ -72,8 +72,9 @@ pub(super) fn explained(error: StartError, path: &Path, snapshots: &Path) -> any
         StartError::Log(LogFault::Tampered(tampered @ (Tampered::WentBack { .. } | Tampered::OtherHistory { .. }))) => {
             anyhow!(
                 "{tampered}. Nothing was changed. Credentials that were revoked in what is missing would work again: give the \
-             service the newest database. If you have put this one in place on purpose, remove {} and {} and start again, and \
-             revoke once more what has to be",
+                 service the newest database, or put a backup in place with `portcullis restore`, which brings back from the \
+                 mirror what came after it. If somebody has done that on another machine and had to give up what this node has \
+                 seen, `portcullis restore adopt` accepts it here: it puts aside {}, {} and the end of the mirror",
                 path.display(),
                 snapshots.display()
             )

@@ -10,25 +10,45 @@ use tokio_postgres::Client;
 
 use super::Setback;
 use crate::command::mint;
+use crate::domain::time::Timestamp;
 use crate::log::{self, LogFault};
+use crate::node::lease::Uptime;
 
 /// Far more than machines differ by whose clocks are kept, and far less than what is kept for a time is kept for.
 const AHEAD_MAX: Duration = Duration::from_mins(5);
 
-/// The last comparison, in microseconds that we are ahead.
-#[derive(Default)]
+/// What the database's clock showed at the last comparison, in microseconds less than the uptime at that moment. So a wall
+/// clock that was set since then is seen at once, and not with the next comparison.
 pub(super) struct Clock(AtomicI64);
+
+impl Default for Clock {
+    /// As if ours were right.
+    fn default() -> Self {
+        let clock = Self(AtomicI64::new(0));
+        clock.note(mint::now(), Uptime::now());
+        clock
+    }
+}
 
 impl Clock {
     pub(super) async fn compare(&self, client: &Client) -> Result<(), LogFault> {
         let theirs = log::time::of_database(client).await?;
         // After the answer: the way that it took counts as being ahead, and is short.
-        self.0.store(mint::now().0.saturating_sub(theirs.0), Ordering::Relaxed);
+        self.note(theirs, Uptime::now());
         Ok(())
     }
 
+    fn note(&self, theirs: Timestamp, at: Uptime) {
+        self.0.store(theirs.0.saturating_sub(at.micros()), Ordering::Relaxed);
+    }
+
     pub(super) fn check(&self) -> Result<(), Setback> {
-        let ahead = Duration::from_micros(u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0));
+        self.check_at(mint::now(), Uptime::now())
+    }
+
+    fn check_at(&self, ours: Timestamp, at: Uptime) -> Result<(), Setback> {
+        let theirs = self.0.load(Ordering::Relaxed).saturating_add(at.micros());
+        let ahead = Duration::from_micros(u64::try_from(ours.0.saturating_sub(theirs)).unwrap_or(0));
         if ahead <= AHEAD_MAX {
             return Ok(());
         }
@@ -44,10 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_clock_that_is_far_ahead_is_refused() {
+    fn only_a_clock_that_is_far_ahead_is_refused_also_one_that_was_set_since_it_was_compared() {
+        let (compared, theirs) = (Uptime::now(), mint::now());
+        let clock = Clock::default();
+        clock.note(theirs, compared);
+        let later = compared.after(Duration::from_secs(7));
         for (seconds, accepted) in [(0, true), (299, true), (301, false), (-1_000_000, true), (32 * 86_400, false)] {
-            let clock = Clock(AtomicI64::new(seconds * 1_000_000));
-            assert_eq!(clock.check().is_ok(), accepted, "{seconds} s ahead");
+            let ours = Timestamp(theirs.0 + (7 + seconds) * 1_000_000);
+            assert_eq!(clock.check_at(ours, later).is_ok(), accepted, "{seconds} s ahead");
         }
     }
 }

@@ -139,6 +139,12 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::DisableEnrollmentSecret { .. }
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
+        | Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. }
         | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
         // Of a plan that is not known it is said that it is not known.

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use crate::domain::enrollment::{CIDRS_MAX, Limits};
+use crate::domain::incident::{
+    Description, NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, SCOPE_BYTES_MAX, StepTemplate, TITLE_CHARS_MAX,
+    check_checklist, is_prose,
+};
 use crate::domain::key::{KeyKind, OVERLAP_MAX};
 use crate::domain::plan::{ApprovalPolicy, FETCH_MIN, PLAN_KINDS, POLICY_POOLS_MAX, SELECTOR_BYTES_MAX, Selector};
 use crate::domain::pool::{
@@ -132,4 +136,30 @@ pub(super) fn enrollment(limits: &Limits, now: Timestamp) -> Result<(), Refusal>
         "must be at least 1; to let every worker wait, set `approval`".to_owned()
     })?;
     future("expires_at", limits.expires_at, now)
+}
+
+/// Prose for people: it has something to say, and no control characters.
+fn prose(field: &'static str, text: &str, chars_max: usize) -> Result<(), Refusal> {
+    check(is_prose(text, chars_max), field, || {
+        format!("1 to {chars_max} characters, none of them control characters, not only spaces")
+    })
+}
+
+pub(super) fn note(field: &'static str, text: &str) -> Result<(), Refusal> {
+    prose(field, text, NOTE_CHARS_MAX)
+}
+
+pub(super) fn incident(description: &Description, now: Timestamp) -> Result<(), Refusal> {
+    prose("title", &description.title, TITLE_CHARS_MAX)?;
+    check(description.people.len() <= PEOPLE_MAX, "people", || format!("at most {PEOPLE_MAX} people"))?;
+    description.people.iter().try_for_each(|person| prose("people", person, PERSON_CHARS_MAX))?;
+    let bytes: usize = description.scope.iter().map(|criterion| criterion.to_string().len()).sum();
+    check(bytes <= SCOPE_BYTES_MAX, "scope", || {
+        format!("at most {SCOPE_BYTES_MAX} bytes in all; name a pool or a label instead of single workers")
+    })?;
+    check(description.first_sign.is_none_or(|at| at <= now), "first_sign", || "must not be in the future".to_owned())
+}
+
+pub(super) fn checklist(steps: &[StepTemplate]) -> Result<(), Refusal> {
+    check_checklist(steps).map_err(|error| invalid("checklist", error.to_string()))
 }

@@ -2,12 +2,13 @@
 //! follow, or this refusal. Every table is decided on one state, a line a wish, so that a line shows one rule.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{Decision, decide};
+use super::{Decision, carried, decide};
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::command::{Command, Context};
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, TokenId};
+use crate::domain::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, TokenId};
 use crate::domain::operator::Role;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -20,6 +21,7 @@ mod enrollment;
 mod fence_account;
 mod fence_model;
 mod fences;
+pub(crate) mod incidents;
 pub(crate) mod interleavings;
 mod invariants;
 mod keys;
@@ -43,6 +45,9 @@ struct World {
     roll: Roll,
     log: Vec<Recorded>,
     now: Timestamp,
+    /// What is wished for with every wish.
+    incident: Option<IncidentId>,
+    reason: Option<Arc<str>>,
 }
 
 fn seconds(at: i64) -> Timestamp {
@@ -50,9 +55,14 @@ fn seconds(at: i64) -> Timestamp {
 }
 
 impl World {
+    /// A log that nobody has written to.
+    fn empty() -> Self {
+        Self { roll: Roll::default(), log: Vec::new(), now: seconds(0), incident: None, reason: None }
+    }
+
     /// The first start at second 0, and an operator of each role: the n-th of `Role::ALL` has the id and the key `n + 1`.
     fn new() -> Self {
-        let mut world = Self { roll: Roll::default(), log: Vec::new(), now: seconds(0) };
+        let mut world = Self::empty();
         world.must(&system(), &wish::bootstrap(1, 1));
         let others = Role::ALL.into_iter().skip(1).map(|role| wish::create_operator(id_of(role), role));
         world.given(others)
@@ -73,7 +83,7 @@ impl World {
     }
 
     fn context(&self, who: &Author) -> Context {
-        Context { now: self.now, author: who.clone(), reason: None }
+        Context { now: self.now, author: who.clone(), reason: self.reason.clone(), incident: self.incident.clone() }
     }
 
     fn decide(&self, who: &Author, wish: &Command) -> Decision {
@@ -83,8 +93,9 @@ impl World {
     /// Decides, and lets it become so.
     fn obey(&mut self, who: &Author, wish: &Command) -> Decision {
         let events = self.decide(who, wish)?;
+        let incident = carried(&self.roll, wish, &self.context(who), &events);
         for event in &events {
-            self.record(who, event.clone());
+            self.record(who, incident.clone(), event.clone());
         }
         Ok(events)
     }
@@ -94,7 +105,7 @@ impl World {
         self.obey(who, wish).unwrap_or_else(|refusal| panic!("refused: {refusal}\nthe wish: {wish:?}"))
     }
 
-    fn record(&mut self, who: &Author, event: Event) {
+    fn record(&mut self, who: &Author, incident: Option<IncidentId>, event: Event) {
         let soonest = Timestamp(self.roll.recorded_at().0 + 1);
         let recorded = Recorded {
             position: self.roll.next_position(),
@@ -103,8 +114,8 @@ impl World {
             author: who.clone(),
             command: CommandId(0),
             cause: None,
-            incident: None,
-            reason: None,
+            incident,
+            reason: self.reason.clone(),
             event,
         };
         self.roll.apply(&recorded);
@@ -229,12 +240,21 @@ fn kind(event: &Event) -> &'static str {
         Event::OperatorRemoved { .. } => "operator.removed",
         Event::FenceRaised { .. } => "fence.raised",
         Event::BarrierPassed { .. } => "barrier.passed",
+        Event::LogRestored(_) => "log.restored",
         Event::PlanMade(_) => "plan.made",
         Event::PlanApplied { .. } => "plan.applied",
         Event::PlanProgressed { .. } => "plan.progressed",
         Event::PlanApproved { .. } => "plan.approved",
         Event::PlanPolicySet(_) => "plan_policy.set",
         Event::KeyRotationDue { .. } => "key.rotation_due",
+        Event::IncidentOpened(_)
+        | Event::IncidentUpdated { .. }
+        | Event::IncidentNoted { .. }
+        | Event::IncidentReviewed { .. }
+        | Event::IncidentStepDone { .. }
+        | Event::IncidentStepWaived { .. }
+        | Event::IncidentStepReopened { .. }
+        | Event::IncidentClosed { .. } => event.kind(),
         Event::AuthFailuresObserved { .. } => "auth.failures_observed",
     }
 }

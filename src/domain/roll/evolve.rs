@@ -54,6 +54,10 @@ impl Roll {
         let (at, asked_at) = (recorded.recorded_at, recorded.occurred_at);
         self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
         self.note_source(recorded);
+        self.evolve_incident(recorded);
+        if let Some(incident) = &recorded.incident {
+            self.carry(incident, recorded);
+        }
     }
 
     /// Where a worker is, as its own doings tell.
@@ -100,23 +104,13 @@ impl Roll {
 
             Event::KeyCreated(created) => self.create_key(origin, created),
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
-            Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } => {
-                if let Some(parent) = self.supersede_key(*key, *overlap_until) {
-                    let (id, verifier, expires_at) = (*successor, *verifier, *expires_at);
-                    self.insert_key(Key { derived: *derived, ..heir(&parent, id, verifier, expires_at, origin) });
-                }
-            }
+            Event::KeyRotated { .. } => self.rotate_key(origin, event),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
                 self.insert_enrollment_secret(origin, *secret, pool, *verifier, limits, None);
             }
-            Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } => {
-                if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
-                    let (pool, limits) = (&parent.pool, &parent.limits);
-                    self.insert_enrollment_secret(origin, *successor, pool, *verifier, limits, Some(*secret));
-                }
-            }
+            Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(origin, event),
             Event::EnrollmentSecretDisabled { secret } => {
                 self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
             }
@@ -146,8 +140,35 @@ impl Roll {
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
-            Event::BarrierPassed { through, .. } => self.in_force = self.in_force.max(*through),
-            Event::AuthFailuresObserved { .. } => {}
+            // By `evolve_incident`, which also asks for the reason.
+            Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. } => {}
+
+            Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
+            // What it brought back stands in the log before it.
+            Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
+        }
+    }
+
+    fn rotate_key(&mut self, origin: Origin, event: &Event) {
+        let Event::KeyRotated { key, successor, verifier, expires_at, overlap_until, derived } = event else { return };
+        if let Some(parent) = self.supersede_key(*key, *overlap_until) {
+            let heir = heir(&parent, *successor, *verifier, *expires_at, origin);
+            self.insert_key(Key { derived: *derived, ..heir });
+        }
+    }
+
+    fn rotate_enrollment_secret(&mut self, origin: Origin, event: &Event) {
+        let Event::EnrollmentSecretRotated { secret, successor, verifier, overlap_until } = event else { return };
+        if let Some(parent) = self.supersede_enrollment_secret(*secret, *overlap_until) {
+            let (pool, limits) = (&parent.pool, &parent.limits);
+            self.insert_enrollment_secret(origin, *successor, pool, *verifier, limits, Some(*secret));
         }
     }
 

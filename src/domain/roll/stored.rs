@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use super::keys::KeysStored;
 
 use super::fences::Fences;
+use super::incidents::IncidentsStored;
 use super::rows::Rows;
 use super::{IdMap, Roll};
 use crate::domain::enrollment::EnrollmentSecret;
@@ -53,6 +54,7 @@ pub struct Rest {
     greatest_lineage_fence: Floor,
     plans: Vec<Arc<Plan>>,
     plan_policy: ApprovalPolicy,
+    incidents: IncidentsStored,
 }
 
 /// One worker.
@@ -111,6 +113,7 @@ impl Roll {
             plans,
             plan_ends: _,
             plan_policy,
+            incidents,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -135,6 +138,7 @@ impl Roll {
             greatest_lineage_fence: *lineages,
             plans: plans.values().cloned().collect(),
             plan_policy: plan_policy.clone(),
+            incidents: incidents.stored(),
         }
     }
 
@@ -186,6 +190,7 @@ impl Roll {
             plan_ends: rest.plans.iter().filter_map(|plan| Some((plan.forgotten_at()?, plan.id))).collect(),
             plan_policy: rest.plan_policy,
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
+            incidents: rest.incidents.into(),
         }
     }
 }

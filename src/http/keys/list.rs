@@ -13,9 +13,11 @@ use super::super::problem::Problem;
 use super::super::query::Pairs;
 use super::super::schema;
 use super::super::view::KeyView;
+use super::super::waiting::hold;
 use crate::command::mint;
 use crate::domain::ids::{IdError, KeyId, WorkerId};
 use crate::domain::key::{KeyKind, KeyStanding};
+use crate::log::head::Head;
 use crate::projection;
 pub(in crate::http) use crate::projection::keys::Filter;
 use crate::projection::keys::ListedKey;
@@ -114,12 +116,25 @@ fn read(mut query: Pairs) -> Result<(Filter, Paging), Problem> {
 pub(in crate::http) async fn page_of_keys(app: &App, filter: Filter, paging: &Paging) -> Result<Listed, Problem> {
     let (limit, now) = (paging.limit()?, mint::now());
     let after = match paging.cursor_as()? {
-        // Keys are not forgotten, so the one that the last page ended with is there.
-        Some(cursor) => Some(app.node().snapshot().roll.key(cursor).ok_or_else(no_such::<KeyId>)?.issued),
+        Some(cursor) => Some(issued(app, cursor).await?),
         None => None,
     };
     let question = projection::keys::list(&Filter { after, ..filter }, now, limit);
     listed(app, &question, limit, |row: &ListedKey| KeyView::from_row(row, now), |row| &row.row.id).await
+}
+
+/// Where the key was issued that the last page ended with. Keys are not forgotten, so one that this node does not know never
+/// was; or another node has given out that page, which is ahead of this one.
+async fn issued(app: &App, cursor: KeyId) -> Result<u64, Problem> {
+    let known = || app.node().snapshot().roll.key(cursor).map(|key| key.issued);
+    if let Some(issued) = known() {
+        return Ok(issued);
+    }
+    let end = Head::read(&*app.database().client().await?).await?.next_position;
+    if let Some(newest) = end.checked_sub(1) {
+        hold(app, newest).await?;
+    }
+    known().ok_or_else(no_such::<KeyId>)
 }
 
 fn state(text: &str) -> Result<KeyStanding, Problem> {

@@ -13,6 +13,9 @@ use super::*;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Vocabulary;
 
+/// What `/much` answers: more than the sockets of both sides hold.
+const MUCH_BYTES: usize = 32 << 20;
+
 struct Running {
     address: SocketAddr,
     tls: Option<Tls>,
@@ -59,7 +62,8 @@ async fn start(options: ListenOptions, with_tls: bool) -> Running {
         "done"
     };
     let who = |ConnectInfo(address): ConnectInfo<SocketAddr>| async move { address.ip().to_string() };
-    let router = Router::new().route("/", get(who)).route("/slow", get(slow));
+    let much = || async { vec![b'x'; MUCH_BYTES] };
+    let router = Router::new().route("/", get(who)).route("/slow", get(slow)).route("/much", get(much));
     let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), options).await.expect("a port");
     let address = listener.address().expect("an address");
     let (stop, stopped) = oneshot::channel();
@@ -203,6 +207,25 @@ async fn a_client_that_stalls_loses_its_place() {
     }
     answer_to(encrypted.address, b"").await;
     answer_to(encrypted.address, b"\x16\x03\x01\x02").await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_loses_its_place() {
+    let mut options = options();
+    options.connections_max = 1;
+    let running = start(options, false).await;
+    let mut silent = TcpStream::connect(running.address).await.expect("a connection");
+    silent.write_all(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+    let began = Instant::now();
+    let client = running.client().build().expect("a client");
+    while client.get(running.url("/")).send().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it holds its place for ever");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(began.elapsed() >= running.idle_timeout, "it was given its time");
+    let mut taken = Vec::new();
+    drop(silent.read_to_end(&mut taken).await);
+    assert!(taken.len() < MUCH_BYTES, "the rest is gone with the connection");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::domain::command::Command;
 use crate::domain::ids::WorkerId;
 use crate::domain::roll::Roll;
 use crate::http::credential::{AnyCaller, WorkerCaller};
-use crate::http::openapi::{IdempotencyKey, WaitQuery};
+use crate::http::openapi::{OwnIdempotencyKey, WaitQuery};
 use crate::http::problem::Problem;
 use crate::http::wish::{Sending, Unanswered};
 use crate::http::{App, POSITION_HEADER};
@@ -51,7 +51,7 @@ struct Found {
 
 /// Revokes a token or an API key. What is not known is not good, so there is nothing to revoke.
 #[utoipa::path(
-    post, path = "/oauth2/revoke", tag = "standards", params(IdempotencyKey, WaitQuery),
+    post, path = "/oauth2/revoke", tag = "standards", params(OwnIdempotencyKey, WaitQuery),
     request_body(content = RevokeForm, content_type = "application/x-www-form-urlencoded"),
     security((), ("bearer" = []), ("basic" = [])),
     responses((status = 200, description = "It is refused from now on"), OauthRefusals)

@@ -13,7 +13,7 @@ use crate::domain::admit::Denial;
 use crate::http::App;
 use crate::http::attempts::Attempt;
 use crate::http::credential::AnyCaller;
-use crate::http::openapi::IdempotencyKey;
+use crate::http::openapi::OwnIdempotencyKey;
 use crate::http::schema;
 use crate::http::tokens::{self, TokenWish};
 
@@ -50,7 +50,7 @@ pub(in crate::http) struct TokenAnswer<'a> {
 
 /// Gives a worker an access token by the client credentials grant.
 #[utoipa::path(
-    post, path = "/oauth2/token", tag = "standards", params(IdempotencyKey),
+    post, path = "/oauth2/token", tag = "standards", params(OwnIdempotencyKey),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     security((), ("basic" = [])),
     responses((status = 200, body = TokenAnswer<'static>), OauthRefusals)

@@ -64,6 +64,13 @@ fn refusals() -> Vec<Refusal> {
         Refusal::PlanNotCollected(PlanId::from_uuid(uuid)),
         Refusal::PlanOfAnother(PlanId::from_uuid(uuid)),
         Refusal::PlanProgressed { plan: PlanId::from_uuid(uuid), done: 100 },
+        Refusal::IncidentUnknown("INC-7".parse().unwrap()),
+        Refusal::IncidentClosed("INC-7".parse().unwrap()),
+        Refusal::IncidentExists("INC-7".parse().unwrap()),
+        Refusal::StepUnknown { incident: "INC-7".parse().unwrap(), step: "rotate".into() },
+        Refusal::StepDone("rotate".into()),
+        Refusal::StepsOpen { incident: "INC-7".parse().unwrap(), steps: vec!["rotate".into(), "review".into()] },
+        Refusal::OutsideDrill("INC-7".parse().unwrap()),
         Refusal::Invalid { field: "token_ttl", message: "from 5s to 30d".to_owned() },
     ];
     all.extend(Standing::ALL.map(|standing| Refusal::WorkerState { worker: worker(), standing }));

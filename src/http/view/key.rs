@@ -3,12 +3,13 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::time;
+use super::{SourceView, time};
 use crate::domain::key::{Key, KeyState};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::http::schema;
 use crate::projection::keys::ListedKey;
+use crate::projection::used::Used;
 
 /// An API key or a static secret.
 #[derive(Serialize, ToSchema)]
@@ -53,6 +54,18 @@ pub(in crate::http) struct KeyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
     last_used_at: Option<String>,
+    /// When it was first accepted. Of one key alone, and where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    first_used_at: Option<String>,
+    /// From where it was shown, the newest first, 16 at the most. Of one key alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    sources: Option<Vec<SourceView>>,
+    /// How often an address had to give way to a newer one. Of one key alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    sources_forgotten: Option<u64>,
 }
 
 /// A key just made.
@@ -92,12 +105,21 @@ impl KeyView {
             derived: row.derived,
             shared: row.shared,
             last_used_at: listed.last_used_at.map(|at| time(at.0)),
+            first_used_at: None,
+            sources: None,
+            sources_forgotten: None,
         }
     }
 
-    /// With when it was last used, which no state knows.
-    pub(in crate::http) fn last_used(self, at: Option<Timestamp>) -> Self {
-        Self { last_used_at: at.map(time), ..self }
+    /// With when and from where it was used, which no state knows.
+    pub(in crate::http) fn used(self, used: &Used) -> Self {
+        Self {
+            last_used_at: used.last.map(time),
+            first_used_at: used.first.map(time),
+            sources: Some(used.sources.iter().map(SourceView::from).collect()),
+            sources_forgotten: Some(used.forgotten),
+            ..self
+        }
     }
 }
 

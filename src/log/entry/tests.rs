@@ -167,7 +167,7 @@ fn every_kind_has_a_reader() {
 fn columns_repeat_what_the_entry_says() {
     let recorded = Recorded {
         author: Author { actor: Actor::Worker("w".parse().unwrap()), ..Author::system() },
-        incident: Some("i".into()),
+        incident: Some("i".parse().unwrap()),
         command: CommandId(7),
         ..plain(Event::PoolRemoved { pool: "p".parse().unwrap() })
     };

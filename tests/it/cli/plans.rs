@@ -38,6 +38,28 @@ async fn a_plan_is_shown_and_applied_by_its_digest_or_at_once() {
     shell.run("plan isolate pools").await.failed(3);
 }
 
+/// One key for both commands of a line: what was lost on the way is asked for again by the same line, and done once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_sent_again_with_its_idempotency_key_makes_and_applies_one_plan() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id probe").await.ok();
+    let line = "plan isolate pool:default --yes --reason drill --idempotency-key incident-7";
+    let first = shell.json(line).await;
+    let again = shell.json(line).await;
+    assert_eq!((&first["id"], &first["applied"]), (&again["id"], &again["applied"]));
+    shell.run("plan release worker:probe --yes --reason over").await.ok();
+    // Also after somebody has changed what it selects.
+    assert_eq!(shell.json(line).await["id"], first["id"]);
+    assert_eq!(shell.json("plan list").await["items"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        service.get("/v1/workers/probe").await.expect(200)["state"],
+        "active",
+        "the isolation was not done again"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scope_is_a_table_a_tree_or_a_graph() {
     let scratch = Scratch::new().await;

@@ -16,6 +16,10 @@ def before_call(context, case, kwargs):
     # What is no key stays none. Every eighth stays as it is too, and is the same key for another request.
     if isinstance(key, str) and re.fullmatch("[!-~]{1,200}", key) and (count := next(COUNT)) % 8:
         case.headers[HEADER] = f"{count}-{key}"
+    # What is no id stays none. Of what could be one hardly any is, and most of what it sent would be answered 404.
+    incident = (case.headers or {}).get("Portcullis-Incident")
+    if isinstance(incident, str) and re.fullmatch("[A-Za-z0-9._-]{1,64}", incident) and next(COUNT) % 8:
+        case.headers["Portcullis-Incident"] = "asked-0"
     # Nobody writes what it would wait for, and a position that does not come is answered 504, as documented: a failure to
     # whoever takes every 5xx for one. What is no position stays what it is.
     query = case.query or {}

@@ -132,6 +132,7 @@ async fn every_change_leaves_an_event_once_and_a_repeat_gets_the_first_answer() 
     let service = Service::start(&scratch).await;
     let mut trial = Trial { service: &service, log: scratch.superuser().await, tried: BTreeSet::new() };
     fleet(&mut trial).await;
+    incidents(&mut trial).await;
     credentials(&mut trial).await;
     operators(&mut trial).await;
     own(&mut trial).await;
@@ -174,6 +175,19 @@ async fn plans(trial: &mut Trial<'_>) {
     let collected = trial.admin("POST", "/v1/plans/{id}/collect", &id(&plan), json!({ "done": 0 })).await;
     assert!(text(&collected["items"][0], "secret").starts_with("ptc_en_"), "{collected}");
     trial.admin("PATCH", "/v1/plan-policy", "", json!({ "kinds": ["release"] })).await;
+}
+
+async fn incidents(trial: &mut Trial<'_>) {
+    let opened = trial.admin("POST", "/v1/incidents", "", json!({ "title": "Trial", "severity": "low" })).await;
+    let id = id(&opened);
+    trial.admin("PATCH", "/v1/incidents/{id}", &id, json!({ "severity": "high" })).await;
+    trial.admin("POST", "/v1/incidents/{id}/notes", &id, json!({ "note": "all well", "review": true })).await;
+    let waived = |step: &str| json!({ "step": step, "state": "waived", "reason": "a trial" });
+    trial.admin("POST", "/v1/incidents/{id}/steps", &id, waived("isolate")).await;
+    for step in ["rotate", "restore"] {
+        trial.service.post(&format!("/v1/incidents/{id}/steps"), waived(step)).await.expect(200);
+    }
+    trial.admin("POST", "/v1/incidents/{id}/close", &id, json!({ "summary": "it was a trial" })).await;
 }
 
 async fn credentials(trial: &mut Trial<'_>) {

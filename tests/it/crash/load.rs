@@ -44,7 +44,8 @@ struct Sent {
 /// Clients at work.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
+    /// By each service.
+    done: Vec<Arc<AtomicUsize>>,
     clients: Vec<JoinHandle<Vec<Sent>>>,
 }
 
@@ -79,25 +80,28 @@ impl Load {
     /// Each client has one of the services.
     pub(crate) fn start_on(services: &[&Service], clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let done = Arc::new(AtomicUsize::new(0));
+        let done: Vec<Arc<AtomicUsize>> = services.iter().map(|_| Arc::default()).collect();
         let client = |number: usize| {
-            let (stop, done) = (stop.clone(), done.clone());
-            let service = services[number % services.len()];
+            let at = number % services.len();
+            let (service, stop, done) = (services[at], stop.clone(), done[at].clone());
             let (url, token) = (service.url.clone(), service.token.clone());
             tokio::spawn(Client { number, url, token, http: service.client.clone(), stop, done }.run())
         };
         Self { clients: (0..clients).map(client).collect(), stop, done }
     }
 
-    /// Waits until so many further commands are acknowledged.
+    /// Waits until so many further commands are acknowledged, by each service its share.
     pub(crate) async fn progress(&self, commands: usize, when: &str) {
-        let wanted = self.done.load(Ordering::Relaxed) + commands;
+        let share = commands.div_ceil(self.done.len());
+        let wanted: Vec<usize> = self.done.iter().map(|done| done.load(Ordering::Relaxed) + share).collect();
         let give_up = Instant::now() + PATIENCE;
-        while self.done.load(Ordering::Relaxed) < wanted {
-            assert!(Instant::now() < give_up, "{when}: the service does not come back by itself");
-            // One that was told something that cannot be has panicked, and said what.
-            assert!(!self.clients.iter().any(JoinHandle::is_finished), "{when}: a client gave up");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        for (number, (done, wanted)) in self.done.iter().zip(wanted).enumerate() {
+            while done.load(Ordering::Relaxed) < wanted {
+                assert!(Instant::now() < give_up, "{when}: service {number} does not come back by itself");
+                // One that was told something that cannot be has panicked, and said what.
+                assert!(!self.clients.iter().any(JoinHandle::is_finished), "{when}: a client gave up");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::cluster::Scratch;
+use crate::support::cluster::{Scratch, shared_socket};
+use crate::support::links::{Link as LinkOf, Links};
 use crate::support::program;
 use crate::support::service::{Launch, Service, program as binary};
 
@@ -120,6 +121,25 @@ async fn what_cannot_be_reached_or_read_is_said_in_time() {
     assert_eq!(service.get(&format!("/v1/in-force/{}", newest + 1_000)).await.problem(404), "not_found");
     let wrong = service.post("/v1/workers/w/isolate?wait=nowhere", json!({})).await;
     assert_eq!(wrong.problem(400), "invalid");
+}
+
+/// Behind a load balancer the next page may be asked of a node that has not heard of the last key of the page before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_after_a_key_that_a_node_has_not_heard_of_comes_when_it_has() {
+    let scratch = Scratch::new().await;
+    let links = Links::start(shared_socket()).await;
+    let first = Service::start(&scratch).await;
+    let behind = Launch::on_urls(&scratch.url_on(links.port), &scratch.owner_url()).argument("--max-stale", "60s");
+    let mut behind = behind.argument("--root-key-file", first.file("root.key").to_str().unwrap()).start().await;
+    behind.token.clone_from(&first.token);
+    links.freeze(LinkOf::Writer, true);
+    let (id, _) = key(&first).await;
+    let next = format!("/v1/keys?cursor={id}");
+    assert_eq!(behind.get(&next).await.problem(504), "position_not_reached");
+    let (page, ()) = tokio::join!(behind.get(&next), async { links.freeze(LinkOf::Writer, false) });
+    assert_eq!(page.expect(200)["items"], json!([]));
+    let nobody = "0000000000000000000005";
+    assert_eq!(behind.get(&format!("/v1/keys?cursor={nobody}")).await.problem(404), "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

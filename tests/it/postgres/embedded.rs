@@ -25,7 +25,7 @@ fn running(data_dir: &Path) -> Pid {
 async fn start_with_a_row(data_dir: &Path) -> (Cluster, Database) {
     let cluster = start(data_dir).await.unwrap();
     let database = Database::open(cluster.options()).await.unwrap();
-    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V2__nodes", "V3__projections"]);
+    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V2__nodes", "V3__projections", "V4__incidents"]);
     let client = database.client().await.unwrap();
     client
         .batch_execute(

@@ -6,6 +6,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::support::cluster::Scratch;
 
+/// All of them, in their order.
+const MIGRATIONS: [&str; 5] = ["V1__log", "V2__nodes", "V3__projections", "V4__incidents", "V5__key_sources"];
+const VERSION: i32 = 5;
+
 /// What nobody may do. Each finds a row to do it to.
 const CHANGES: &[&str] = &[
     "update log.event set entry = 'x'",
@@ -128,10 +132,10 @@ async fn partitions_are_made_ahead_and_once() {
 async fn migrating_again_changes_nothing_even_without_the_right_to() {
     let scratch = Scratch::new().await;
     let report = scratch.database().await.migrate().await.unwrap();
-    assert_eq!((report.version, report.applied), (3, vec![]));
+    assert_eq!((report.version, report.applied), (VERSION, vec![]));
     let service_only = Options { owner_url: None, ..scratch.options() };
     let report = Database::open(service_only).await.unwrap().migrate().await.unwrap();
-    assert_eq!((report.version, report.applied), (3, vec![]));
+    assert_eq!((report.version, report.applied), (VERSION, vec![]));
 }
 
 #[tokio::test]
@@ -140,7 +144,7 @@ async fn many_migrate_at_once_and_one_does_it() {
     let database = scratch.database().await;
     let runs = futures_util::future::join_all((0..8).map(|_| database.migrate())).await;
     let applied: Vec<_> = runs.into_iter().flat_map(|run| run.unwrap().applied).collect();
-    assert_eq!(applied, ["V1__log", "V2__nodes", "V3__projections"]);
+    assert_eq!(applied, MIGRATIONS);
 }
 
 #[tokio::test]
@@ -152,7 +156,7 @@ async fn a_newer_database_is_refused_and_left_alone() {
         .await
         .unwrap();
     let error = scratch.database().await.migrate().await.unwrap_err();
-    assert!(matches!(error, MigrationError::DatabaseIsNewer { database: 99, binary: 3 }), "{error}");
+    assert!(matches!(error, MigrationError::DatabaseIsNewer { database: 99, binary: VERSION }), "{error}");
     assert!(error.to_string().contains("start a newer portcullis"), "{error}");
 }
 
@@ -187,7 +191,7 @@ async fn an_owner_needs_no_superuser_and_may_also_serve() {
     let url = scratch.url().replace("portcullis_login", &format!("{name}_owner"));
     let only = Options { owner_url: None, url: SecretString::from(url.as_str()), ..scratch.options() };
     let database = Database::open(only).await.unwrap();
-    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V2__nodes", "V3__projections"]);
+    assert_eq!(database.migrate().await.unwrap().applied, MIGRATIONS);
     let client = database.client().await.unwrap();
     client.batch_execute(ONE_EVENT).await.unwrap();
     assert_eq!(

@@ -1,10 +1,11 @@
 //! A wire that tells the connections of a node apart: that of its writer, which follows the log, and that over which it
-//! holds its lease. Each is frozen by itself; and the answer of the statement that puts a node on the list can be lost.
+//! holds its lease. Each is frozen by itself; the answer of the statement that puts a node on the list can be lost; and a node can
+//! be kept from hearing what is notified.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 /// What each says first of all, to be heard by its node; nothing else of a node's says it, as long as nobody waits there.
 const OF_THE_WRITER: &[u8] = b"listen portcullis_log";
 const OF_THE_LEASE: &[u8] = b"listen portcullis_wait";
+/// Of the same length, and nobody notifies there.
+const OF_NOBODY: &[u8] = b"listen portcullis_nil";
 const ENLIST: &[u8] = b"insert into log.node";
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -29,6 +32,9 @@ pub(crate) struct Links {
     lease: watch::Sender<bool>,
     /// Whether the next answer to [`ENLIST`] gets lost with its connection.
     armed: Arc<AtomicBool>,
+    /// Whether writers are to listen where nobody speaks, and how many do.
+    deafens: Arc<AtomicBool>,
+    deaf: Arc<AtomicUsize>,
 }
 
 /// What one connection goes by.
@@ -37,6 +43,8 @@ struct Rules {
     writer: watch::Receiver<bool>,
     lease: watch::Receiver<bool>,
     armed: Arc<AtomicBool>,
+    deafens: Arc<AtomicBool>,
+    deaf: Arc<AtomicUsize>,
 }
 
 impl Links {
@@ -45,7 +53,14 @@ impl Links {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (writer, lease, armed) = (watch::Sender::new(false), watch::Sender::new(false), Arc::default());
-        let rules = Rules { writer: writer.subscribe(), lease: lease.subscribe(), armed: Arc::clone(&armed) };
+        let (deafens, deaf) = (Arc::default(), Arc::default());
+        let rules = Rules {
+            writer: writer.subscribe(),
+            lease: lease.subscribe(),
+            armed: Arc::clone(&armed),
+            deafens: Arc::clone(&deafens),
+            deaf: Arc::clone(&deaf),
+        };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (socket, rules) = (socket.clone(), rules.clone());
@@ -53,7 +68,7 @@ impl Links {
                 tokio::spawn(async move { drop(relay(client, socket, rules).await) });
             }
         });
-        Self { port, writer, lease, armed }
+        Self { port, writer, lease, armed, deafens, deaf }
     }
 
     /// While it is frozen nothing that the node says there arrives.
@@ -62,6 +77,16 @@ impl Links {
             Link::Writer => self.writer.send_replace(is_frozen),
             Link::Lease => self.lease.send_replace(is_frozen),
         };
+    }
+
+    /// From now on no writer that connects hears of any append.
+    pub(crate) fn deafen(&self) {
+        self.deafens.store(true, Ordering::Release);
+    }
+
+    /// How many writers have connected since, and listen to nobody.
+    pub(crate) fn deaf(&self) -> usize {
+        self.deaf.load(Ordering::Acquire)
     }
 
     /// Lets the node be put on the list, and loses the answer.
@@ -98,9 +123,13 @@ async fn questions(
         if length == 0 {
             return Ok(());
         }
-        let said = &chunk[..length];
-        if holds(said, OF_THE_WRITER) {
+        let said = &mut chunk[..length];
+        if let Some(at) = place(said, OF_THE_WRITER) {
             link = Some(Link::Writer);
+            if rules.deafens.load(Ordering::Acquire) {
+                said[at..at + OF_NOBODY.len()].copy_from_slice(OF_NOBODY);
+                rules.deaf.fetch_add(1, Ordering::AcqRel);
+            }
         } else if holds(said, OF_THE_LEASE) {
             link = Some(Link::Lease);
         }
@@ -138,5 +167,9 @@ async fn answers(
 }
 
 fn holds(said: &[u8], words: &[u8]) -> bool {
-    said.windows(words.len()).any(|some| some == words)
+    place(said, words).is_some()
+}
+
+fn place(said: &[u8], words: &[u8]) -> Option<usize> {
+    said.windows(words.len()).position(|some| some == words)
 }

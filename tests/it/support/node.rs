@@ -70,7 +70,16 @@ impl TestNode {
             .unwrap();
         let identity = Identity::new("test".to_owned(), "http://127.0.0.1".to_owned());
         let metrics = Arc::new(metrics);
-        let start = writer::Start { database, metrics, identity, max_stale, queue_length: 1_024, seen, snapshots };
+        let start = writer::Start {
+            database,
+            metrics,
+            identity,
+            max_stale,
+            queue_length: 1_024,
+            seen,
+            snapshots,
+            mirror: None,
+        };
         Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
     }
 
@@ -103,7 +112,7 @@ pub(crate) fn wish(id: CommandId, fingerprint: Option<[u8; 32]>, command: Comman
         id,
         fingerprint,
         command,
-        context: Context { now: mint::now(), author: Author::system(), reason: None },
+        context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, done| serde_json::json!({ "events": done.events.len() })),
         sealed: None,
     }

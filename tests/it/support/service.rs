@@ -236,6 +236,22 @@ impl Service {
         self.send(self.request(Method::GET, path).bearer_auth(credential)).await
     }
 
+    /// That the rows of every projection are what the log says, as `portcullis projection verify` asks.
+    pub(crate) async fn verify_projections(&self) {
+        let names = self.get("/v1/projections").await.expect(200);
+        for name in names["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()) {
+            let path = format!("/v1/projections/{name}");
+            let asked = self.post(&format!("{path}/verify"), Value::Null).await.expect(202)["id"].clone();
+            let verification = async || self.get(&path).await.expect(200)["verification"].clone();
+            let is_over = async || {
+                let job = verification().await;
+                job["id"] == asked && !["waiting", "running"].contains(&job["state"].as_str().unwrap())
+            };
+            self.until("the projection is verified", is_over).await;
+            assert_eq!(verification().await["state"], "done", "{name}: {}", verification().await);
+        }
+    }
+
     /// Waits until `condition` holds, and fails with `what` if it never does.
     pub(crate) async fn until<F: Future<Output = bool>>(&self, what: &str, condition: impl Fn() -> F) {
         let give_up = Instant::now() + START_PATIENCE;

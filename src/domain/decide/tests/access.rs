@@ -26,7 +26,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApplyPlan { .. }
-        | Command::RemoveOperator { .. } => true,
+        | Command::RemoveOperator { .. }
+        // A drill's copies go with it.
+        | Command::CloseIncident { .. } => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
@@ -52,6 +54,11 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
         | Command::SetPlanPolicy(_)
+        | Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
@@ -90,12 +97,21 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
         | Event::BarrierPassed { .. }
+        | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         // An overlap ends by itself.
         | Event::KeyRotationDue { .. }
+        | Event::IncidentOpened(_)
+        | Event::IncidentUpdated { .. }
+        | Event::IncidentNoted { .. }
+        | Event::IncidentReviewed { .. }
+        | Event::IncidentStepDone { .. }
+        | Event::IncidentStepWaived { .. }
+        | Event::IncidentStepReopened { .. }
+        | Event::IncidentClosed { .. }
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

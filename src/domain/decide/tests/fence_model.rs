@@ -135,7 +135,7 @@ impl Run {
     }
 
     fn check(&self) {
-        let World { roll, log, now } = &self.world;
+        let World { roll, log, now, .. } = &self.world;
         let account = Account(log);
         for key in known_keys(&self.world).into_iter().filter_map(|id| roll.key(id)) {
             for worker in key.workers().iter().filter_map(|index| roll.worker_at(*index)) {

@@ -317,6 +317,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
         | Command::SetPlanPolicy(_)
+        | Command::UpdateIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. }
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -333,6 +336,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         // Anybody's, and the service's own would be another's.
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
+        | Command::OpenIncident(_)
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
         | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,

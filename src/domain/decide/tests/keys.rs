@@ -357,8 +357,8 @@ fn a_key_serves_so_many_workers() {
             pending: false,
             enrolled_by: None,
         };
-        world.record(&admin(), Event::WorkerCreated(created));
-        world.record(&admin(), Event::KeyShared { key: KeyId(20), worker });
+        world.record(&admin(), None, Event::WorkerCreated(created));
+        world.record(&admin(), None, Event::KeyShared { key: KeyId(20), worker });
     }
     let lines = [(share(20, "next"), "no: too_many_sharers"), (share(20, "w1"), "nothing")];
     world.table(&admin(), &lines);

@@ -9,7 +9,6 @@ use crate::domain::admit::{Denial, admit_operator_key};
 use crate::domain::command::Command;
 use crate::domain::ids::{KeyId, OperatorId};
 use crate::domain::operator::Role;
-use crate::domain::roll::Roll;
 
 #[test]
 fn creating_updating_and_removing() {
@@ -117,7 +116,7 @@ fn a_key_of_somebody_without_rights_is_no_concern_of_the_last_admin() {
 
 #[test]
 fn the_first_start_happens_once() {
-    let mut world = World { roll: Roll::default(), log: vec![], now: seconds(0) };
+    let mut world = World::empty();
     let first = world.must(&system(), &bootstrap(1, 1));
     assert_eq!(outcome(&Ok(first)), "signing_keys.installed pool.created operator.created key.created");
     // Another service that starts at the same moment mints other ids, and finds it done.

@@ -52,6 +52,6 @@ fn rotating_has_limits() {
             (rotate_signing_keys(2, 0), "no: invalid"),
         ],
     );
-    let unstarted = World { roll: Roll::default(), log: vec![], now: seconds(0) };
+    let unstarted = World::empty();
     assert_eq!(outcome(&unstarted.decide(&system(), &rotate_signing_keys(3, 0))), "no: no_signing_key");
 }

@@ -118,10 +118,10 @@ fn a_value_serves_so_many_workers() {
             pending: false,
             enrolled_by: None,
         };
-        world.record(&admin(), Event::WorkerCreated(created));
+        world.record(&admin(), None, Event::WorkerCreated(created));
         let (key, holder) = (KeyId(1_000 + number as u128), KeyHolder::Worker(worker));
         let (kind, verifier) = (KeyKind::Static, digest(100));
-        world.record(&admin(), Event::KeyCreated(KeyCreated { key, holder, kind, verifier, expires_at: None }));
+        world.record(&admin(), None, Event::KeyCreated(KeyCreated { key, holder, kind, verifier, expires_at: None }));
     }
     let lines = [(create_static("next", 30, 100), "key.created"), (share(1_001, "next"), "key.shared")];
     world.table(&admin(), &lines);

@@ -11,7 +11,6 @@ use crate::domain::event::Event;
 use crate::domain::ids::{KeyId, TokenId};
 use crate::domain::operator::Role;
 use crate::domain::pool::{PoolSettings, TOKEN_TTL_DEFAULT, TOKEN_TTL_MAX, TOKEN_TTL_MIN, TokenRecord};
-use crate::domain::roll::Roll;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, SESSION_CUT_KEPT, TokenFacts};
 
@@ -146,7 +145,7 @@ fn a_token_is_made_from_a_good_key_of_that_worker() {
 
 #[test]
 fn without_a_signing_key_there_is_no_token() {
-    let mut world = World { roll: Roll::default(), log: vec![], now: seconds(0) };
+    let mut world = World::empty();
     for wish in [create_pool("default", PoolSettings::default()), create_worker("a"), create_key("a", 20)] {
         world.must(&system(), &wish);
     }

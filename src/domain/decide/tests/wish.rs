@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use super::World;
-use crate::domain::command::{Bootstrap, Command, CreateKey, CreateWorker, Enroll, FreshSecret, IssueToken, MakePlan};
+use crate::domain::command::{
+    Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
+    MakePlan, OpenIncident, Settling,
+};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
+use crate::domain::ids::{
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+};
+use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, PlanKind, Selector};
@@ -361,4 +367,61 @@ pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {
 pub(super) fn apply_plan(world: &World, plan: u128) -> Command {
     let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
     Command::ApplyPlan { plan: PlanId(plan), digest, signing_key: Some(signing_key(1_000 + plan)) }
+}
+
+pub(super) fn incident_id(id: &str) -> IncidentId {
+    id.parse().unwrap()
+}
+
+pub(super) fn step(id: &str, needs: &[&[&str]]) -> StepTemplate {
+    let group = |group: &&[&str]| group.iter().map(|kind| Arc::from(*kind)).collect();
+    StepTemplate { id: id.into(), title: id.into(), needs: needs.iter().map(group).collect() }
+}
+
+/// With a step that isolations fill, and one that is done by hand.
+pub(super) fn plain_incident(id: Option<&str>, scope: &[&str]) -> OpenIncident {
+    OpenIncident {
+        incident: id.map(incident_id),
+        description: Description {
+            title: "A key leaked".into(),
+            severity: Severity::High,
+            scope: scope.iter().map(|text| text.parse().unwrap()).collect(),
+            people: vec!["alice".into()],
+            first_sign: None,
+        },
+        checklist: vec![step("isolate", &[&["worker.isolated"]]), step("restore", &[])],
+        drill: None,
+    }
+}
+
+pub(super) fn open_incident(id: Option<&str>) -> Command {
+    Command::OpenIncident(plain_incident(id, &[]))
+}
+
+/// Its copies get the keys from `1000` on.
+pub(super) fn open_drill(id: &str, scope: &[&str]) -> Command {
+    let keys = (1_000..1_010).map(|key| (KeyId(key), digest(key))).collect();
+    let drill = DrillCredentials { keys, enrollment: (EnrollmentSecretId(1_000), digest(1_000)) };
+    Command::OpenIncident(OpenIncident { drill: Some(drill), ..plain_incident(Some(id), scope) })
+}
+
+pub(super) fn retitle(id: &str, title: &str) -> Command {
+    let change = DescriptionChange { title: Some(title.into()), ..DescriptionChange::default() };
+    Command::UpdateIncident { incident: incident_id(id), change }
+}
+
+pub(super) fn note(id: &str, note: &str) -> Command {
+    Command::NoteIncident { incident: incident_id(id), note: note.into() }
+}
+
+pub(super) fn review(id: &str, finding: &str) -> Command {
+    Command::ReviewIncident { incident: incident_id(id), finding: finding.into() }
+}
+
+pub(super) fn settle(id: &str, step: &str, settling: Settling) -> Command {
+    Command::SettleStep { incident: incident_id(id), step: step.into(), settling }
+}
+
+pub(super) fn close(id: &str) -> Command {
+    Command::CloseIncident { incident: incident_id(id), summary: "over".into() }
 }

@@ -10,11 +10,14 @@ use proptest::sample::select;
 
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::enrollment::{Limits, NamePattern};
-use crate::domain::event::{Event, FailureCount, KeyCreated, KeyHolder, PlanMade, Recorded, WorkerCreated};
+use crate::domain::event::{
+    Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
+};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
 };
+use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
@@ -26,7 +29,7 @@ use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
 pub(super) fn recorded() -> impl Strategy<Value = Recorded> {
-    let about = (of(count()), of(text()), of(text()));
+    let about = (of(count()), of(incident()), of(text()));
     (count(), time(), time(), author(), any::<u128>(), about, event()).prop_map(
         |(position, recorded_at, occurred_at, author, command, (cause, incident, reason), event)| Recorded {
             position,
@@ -66,7 +69,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => key_event(),
         3 => enrollment_event(),
         3 => token_event(),
-        7 => service_event(),
+        8 => service_event(),
     ]
 }
 
@@ -166,7 +169,14 @@ fn service_event() -> impl Strategy<Value = Event> {
     ];
     let passed = (count(), vec(text(), 0..4), vec(text(), 0..4))
         .prop_map(|(through, confirmed, waited_out)| Event::BarrierPassed { through, confirmed, waited_out });
+    let restored = (count(), digest(), count(), count(), of(of(count()))).prop_map(
+        |(backup, dump, brought_back, reductions, given_up)| {
+            let given_up = given_up.map(|known_to| GivenUp { known_to });
+            Event::LogRestored(LogRestored { backup, dump, brought_back, reductions, given_up })
+        },
+    );
     prop_oneof![
+        restored.boxed(),
         (signing_key(), signing_key()).prop_map(|(active, next)| Event::SigningKeysInstalled { active, next }),
         rotated,
         (operator(), text(), role()).prop_map(|(operator, name, role)| Event::OperatorCreated { operator, name, role }),
@@ -175,8 +185,53 @@ fn service_event() -> impl Strategy<Value = Event> {
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
         plan_event().boxed(),
+        incident_event().boxed(),
         observed,
     ]
+}
+
+fn incident_event() -> impl Strategy<Value = Event> {
+    let scope = prop_oneof![Just(vec![]), criteria()].prop_map(|criteria| {
+        Selector::new(criteria, None, None).map(|selector| selector.criteria().to_vec()).unwrap_or_default()
+    });
+    let description = move || {
+        (text(), select(Severity::ALL.to_vec()), scope.clone(), vec(text(), 0..3), of(time())).prop_map(
+            |(title, severity, scope, people, first_sign)| Description { title, severity, scope, people, first_sign },
+        )
+    };
+    let step =
+        (text(), text(), vec(vec(text(), 0..3), 0..3)).prop_map(|(id, title, needs)| StepTemplate { id, title, needs });
+    let opened = (incident(), description(), any::<bool>(), vec(step, 0..3)).prop_map(
+        |(incident, description, drill, checklist)| {
+            Event::IncidentOpened(IncidentOpened { incident, description, drill, checklist })
+        },
+    );
+    let about = || (incident(), text());
+    prop_oneof![
+        opened,
+        (incident(), description())
+            .prop_map(|(incident, description)| Event::IncidentUpdated { incident, description }),
+        about().prop_map(|(incident, note)| Event::IncidentNoted { incident, note }),
+        about().prop_map(|(incident, finding)| Event::IncidentReviewed { incident, finding }),
+        about().prop_map(|(incident, step)| Event::IncidentStepDone { incident, step }),
+        about().prop_map(|(incident, step)| Event::IncidentStepWaived { incident, step }),
+        about().prop_map(|(incident, step)| Event::IncidentStepReopened { incident, step }),
+        about().prop_map(|(incident, summary)| Event::IncidentClosed { incident, summary }),
+    ]
+}
+
+fn criteria() -> BoxedStrategy<Vec<Criterion>> {
+    let criterion = prop_oneof![
+        pool().prop_map(Criterion::Pool),
+        secret().prop_map(Criterion::Lineage),
+        worker().prop_map(Criterion::Worker),
+        any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
+        operator().prop_map(Criterion::Operator),
+        (address(), 0..=32_u8)
+            .prop_map(|(address, bits)| Criterion::Source(ipnet::IpNet::new(address, bits).unwrap().trunc())),
+        ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
+    ];
+    prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)].boxed()
 }
 
 fn plan_event() -> impl Strategy<Value = Event> {
@@ -192,18 +247,7 @@ fn plan_event() -> impl Strategy<Value = Event> {
         any::<u32>().prop_map(|overlap| PlanKind::RotateSigningKeys { overlap: Seconds(overlap) }),
         Just(PlanKind::Fence),
     ];
-    let criterion = prop_oneof![
-        pool().prop_map(Criterion::Pool),
-        secret().prop_map(Criterion::Lineage),
-        worker().prop_map(Criterion::Worker),
-        any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
-        operator().prop_map(Criterion::Operator),
-        (address(), 0..=32_u8)
-            .prop_map(|(address, bits)| Criterion::Source(ipnet::IpNet::new(address, bits).unwrap().trunc())),
-        ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
-    ];
-    let criteria = prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)];
-    let selector = (criteria, of(time()), of(time()))
+    let selector = (criteria(), of(time()), of(time()))
         .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
     let counts = (count(), count(), count(), prop_oneof![Just(0), count()]).prop_map(
         |(workers, keys, enrollment_secrets, signing_keys)| Counts { workers, keys, enrollment_secrets, signing_keys },
@@ -297,6 +341,10 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn worker() -> impl Strategy<Value = WorkerId> {
+    "[A-Za-z0-9_-]{1,64}".prop_map(|id| id.parse().unwrap())
+}
+
+fn incident() -> impl Strategy<Value = IncidentId> {
     "[A-Za-z0-9_-]{1,64}".prop_map(|id| id.parse().unwrap())
 }
 

@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree as _;
 use super::super::encoding::FORMAT;
 use super::{folded, written};
 use crate::domain::decide::tests::interleavings::histories;
-use crate::domain::decide::tests::plans;
+use crate::domain::decide::tests::{incidents, plans};
 use crate::domain::event::Recorded;
 use crate::log::entry;
 
@@ -33,7 +33,7 @@ fn make_histories() -> String {
     let mut runs: Vec<_> = (0..RUNS).map(|_| histories().new_tree(&mut runner).unwrap().current()).collect();
     runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
     let mut text = String::new();
-    for recorded in runs.iter().take(COUNT).flatten().chain(&plans::history()) {
+    for recorded in runs.iter().take(COUNT).flatten().chain(&plans::history()).chain(&incidents::history()) {
         text.push_str(std::str::from_utf8(&entry::encode(recorded).unwrap()).unwrap());
         text.push('\n');
     }

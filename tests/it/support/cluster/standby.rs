@@ -86,6 +86,11 @@ impl PrivateCluster {
         }
     }
 
+    /// For the service: this one alone.
+    pub(crate) fn tcp_url(&self) -> String {
+        Self::url_on(self.port)
+    }
+
     /// For the service: whichever of the two can be written to.
     pub(crate) fn url_of_both(&self, other: &Self) -> String {
         self.of_both(other, LOGIN)

@@ -1,0 +1,55 @@
+//! What each event is called: on disk, in lists, and by the steps of a checklist. A name never changes.
+
+use super::Event;
+
+impl Event {
+    /// The kind, under which it is on disk and in every list.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::PoolCreated { .. } => "pool.created",
+            Event::PoolUpdated { .. } => "pool.updated",
+            Event::PoolRemoved { .. } => "pool.removed",
+            Event::WorkerCreated(_) => "worker.created",
+            Event::WorkerUpdated { .. } => "worker.updated",
+            Event::WorkerApproved { .. } => "worker.approved",
+            Event::WorkerRejected { .. } => "worker.rejected",
+            Event::WorkerIsolated { .. } => "worker.isolated",
+            Event::WorkerReleased { .. } => "worker.released",
+            Event::WorkerRemoved { .. } => "worker.removed",
+            Event::KeyCreated(_) => "key.created",
+            Event::KeyShared { .. } => "key.shared",
+            Event::KeyRotated { .. } => "key.rotated",
+            Event::KeyRevoked { .. } => "key.revoked",
+            Event::EnrollmentSecretCreated { .. } => "enrollment_secret.created",
+            Event::EnrollmentSecretRotated { .. } => "enrollment_secret.rotated",
+            Event::EnrollmentSecretDisabled { .. } => "enrollment_secret.disabled",
+            Event::TokenIssued(_) => "token.issued",
+            Event::TokensIssued { .. } => "tokens.issued",
+            Event::TokenRevoked { .. } => "token.revoked",
+            Event::SigningKeysInstalled { .. } => "signing_keys.installed",
+            Event::SigningKeysRotated { .. } => "signing_keys.rotated",
+            Event::OperatorCreated { .. } => "operator.created",
+            Event::OperatorUpdated { .. } => "operator.updated",
+            Event::OperatorRemoved { .. } => "operator.removed",
+            Event::FenceRaised { .. } => "fence.raised",
+            Event::BarrierPassed { .. } => "barrier.passed",
+            Event::PlanMade(_) => "plan.made",
+            Event::PlanApplied { .. } => "plan.applied",
+            Event::PlanProgressed { .. } => "plan.progressed",
+            Event::PlanApproved { .. } => "plan.approved",
+            Event::PlanPolicySet(_) => "plan_policy.set",
+            Event::KeyRotationDue { .. } => "key.rotation_due",
+            Event::IncidentOpened(_) => "incident.opened",
+            Event::IncidentUpdated { .. } => "incident.updated",
+            Event::IncidentNoted { .. } => "incident.noted",
+            Event::IncidentReviewed { .. } => "incident.reviewed",
+            Event::IncidentStepDone { .. } => "incident.step_done",
+            Event::IncidentStepWaived { .. } => "incident.step_waived",
+            Event::IncidentStepReopened { .. } => "incident.step_reopened",
+            Event::IncidentClosed { .. } => "incident.closed",
+            Event::LogRestored(_) => "log.restored",
+            Event::AuthFailuresObserved { .. } => "auth.failures_observed",
+        }
+    }
+}
