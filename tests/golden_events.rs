@@ -318,6 +318,7 @@ fn samples() -> Vec<Recorded> {
         token_events(),
         service_events(),
         incident_events(),
+        later_plan_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,
