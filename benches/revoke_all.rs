@@ -95,6 +95,8 @@ async fn measure() -> anyhow::Result<()> {
     let sample = fill(&cluster, &mut fleet, sizes.keys, &credentials).await?;
     say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
     let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file).await?;
+    let resident = nodes.service(0)?.resident_mebibytes()?;
+    say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
     let load = OpenLoad {
         address: nodes.service(NODES - 1)?.address.clone(),
         credentials,

@@ -92,9 +92,8 @@ async fn new_keys_come_into_a_file_and_a_changed_plan_is_made_anew() {
     std::fs::write(shell.folder.path().join("new.key"), lines[1]["secret"].as_str().unwrap()).unwrap();
     shell.run("validate -f new.key").await.ok();
     shell.run("validate -f probe-1.key").await.ok();
-    let again =
-        shell.run(&format!("plan collect {} --secrets-file new.jsonl --resume", lines[0]["plan"].as_str().unwrap()));
-    again.await.ok();
+    let plan = lines[0]["plan"].as_str().unwrap();
+    shell.run(&format!("plan collect {plan} --secrets-file new.jsonl --resume")).await.ok();
     assert_eq!(std::fs::read_to_string(shell.folder.path().join("new.jsonl")).unwrap(), text + "{\"done\":1}\n");
     shell.run("plan rotate-enrollment everything --yes").await.failed(2);
 
