@@ -16,11 +16,13 @@ use crate::validate::Snapshot;
 use crate::validate::ring::SigningRing;
 
 use lease::{Deadline, Lease, Uptime};
+use plan_lists::PlanLists;
 
 mod background;
 pub mod barrier;
 pub mod lease;
 pub mod mirroring;
+pub mod plan_lists;
 pub mod presence;
 pub mod recheck;
 pub mod replay;
@@ -40,6 +42,7 @@ pub struct Node {
     max_stale: Duration,
     lease: Lease,
     fault: ArcSwapOption<String>,
+    plan_lists: PlanLists,
 }
 
 /// Why a node does not answer for its state.
@@ -56,6 +59,7 @@ impl Node {
     pub fn new(keys: Arc<DerivedKeys>, roll: Roll, max_stale: Duration) -> Result<Self, LogFault> {
         let ring = Arc::new(SigningRing::of(&roll, &keys)?);
         Ok(Self {
+            plan_lists: PlanLists::default(),
             keys,
             next_position: watch::Sender::new(roll.next_position()),
             published: ArcSwap::from_pointee(Snapshot { roll, ring }),
@@ -77,6 +81,11 @@ impl Node {
     /// The newest state that was published, current or not: for reads that say which position they are of.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
+    }
+
+    /// What plans have shown.
+    pub fn plan_lists(&self) -> &PlanLists {
+        &self.plan_lists
     }
 
     pub fn keys(&self) -> &Arc<DerivedKeys> {

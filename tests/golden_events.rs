@@ -21,7 +21,7 @@ use portcullis::domain::ids::{
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
 use portcullis::domain::operator::Role;
-use portcullis::domain::plan::{Counts, PlanKind, Selector};
+use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
@@ -209,8 +209,10 @@ fn service_events() -> Vec<Event> {
             )
             .unwrap(),
             digest: Digest([7; 32]),
-            counts: Counts { workers: 3, keys: 0, enrollment_secrets: 0 },
+            counts: Counts { workers: 3, ..Counts::default() },
             left_without_key: 0,
+            replaces: None,
+            approval: false,
             expires_at: later(3_600),
         }),
         Event::PlanApplied { plan: PlanId(ID + 20), items: 3 },
@@ -222,6 +224,34 @@ fn service_events() -> Vec<Event> {
             reductions: 4,
             given_up: Some(GivenUp { known_to: Some(160) }),
         }),
+    ]
+}
+
+/// Later than the others, and so at their end.
+fn later_plan_events() -> Vec<Event> {
+    vec![
+        Event::PlanMade(PlanMade {
+            plan: PlanId(ID + 21),
+            kind: PlanKind::RotateAll { overlap: Seconds(86_400), delivery: Delivery::File },
+            selector: Selector::new(
+                vec![Criterion::Operator(operator()), "source:2001:db8::/32".parse().unwrap()],
+                None,
+                None,
+            )
+            .unwrap(),
+            digest: Digest([8; 32]),
+            counts: Counts { keys: 4, ..Counts::default() },
+            left_without_key: 0,
+            replaces: Some(PlanId(ID + 20)),
+            approval: true,
+            expires_at: later(3_600),
+        }),
+        Event::PlanApproved { plan: PlanId(ID + 21) },
+        Event::PlanPolicySet(ApprovalPolicy {
+            kinds: Arc::new(["revoke_all".into(), "rotate_all".into()]),
+            pools: Arc::new([pool()]),
+        }),
+        Event::KeyRotationDue { key: key(), until: later(86_400) },
     ]
 }
 
@@ -288,6 +318,7 @@ fn samples() -> Vec<Recorded> {
         token_events(),
         service_events(),
         incident_events(),
+        later_plan_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

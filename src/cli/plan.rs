@@ -13,6 +13,9 @@ use super::selection::Selection;
 use super::session::{Paging, Session};
 use super::time::moment;
 
+mod collect;
+mod replan;
+
 /// How many items are shown before it is asked whether to go on: a screen. `plan items` shows them all.
 const SHOWN_ITEMS: u64 = 20;
 /// How often it is looked how far a plan has come.
@@ -79,16 +82,102 @@ pub(crate) enum Verb {
         #[command(flatten)]
         course: Course,
     },
+    /// Give all API keys that are selected successors: collected into a file, or fetched by each worker with its old key.
+    #[command(after_help = "Examples:\n  portcullis plan rotate-all pool:builders --overlap 2h\n  \
+                            portcullis plan rotate-all enrollment_secret:2fTzGkcV0JPYqkHfYgkWcz --secrets-file new.jsonl\n\n\
+                            Without a file each worker is told, by /v1/worker and with each token, and rotates its own key.")]
+    RotateAll {
+        #[command(flatten)]
+        selection: Selection,
+        /// How long the old keys stay good: at least 5 minutes where workers fetch theirs.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        #[command(flatten)]
+        collected: collect::Into,
+        #[command(flatten)]
+        course: Course,
+    },
+    /// Give all enrollment secrets that are selected successors, which are collected into a file.
+    #[command(
+        after_help = "Example:\n  portcullis plan rotate-enrollment pool:builders --overlap 0s --secrets-file new.jsonl"
+    )]
+    RotateEnrollment {
+        #[command(flatten)]
+        selection: Selection,
+        /// How long the old ones stay good.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        #[command(flatten)]
+        collected: collect::Into,
+        #[command(flatten)]
+        course: Course,
+    },
+    /// Let the next signing key sign, and make another next one.
+    #[command(
+        after_help = "Example:\n  portcullis plan rotate-signing-keys --overlap 0s --reason 'the host was broken into'"
+    )]
+    RotateSigningKeys {
+        /// How long tokens that the active key signed stay good. Default: as long as tokens live.
+        #[arg(long, value_name = "DURATION")]
+        overlap: Option<String>,
+        #[command(flatten)]
+        course: Course,
+    },
+    /// Refuse all that was issued so far to the scopes that are selected, without a record of each key.
+    #[command(after_help = "Example:\n  portcullis plan fence pool:builders pool:testers --wait --reason 'incident 7'")]
+    Fence {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        course: Course,
+    },
     /// Apply a plan that was made before: exactly what it has shown, or nothing.
-    #[command(after_help = "Example:\n  portcullis plan apply 2fTzGkcV0JPYqkHfYgkWcz --digest 9f86d081… --wait")]
+    #[command(after_help = "Examples:\n  portcullis plan apply 2fTzGkcV0JPYqkHfYgkWcz --digest 9f86d081… --wait\n  \
+                            portcullis plan apply 2fTzGkcV0JPYqkHfYgkWcz --digest 9f86d081… --replan")]
     Apply {
         /// The plan's id.
         plan: String,
         /// The digest that the plan was shown with.
         #[arg(long, value_name = "DIGEST")]
         digest: String,
+        /// If what it selects has changed, make the plan anew, show what differs, and ask before applying that.
+        #[arg(long)]
+        replan: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        collected: collect::Into,
         #[command(flatten)]
         follow: Follow,
+    },
+    /// Approve exactly what a plan of somebody else has shown.
+    #[command(
+        after_help = "Example:\n  portcullis plan approve 2fTzGkcV0JPYqkHfYgkWcz --digest 9f86d081… --reason 'as agreed on the call'"
+    )]
+    Approve {
+        /// The plan's id.
+        plan: String,
+        /// The digest that the plan was shown with.
+        #[arg(long, value_name = "DIGEST")]
+        digest: String,
+    },
+    /// Collect the new secrets of a plan that you have applied, or go on where that was interrupted.
+    #[command(
+        after_help = "Example:\n  portcullis plan collect 2fTzGkcV0JPYqkHfYgkWcz --secrets-file new.jsonl --resume"
+    )]
+    Collect(collect::Args),
+    /// Show which plans need a second operator, or set it.
+    #[command(after_help = "Examples:\n  portcullis plan policy\n  \
+                            portcullis plan policy --kinds revoke_all,rotate_all --pools builders\n  \
+                            portcullis plan policy --kinds '' --reason 'only pools from now on'")]
+    Policy {
+        /// The kinds of plans that need one, with commas between them; empty for none.
+        #[arg(long, value_name = "KINDS")]
+        kinds: Option<String>,
+        /// The pools of which nothing may be touched without one; empty for none.
+        #[arg(long, value_name = "POOLS")]
+        pools: Option<String>,
     },
 }
 
@@ -116,15 +205,24 @@ const COLUMNS: &[Column] = &[
     ("kind", "kind"),
     ("selects", "select"),
     ("until", "until"),
+    ("overlap", "overlap"),
+    ("delivery", "delivery"),
+    ("to be collected until", "collected_until"),
+    ("in place of", "replaces"),
     ("workers", "counts.workers"),
     ("keys", "counts.keys"),
     ("enrollment secrets", "counts.enrollment_secrets"),
     ("left without a key", "left_without_key"),
+    ("signing keys", "counts.signing_keys"),
+    ("needs approval", "approval_required"),
+    ("approved by", "approvals"),
     ("state", "state"),
     ("digest", "digest"),
     ("recorded", "progress.done"),
     ("expires", "expires_at"),
 ];
+
+const POLICY_COLUMNS: &[Column] = &[("kinds", "kinds"), ("pools", "pools")];
 
 const ITEM_COLUMNS: &[Column] =
     &[("kind", "kind"), ("id", "id"), ("worker", "worker"), ("name", "name"), ("pool", "pool")];
@@ -133,7 +231,9 @@ const PREVIEW_COLUMNS: &[Column] = &[
     ("workers", "counts.workers"),
     ("keys", "counts.keys"),
     ("enrollment secrets", "counts.enrollment_secrets"),
+    ("signing keys", "counts.signing_keys"),
     ("left without a key", "left_without_key"),
+    ("needs approval", "approval_required"),
     ("digest", "digest"),
 ];
 
@@ -147,22 +247,93 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Isolate { selection, until, course } => {
             let mut body = body("isolate", &selection, session)?;
             body["until"] = json!(until);
-            plan(session, body, "refuse everything to", course).await
+            plan(session, body, "refuse everything to", course).await.map(drop)
         }
         Verb::Release { selection, course } => {
-            plan(session, body("release", &selection, session)?, "end the isolation of", course).await
+            plan(session, body("release", &selection, session)?, "end the isolation of", course).await.map(drop)
         }
         Verb::RevokeAll { selection, course } => {
-            plan(session, body("revoke_all", &selection, session)?, "revoke for ever", course).await
+            plan(session, body("revoke_all", &selection, session)?, "revoke for ever", course).await.map(drop)
         }
         Verb::DisableEnrollment { selection, course } => {
-            plan(session, body("disable_enrollment", &selection, session)?, "disable for ever", course).await
+            plan(session, body("disable_enrollment", &selection, session)?, "disable for ever", course).await.map(drop)
         }
-        Verb::Apply { plan, digest, follow } => {
-            let answer = session.change(apply_call(&plan, &digest)).await?;
-            applied(session, &plan, answer, follow).await
+        Verb::RotateAll { selection, overlap, collected, course } => {
+            let mut body = body("rotate_all", &selection, session)?;
+            body["overlap"] = json!(overlap);
+            body["delivery"] = json!(if collected.is_wanted() { "file" } else { "fetch" });
+            rotate(session, body, "give successors to", course, &collected).await
         }
+        Verb::RotateEnrollment { selection, overlap, collected, course } => {
+            if !collected.is_wanted() && !course.plan_only && !course.caution.dry_run {
+                return Err(Failure::Usage("the new secrets need a place to go: `--secrets-file FILE`".to_owned()));
+            }
+            let mut body = body("rotate_enrollment", &selection, session)?;
+            body["overlap"] = json!(overlap);
+            rotate(session, body, "give successors to", course, &collected).await
+        }
+        Verb::RotateSigningKeys { overlap, course } => {
+            let fields = [
+                ("kind", json!("rotate_signing_keys")),
+                ("select", json!(["everything"])),
+                ("overlap", json!(overlap)),
+            ];
+            plan(session, given(fields), "rotate the signing keys, beside", course).await.map(drop)
+        }
+        Verb::Fence { selection, course } => {
+            let body = body("fence", &selection, session)?;
+            plan(session, body, "refuse by fences", course).await.map(drop)
+        }
+        Verb::Apply { plan, digest, replan, yes, collected, follow } => {
+            let anew = replan.then_some(yes);
+            apply(session, plan, &digest, anew, &collected, follow).await
+        }
+        Verb::Approve { plan, digest } => {
+            let call = Call::post(&["v1", "plans", &plan, "approve"]).json(json!({ "digest": digest }));
+            let answer = session.change(call).await?;
+            session.done(&format!("Approved plan {plan}"), &answer);
+            session.screen.object(COLUMNS, &answer.body)
+        }
+        Verb::Collect(args) => collect::run(args, session).await,
+        Verb::Policy { kinds, pools } => policy(session, kinds, pools).await,
     }
+}
+
+/// Applies a plan that was made before. `anew`: where what it selects has changed, make it again, and whether to do so
+/// without asking.
+async fn apply(
+    session: &Session,
+    mut plan: String,
+    digest: &str,
+    anew: Option<bool>,
+    collected: &collect::Into,
+    follow: Follow,
+) -> Result<(), Failure> {
+    let place = collected.reserve()?;
+    let follow = if collected.is_wanted() { Follow { no_follow: true } } else { follow };
+    let answer = match (session.change(apply_call(&plan, digest)).await, anew) {
+        (Err(Failure::Problem(problem)), Some(yes)) if problem.code == "plan_changed" => {
+            let Some((new, answer)) = replan::apply_anew(session, &plan, yes).await? else { return Ok(()) };
+            plan = new;
+            answer
+        }
+        (other, _) => other?,
+    };
+    applied(session, &plan, answer, follow).await?;
+    collect::into(session, &plan, place).await
+}
+
+/// Shows the policy, or sets what is given of it.
+async fn policy(session: &Session, kinds: Option<String>, pools: Option<String>) -> Result<(), Failure> {
+    let listed = |text: String| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    if kinds.is_none() && pools.is_none() {
+        let found = session.read(Call::get(&["v1", "plan-policy"])).await?;
+        return session.screen.object(POLICY_COLUMNS, &found);
+    }
+    let body = given([("kinds", json!(kinds.map(listed))), ("pools", json!(pools.map(listed)))]);
+    let answer = session.change(Call::patch(&["v1", "plan-policy"]).json(body)).await?;
+    session.done("Set which plans need a second operator", &answer);
+    session.screen.object(POLICY_COLUMNS, &answer.body)
 }
 
 /// A request for a plan.
@@ -172,33 +343,59 @@ fn body(kind: &str, selection: &Selection, session: &Session) -> Result<Value, F
     Ok(body)
 }
 
-/// Makes a plan, shows it, and applies it if that is wished for.
-async fn plan(session: &Session, mut body: Value, deed: &str, course: Course) -> Result<(), Failure> {
+/// Makes a plan that rotates, applies it if that is wished for, and collects what it makes.
+async fn rotate(
+    session: &Session,
+    body: Value,
+    deed: &str,
+    course: Course,
+    collected: &collect::Into,
+) -> Result<(), Failure> {
+    let applies = !course.plan_only && !course.caution.dry_run;
+    // Before anything is changed: what is made first may find no place to go.
+    let place = if applies { collected.reserve()? } else { None };
+    let course = if collected.is_wanted() { Course { follow: Follow { no_follow: true }, ..course } } else { course };
+    match plan(session, body, deed, course).await? {
+        Some(id) => collect::into(session, &id, place).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes a plan, shows it, and applies it if that is wished for; then its id is given back.
+async fn plan(session: &Session, mut body: Value, deed: &str, course: Course) -> Result<Option<String>, Failure> {
     if course.caution.dry_run {
         body["dry_run"] = json!(true);
         let found = session.read(Call::post(&["v1", "plans"]).json(body)).await?;
         session.screen.object(PREVIEW_COLUMNS, &found)?;
         session.screen.note("Nothing was changed: this was a dry run.");
-        return Ok(());
+        return Ok(None);
     }
     let made = session.change(Call::post(&["v1", "plans"]).json(body)).await?;
     let (position, made) = (made.position.unwrap_or_default(), made.body);
     let (id, digest) = (text(&made, "id")?, text(&made, "digest")?);
-    if course.plan_only {
+    let waits = made["approval_required"] == json!(true);
+    if course.plan_only || waits {
+        if waits {
+            session.screen.warn(format_args!(
+                "another operator has to approve it first: `portcullis plan approve {id} --digest {digest}`"
+            ));
+        }
         session.screen.note(format_args!(
             "Nothing was changed. Next, before it expires: `portcullis plan apply {id} --digest {digest}`."
         ));
-        return session.screen.object(COLUMNS, &made);
+        session.screen.object(COLUMNS, &made)?;
+        return Ok(None);
     }
     if course.caution.looks_first() {
         let touched = touched(session, &made, position, deed).await?;
         if !course.caution.approve(session.screen, &touched)? {
-            return Ok(());
+            return Ok(None);
         }
     }
     let call = apply_call(&id, &digest);
     let answer = session.change_next(call, "apply").await?;
-    applied(session, &id, answer, course.follow).await
+    applied(session, &id, answer, course.follow).await?;
+    Ok(Some(id))
 }
 
 /// What it comes to, and the first items.
@@ -225,7 +422,12 @@ async fn applied(session: &Session, id: &str, answer: Answer, follow: Follow) ->
     session.done(&format!("Applied plan {id}: all of it is in force on the node that answered"), &answer);
     let position = answer.position.unwrap_or_default();
     session.wait_for_changes().await?;
-    let plan = if follow.no_follow { answer.body } else { recorded(session, id, position).await? };
+    // What is collected is recorded as it is collected, by whoever does.
+    let collects = answer.body["collected_until"].is_string();
+    if collects && !follow.no_follow {
+        session.screen.note(format_args!("Next: `portcullis plan collect {id} --secrets-file FILE`."));
+    }
+    let plan = if follow.no_follow || collects { answer.body } else { recorded(session, id, position).await? };
     session.screen.object(COLUMNS, &plan)
 }
 

@@ -28,6 +28,10 @@ fn by_code(code: &str) -> Option<&'static str> {
         }
         "plan_unknown" => "see them with `portcullis plan list`",
         "plan_changed" | "plan_expired" => "make it again, and look at what it selects now: `portcullis plan`",
+        "approval_required" => "ask another operator for `portcullis plan approve`, with the plan's digest",
+        "approval_own" => "ask another operator to approve it",
+        "plan_not_applied" => "apply it first: `portcullis plan apply`",
+        "plan_progressed" => "go on with the file that was begun: `portcullis plan collect --resume`",
         "plan_digest" => "see the plan with `portcullis plan show`, and apply it with the digest that is shown there",
         "incident_unknown" => "see them with `portcullis incident list`",
         "incident_closed" => "leave `--incident` (PORTCULLIS_INCIDENT) out, or open another incident",

@@ -4,7 +4,7 @@
 //! does, any other goes on where it stood still. Two that go on with the same items do no harm: the later one finds that the
 //! plan has come further, and records nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::{CommandQueue, Wish, mint};
 use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::ids::{CommandId, PlanId};
+use crate::domain::plan::{Plan, Progress};
 use crate::log::head::Head;
 use crate::node::Node;
 
@@ -59,8 +60,9 @@ impl Plans {
     }
 
     async fn record_all(&mut self) {
-        let mut seen = HashMap::new();
+        let (mut seen, mut looked_at) = (HashMap::new(), HashSet::new());
         loop {
+            self.look_at_new(&mut looked_at).await;
             for next in self.due(&mut seen) {
                 if !self.record(&next, &mut seen).await {
                     tokio::time::sleep(PAUSE).await;
@@ -75,13 +77,33 @@ impl Plans {
         }
     }
 
+    /// Finds out the lists of plans that were made since, before what they select has changed.
+    async fn look_at_new(&self, looked_at: &mut HashSet<PlanId>) {
+        let (snapshot, now) = (self.node.snapshot(), mint::now());
+        let open = |plan: &&Arc<Plan>| plan.progress.is_none() && plan.expires_at > now;
+        let open: Vec<Arc<Plan>> = snapshot.roll.plans_after(None).filter(open).cloned().collect();
+        looked_at.retain(|id| open.iter().any(|plan| plan.id == *id));
+        for plan in open {
+            if looked_at.insert(plan.id) {
+                let (node, roll) = (self.node.clone(), snapshot.roll.clone());
+                // On a thread that may take its time: a fleet can be a million workers.
+                let found = tokio::task::spawn_blocking(move || drop(node.plan_lists().find(&roll, &plan))).await;
+                if let Err(error) = found {
+                    tracing::error!(%error, "the list of a plan could not be found out");
+                }
+            }
+        }
+    }
+
     /// The plans that this node should go on with.
     fn due(&self, seen: &mut HashMap<PlanId, Seen>) -> Vec<Next> {
         let snapshot = self.node.snapshot();
-        let (now, reduced) = (Instant::now(), *self.reductions.borrow());
+        let (now, reduced, time) = (Instant::now(), *self.reductions.borrow(), mint::now());
         let mut due = Vec::new();
         let mut running = HashMap::new();
-        for (plan, progress) in snapshot.roll.running_plans() {
+        // What somebody collects is theirs to go on with, until the time for it is over.
+        let ours = |(plan, _): &(&Plan, &Progress)| plan.collected_until().is_none_or(|until| until <= time);
+        for (plan, progress) in snapshot.roll.running_plans().filter(ours) {
             let before = seen.remove(&plan.id).filter(|seen| seen.done == progress.done);
             // What was applied here is begun here. A later reduction of this node hides that, and costs a moment's wait.
             let applied_here = progress.done == 0 && reduced == progress.applied;

@@ -10,7 +10,7 @@ use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, Pool
 use super::incident::{Description, Severity, StepTemplate};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::plan::{Criterion, PlanKind, Selector};
+use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
@@ -155,7 +155,22 @@ pub enum Command {
     ApplyPlan {
         plan: PlanId,
         digest: Digest,
+        /// The next signing key, for plans that rotate those.
+        signing_key: Option<NewSigningKey>,
     },
+    /// Says that another operator than its maker would do the same.
+    ApprovePlan {
+        plan: PlanId,
+        digest: Digest,
+    },
+    /// Gives successors to the next items of a plan that rotates; `done` says how far the caller has seen it come.
+    CollectPlan {
+        plan: PlanId,
+        done: u64,
+        successors: Vec<FreshSecret>,
+    },
+    /// Sets anew which plans need a second operator.
+    SetPlanPolicy(ApprovalPolicy),
     /// Records the next items of a plan that was applied. Holds already where it has come further than `done`.
     ContinuePlan {
         plan: PlanId,
@@ -261,6 +276,15 @@ pub struct MakePlan {
     pub plan: PlanId,
     pub kind: PlanKind,
     pub selector: Selector,
+    /// A plan that it takes the place of.
+    pub replaces: Option<PlanId>,
+}
+
+/// A credential that nobody has yet, whatever it will be: of an API key, and of an enrollment secret, the id is a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshSecret {
+    pub id: u128,
+    pub verifier: Digest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,7 +338,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 39] = [
+    pub const NAMES: [&'static str; 42] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -345,6 +369,9 @@ impl Command {
         "raise_fence",
         "make_plan",
         "apply_plan",
+        "approve_plan",
+        "collect_plan",
+        "set_plan_policy",
         "continue_plan",
         "open_incident",
         "update_incident",
@@ -402,6 +429,9 @@ impl Command {
             Command::RaiseFence { .. } => "raise_fence",
             Command::MakePlan(_) => "make_plan",
             Command::ApplyPlan { .. } => "apply_plan",
+            Command::ApprovePlan { .. } => "approve_plan",
+            Command::CollectPlan { .. } => "collect_plan",
+            Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
             Command::OpenIncident(_) => "open_incident",
             Command::UpdateIncident { .. } => "update_incident",

@@ -100,7 +100,14 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
 
         Command::MakePlan(make) => plans::make(roll, make, context.now),
-        Command::ApplyPlan { plan, digest } => plans::apply(roll, *plan, digest, context.now),
+        Command::ApplyPlan { plan, digest, signing_key } => {
+            plans::apply(roll, *plan, digest, signing_key.as_ref(), context)
+        }
+        Command::ApprovePlan { plan, digest } => plans::approvals::approve(roll, *plan, digest, context),
+        Command::CollectPlan { plan, done, successors } => {
+            plans::rotation::collect(roll, *plan, *done, successors, context)
+        }
+        Command::SetPlanPolicy(policy) => plans::approvals::set_policy(roll, policy),
         Command::ContinuePlan { plan, done } => Ok(plans::go_on(roll, *plan, *done)),
 
         Command::OpenIncident(open) => incidents::open(roll, open, context.now),

@@ -14,7 +14,7 @@ use super::ids::{
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
 use super::operator::Role;
-use super::plan::{Counts, PlanKind, Selector};
+use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
@@ -185,6 +185,18 @@ pub enum Event {
         changed: u64,
     },
 
+    /// An operator other than its maker would do the same.
+    PlanApproved {
+        plan: PlanId,
+    },
+    /// From now on these plans need that.
+    PlanPolicySet(ApprovalPolicy),
+    /// The key ends then, and its holder is to rotate it before.
+    KeyRotationDue {
+        key: KeyId,
+        until: Timestamp,
+    },
+
     IncidentOpened(IncidentOpened),
     /// The whole of what can be updated, as it is from now on.
     IncidentUpdated {
@@ -260,6 +272,10 @@ pub struct PlanMade {
     pub counts: Counts,
     /// Members of the fleet that have a working key, and would have none.
     pub left_without_key: u64,
+    /// The plan that it takes the place of.
+    pub replaces: Option<PlanId>,
+    /// Whether a second operator has to approve it.
+    pub approval: bool,
     pub expires_at: Timestamp,
 }
 
@@ -345,9 +361,10 @@ impl Event {
             | Event::WorkerRemoved { worker }
             | Event::TokensIssued { worker, .. } => ("worker", SubjectId::Chosen(worker.as_str())),
             Event::KeyCreated(created) => ("key", SubjectId::Made(created.key.0)),
-            Event::KeyShared { key, .. } | Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => {
-                ("key", SubjectId::Made(key.0))
-            }
+            Event::KeyShared { key, .. }
+            | Event::KeyRotated { key, .. }
+            | Event::KeyRotationDue { key, .. }
+            | Event::KeyRevoked { key } => ("key", SubjectId::Made(key.0)),
             Event::EnrollmentSecretCreated { secret, .. }
             | Event::EnrollmentSecretRotated { secret, .. }
             | Event::EnrollmentSecretDisabled { secret } => ("enrollment_secret", SubjectId::Made(secret.0)),
@@ -367,7 +384,10 @@ impl Event {
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
-            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } => ("plan", SubjectId::Made(plan.0)),
+            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
+                ("plan", SubjectId::Made(plan.0))
+            }
+            Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }
             | Event::IncidentNoted { incident, .. }
@@ -391,6 +411,7 @@ impl Event {
             | Event::WorkerRemoved { .. }
             | Event::KeyRotated { .. }
             | Event::KeyRevoked { .. }
+            | Event::KeyRotationDue { .. }
             | Event::EnrollmentSecretRotated { .. }
             | Event::EnrollmentSecretDisabled { .. }
             | Event::TokenRevoked { .. }
@@ -416,6 +437,8 @@ impl Event {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::PlanApproved { .. }
+            | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }

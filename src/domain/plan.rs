@@ -11,8 +11,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, WorkerId};
 use super::key::Digest;
+use super::operator::OperatorIndex;
 use super::time::{Seconds, Timestamp};
 use super::worker::WorkerIndex;
 
@@ -22,6 +23,18 @@ pub const CRITERIA_MAX: usize = 100;
 pub const SELECTOR_BYTES_MAX: usize = 32_768;
 /// A plan that was made longer ago says too little about the fleet of now.
 pub const PLAN_TTL: Seconds = Seconds(60 * Seconds::MINUTE);
+/// Nobody looks at what came to nothing a day ago; what was applied is looked at while the incident is worked on. The log
+/// has both for ever.
+const UNAPPLIED_KEPT: Seconds = Seconds(Seconds::DAY);
+const APPLIED_KEPT: Seconds = Seconds(30 * Seconds::DAY);
+/// For how long new secrets can be collected at the least: whoever gives no overlap needs new ones all the same.
+const COLLECTED_MIN: Seconds = Seconds(60 * Seconds::MINUTE);
+/// How short the overlap may be where workers fetch their keys.
+pub const FETCH_MIN: Seconds = Seconds(5 * Seconds::MINUTE);
+/// Pools of a policy: their names have to fit in one entry of the log.
+pub const POLICY_POOLS_MAX: usize = 500;
+/// How many new secrets one command hands over: their answer is kept, sealed, for whoever lost it.
+pub const COLLECTED_MAX: usize = 100;
 /// How many items are recorded by one command: few enough that validation and other commands are not kept waiting.
 pub const CHUNK_ITEMS: usize = 256;
 
@@ -71,14 +84,32 @@ pub enum PlanKind {
     RevokeAll,
     /// Enrollment secrets alone.
     DisableEnrollment,
+    /// API keys: each is good until the overlap ends, and is to have a successor by then.
+    RotateAll { overlap: Seconds, delivery: Delivery },
+    /// Enrollment secrets: the same; their successors are collected.
+    RotateEnrollment { overlap: Seconds },
+    /// The next signing key signs; what the active one has signed is good until the overlap ends.
+    RotateSigningKeys { overlap: Seconds },
+    /// What `RevokeAll` would revoke, by fences alone, and without a record of each.
+    Fence,
+}
+
+/// How new keys get to those who need them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Delivery {
+    /// To the operator who applies the plan, and who hands them out.
+    File,
+    /// Each worker rotates its own key, with that key, while it overlaps.
+    Fetch,
 }
 
 /// One thing on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Item {
     Worker(WorkerIndex),
     Key(KeyId),
     EnrollmentSecret(EnrollmentSecretId),
+    SigningKey(SigningKeyId),
 }
 
 /// How long the list is.
@@ -87,6 +118,25 @@ pub struct Counts {
     pub workers: u64,
     pub keys: u64,
     pub enrollment_secrets: u64,
+    pub signing_keys: u64,
+}
+
+/// That somebody else has looked at a plan, and would do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub by: OperatorIndex,
+    /// The key that they came with.
+    pub key: KeyId,
+    pub at: Timestamp,
+}
+
+/// Which plans need the approval of a second operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalPolicy {
+    /// Names of kinds, in order, each once.
+    pub kinds: Arc<[Arc<str>]>,
+    /// Pools of which nothing may be on a list without it; in order, each once.
+    pub pools: Arc<[PoolId]>,
 }
 
 /// A plan, as the Roll keeps it.
@@ -99,8 +149,15 @@ pub struct Plan {
     pub counts: Counts,
     /// Members of the fleet that had a working key when it was made, and would have none.
     pub left_without_key: u64,
+    /// The plan that it takes the place of, to be compared with it.
+    pub replaces: Option<PlanId>,
+    /// Whether a second operator had to approve it by the policy of then.
+    pub approval: bool,
+    /// At most one of each operator.
+    pub approvals: Vec<Approval>,
     /// The position of its event.
     pub made: u64,
+    pub made_by: Option<OperatorIndex>,
     pub made_at: Timestamp,
     pub expires_at: Timestamp,
     pub progress: Option<Progress>,
@@ -112,6 +169,7 @@ pub struct Progress {
     /// The position at which it was applied.
     pub applied: u64,
     pub applied_at: Timestamp,
+    pub applied_by: Option<OperatorIndex>,
     /// Dropped when all of it is done.
     pub items: Arc<[Item]>,
     pub total: u64,
@@ -125,7 +183,42 @@ impl Plan {
     /// Whether applying it changes each item: what a fence refuses by a position needs no mark of its own, on a million rows.
     #[must_use]
     pub fn marks_items(&self) -> bool {
-        self.kind != PlanKind::RevokeAll || self.selector.fence_scope().is_none()
+        match self.kind {
+            PlanKind::RevokeAll => self.selector.fence_scope().is_none(),
+            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } => false,
+            PlanKind::Isolate { .. }
+            | PlanKind::Release
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateAll { .. }
+            | PlanKind::RotateEnrollment { .. } => true,
+        }
+    }
+
+    /// Until when the applying operator can collect new secrets; `None` where there are none to collect.
+    #[must_use]
+    pub fn collected_until(&self) -> Option<Timestamp> {
+        let overlap = match self.kind {
+            PlanKind::RotateAll { overlap, delivery: Delivery::File } | PlanKind::RotateEnrollment { overlap } => {
+                overlap
+            }
+            PlanKind::Isolate { .. }
+            | PlanKind::Release
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateAll { delivery: Delivery::Fetch, .. }
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence => return None,
+        };
+        self.progress.as_ref().map(|progress| progress.applied_at.after(overlap.max(COLLECTED_MIN)))
+    }
+
+    /// When it need not be kept any more; `None` while it is under way.
+    #[must_use]
+    pub fn forgotten_at(&self) -> Option<Timestamp> {
+        match &self.progress {
+            None => Some(self.expires_at.after(UNAPPLIED_KEPT)),
+            Some(progress) => progress.is_complete().then(|| progress.applied_at.after(APPLIED_KEPT)),
+        }
     }
 }
 
@@ -137,6 +230,7 @@ impl Counts {
                 Item::Worker(_) => counts.workers += 1,
                 Item::Key(_) => counts.keys += 1,
                 Item::EnrollmentSecret(_) => counts.enrollment_secrets += 1,
+                Item::SigningKey(_) => counts.signing_keys += 1,
             }
             counts
         })
@@ -144,7 +238,7 @@ impl Counts {
 
     #[must_use]
     pub fn total(self) -> u64 {
-        self.workers + self.keys + self.enrollment_secrets
+        self.workers + self.keys + self.enrollment_secrets + self.signing_keys
     }
 }
 
@@ -163,7 +257,16 @@ impl Progress {
 }
 
 /// Every name that [`PlanKind::name`] gives.
-pub const PLAN_KINDS: [&str; 4] = ["isolate", "release", "revoke_all", "disable_enrollment"];
+pub const PLAN_KINDS: [&str; 8] = [
+    "isolate",
+    "release",
+    "revoke_all",
+    "disable_enrollment",
+    "rotate_all",
+    "rotate_enrollment",
+    "rotate_signing_keys",
+    "fence",
+];
 
 impl PlanKind {
     /// The stable name, in the API and on disk.
@@ -174,15 +277,86 @@ impl PlanKind {
             PlanKind::Release => "release",
             PlanKind::RevokeAll => "revoke_all",
             PlanKind::DisableEnrollment => "disable_enrollment",
+            PlanKind::RotateAll { .. } => "rotate_all",
+            PlanKind::RotateEnrollment { .. } => "rotate_enrollment",
+            PlanKind::RotateSigningKeys { .. } => "rotate_signing_keys",
+            PlanKind::Fence => "fence",
         }
+    }
+
+    /// How long what is rotated stays good.
+    #[must_use]
+    pub fn overlap(&self) -> Option<Seconds> {
+        match self {
+            PlanKind::RotateAll { overlap, .. }
+            | PlanKind::RotateEnrollment { overlap }
+            | PlanKind::RotateSigningKeys { overlap } => Some(*overlap),
+            PlanKind::Isolate { .. }
+            | PlanKind::Release
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::Fence => None,
+        }
+    }
+
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        match self {
+            PlanKind::RotateAll { delivery, .. } => Some(*delivery),
+            PlanKind::RotateEnrollment { .. } => Some(Delivery::File),
+            PlanKind::Isolate { .. }
+            | PlanKind::Release
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence => None,
+        }
+    }
+
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            PlanKind::Isolate { until } => *until,
+            PlanKind::Release
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateAll { .. }
+            | PlanKind::RotateEnrollment { .. }
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence => None,
+        }
+    }
+
+    /// Whether each item gets a record of its own once the plan was applied.
+    #[must_use]
+    pub fn records_items(&self) -> bool {
+        !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::Fence)
     }
 
     /// Whether somebody may be refused who was accepted before.
     #[must_use]
     pub fn reduces_access(&self) -> bool {
         match self {
-            PlanKind::Isolate { .. } | PlanKind::RevokeAll | PlanKind::DisableEnrollment => true,
+            PlanKind::Isolate { .. }
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateAll { .. }
+            | PlanKind::RotateEnrollment { .. }
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence => true,
             PlanKind::Release => false,
+        }
+    }
+}
+
+impl Delivery {
+    pub const ALL: [Delivery; 2] = [Delivery::File, Delivery::Fetch];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Delivery::File => "file",
+            Delivery::Fetch => "fetch",
         }
     }
 }

@@ -100,6 +100,20 @@ pub enum Refusal {
     PlanDigest(PlanId),
     #[error("plan `{0}` has expired; make it again, and look at what it selects now")]
     PlanExpired(PlanId),
+    #[error(
+        "plan `{0}` needs the approval of an operator who neither made nor applies it: `POST /v1/plans/{0}/approve`"
+    )]
+    ApprovalRequired(PlanId),
+    #[error("whoever made plan `{0}` cannot approve it; ask another operator")]
+    ApprovalOwn(PlanId),
+    #[error("plan `{0}` was not applied, so there is nothing to collect; apply it first")]
+    PlanNotApplied(PlanId),
+    #[error("plan `{0}` makes no secrets that could be collected; workers fetch theirs themselves")]
+    PlanNotCollected(PlanId),
+    #[error("only the operator who applied plan `{0}` can collect what it makes")]
+    PlanOfAnother(PlanId),
+    #[error("{done} items of plan `{plan}` have been dealt with; go on from there")]
+    PlanProgressed { plan: PlanId, done: u64 },
     #[error("what plan `{0}` selects has changed since it was made, and nothing was done; make it again, and compare")]
     PlanChanged(PlanId),
 
@@ -190,6 +204,12 @@ impl Refusal {
             Refusal::PlanDigest(_) => "plan_digest",
             Refusal::PlanExpired(_) => "plan_expired",
             Refusal::PlanChanged(_) => "plan_changed",
+            Refusal::ApprovalRequired(_) => "approval_required",
+            Refusal::ApprovalOwn(_) => "approval_own",
+            Refusal::PlanNotApplied(_) => "plan_not_applied",
+            Refusal::PlanNotCollected(_) => "plan_not_collected",
+            Refusal::PlanOfAnother(_) => "plan_of_another",
+            Refusal::PlanProgressed { .. } => "plan_progressed",
             Refusal::IncidentUnknown(_) => "incident_unknown",
             Refusal::IncidentClosed(_) => "incident_closed",
             Refusal::IncidentExists(_) => "incident_exists",

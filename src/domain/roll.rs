@@ -14,7 +14,7 @@ use super::enrollment::EnrollmentSecret;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use super::key::{Digest, Key};
 use super::operator::{Operator, OperatorIndex};
-use super::plan::Plan;
+use super::plan::{ApprovalPolicy, Plan};
 use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
@@ -70,6 +70,9 @@ pub struct Roll {
     operators: OrdMap<OperatorId, Arc<Operator>>,
     fences: Fences,
     plans: OrdMap<PlanId, Arc<Plan>>,
+    /// When each of them that is not under way can be forgotten.
+    plan_ends: OrdSet<(Timestamp, PlanId)>,
+    plan_policy: ApprovalPolicy,
     incidents: Incidents,
 }
 

@@ -53,6 +53,10 @@ pub(super) struct OwnCredential {
     /// When it ends by itself.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// An operator wants the key rotated: it ends then, and nothing has taken its place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    rotate_by: Option<String>,
     /// Of a token: its scopes, with a space between any two.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
@@ -116,6 +120,7 @@ pub(super) async fn read(
             kind: caller.token.as_ref().map_or_else(|| caller.kind.as_str(), |_| "token"),
             key: caller.key.to_string(),
             expires_at: caller.expires_at.map(view::time),
+            rotate_by: snapshot.roll.key(caller.key).and_then(|key| snapshot.roll.rotation_due(key)).map(view::time),
             scope: caller.token.as_ref().map(|token| token.claims.scope.clone()),
         },
     }))

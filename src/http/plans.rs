@@ -1,5 +1,7 @@
 //! `/v1/plans`: what a batch command would touch is shown first; then exactly that is done, or nothing (promise 12).
 
+use std::sync::{Arc, OnceLock};
+
 use axum::Json as Reply;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -7,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use self::difference::Difference;
 use super::App;
-use super::body::{CommandJson, moment_if};
+use super::body::{CommandJson, duration, moment_if};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::page::{PagingQuery, remembered, scanned};
@@ -17,23 +20,31 @@ use super::problem::Problem;
 use super::query::Pairs;
 use super::view::{Changed, CountsView, PlanView, item_view};
 use super::wish::{Answered, Sending};
-use super::{schema, select};
+use super::{schema, select, signing_keys};
 use crate::command::mint;
 use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::decide;
 use crate::domain::event::Event;
 use crate::domain::ids::PlanId;
-use crate::domain::key::Digest;
-use crate::domain::plan::{Item, Plan, PlanKind};
+use crate::domain::key::{Digest, OVERLAP_DEFAULT};
+use crate::domain::plan::{Delivery, Item, PLAN_KINDS, Plan, PlanKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::signing_key::NewSigningKey;
+use crate::node::Node;
+
+pub(super) mod approvals;
+pub(super) mod collect;
+mod difference;
 
 /// A plan to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPlan {
     /// `isolate` and `release` touch workers; `revoke_all` keys, static secrets, with their tokens, and the enrollment secrets
-    /// of the scopes selected; `disable_enrollment` only those.
+    /// of the scopes selected; `disable_enrollment` only those; `fence` all of these by fences alone, without a record of each.
+    /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys` is for
+    /// `everything`.
     #[schema(schema_with = schema::plan_kind)]
     kind: String,
     /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
@@ -51,6 +62,16 @@ pub(super) struct NewPlan {
     /// When isolations end by themselves; for `isolate` alone.
     #[schema(schema_with = schema::time_or_null)]
     until: Option<String>,
+    /// How long what is rotated stays good: 24h if not given, and for signing keys as long as tokens live.
+    #[schema(schema_with = schema::overlap_or_null)]
+    overlap: Option<String>,
+    /// For `rotate_all`: `file`, where whoever applies the plan collects the new keys; or `fetch`, where each worker rotates
+    /// its own key within the overlap.
+    #[schema(schema_with = schema::delivery_or_null)]
+    delivery: Option<String>,
+    /// The plan that this one takes the place of: the answer says what is on the one list and not on the other.
+    #[schema(schema_with = schema::made_id_or_null)]
+    replaces: Option<String>,
     /// Whether only to count, and to keep no plan.
     dry_run: Option<bool>,
     #[schema(schema_with = schema::reason_or_null)]
@@ -73,7 +94,7 @@ pub(super) struct Application {
 #[serde(untagged)]
 #[expect(dead_code, clippy::large_enum_variant, reason = "documentation: there is never one")]
 pub(super) enum Made {
-    Plan(Changed<PlanView>),
+    Plan(MadePlan),
     DryRun(Preview),
 }
 
@@ -88,6 +109,21 @@ pub(super) struct Preview {
     /// Members of the fleet that have a working key now, and would have none.
     #[schema(schema_with = schema::position)]
     left_without_key: u64,
+    /// Whether an operator would have to approve it who neither makes nor applies it.
+    approval_required: bool,
+    /// Where it would take another's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    difference: Option<Difference>,
+}
+
+/// A plan that was made, and how it differs from the one whose place it takes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MadePlan {
+    #[serde(flatten)]
+    plan: Changed<PlanView>,
+    #[schema(required = false)]
+    difference: Option<Difference>,
 }
 
 /// A page of plans.
@@ -146,54 +182,102 @@ pub(super) async fn list(
     let after: Option<PlanId> = paging.cursor_as()?;
     let (snapshot, now) = (app.node().snapshot(), mint::now());
     let plans = snapshot.roll.plans_after(after);
-    Ok(Reply(remembered(plans, paging.limit()?, |plan| json!(PlanView::of(plan, now)), |plan| plan.id.to_string())))
+    Ok(Reply(remembered(
+        plans,
+        paging.limit()?,
+        |plan| json!(PlanView::of(&snapshot.roll, plan, now)),
+        |plan| plan.id.to_string(),
+    )))
 }
 
 /// Makes a plan: selects, counts, and names the exact list by a digest. Nothing is touched.
 #[utoipa::path(
     post, path = "/v1/plans", tag = "plans", request_body = NewPlan, params(IdempotencyKey),
-    responses((status = 200, body = Made), (status = 201, body = Changed<PlanView>), Refusals)
+    responses((status = 200, body = Made), (status = 201, body = MadePlan), Refusals)
 )]
 pub(super) async fn make(
     State(app): State<App>,
     caller: Caller<MayManageFleet>,
     CommandJson { value, asked }: CommandJson<NewPlan>,
 ) -> Result<Response, Problem> {
-    let kind = kind(&value)?;
+    let kind = kind(&app, &value)?;
+    let replaces = value.replaces.as_deref().map(|id| id.parse()).transpose();
+    let replaces: Option<PlanId> = replaces.map_err(|_| Problem::invalid("replaces", "the id of a plan"))?;
     let selector = select::selector(&app, &value.select, value.since.as_deref(), value.before.as_deref()).await?;
     let plan = PlanId::from_uuid(mint::id());
-    let command = Command::MakePlan(MakePlan { plan, kind, selector });
+    let command = Command::MakePlan(MakePlan { plan, kind, selector, replaces });
     let author = caller.author();
     if value.dry_run == Some(true) {
         let context = Context { now: mint::now(), author, reason: None, incident: None };
-        return Ok(preview(&app, command, context).await?.into_response());
+        return Ok(preview(&app, command, context, replaces).await?.into_response());
     }
     let sending = Sending::new(&app, author, asked).reason(value.reason)?;
     let now = sending.now();
-    let answer = sending
-        .send(command, move |roll, done| json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(plan, now)))));
-    Ok(answer.await?.created_in("/v1/plans").into_response())
+    let after = Arc::new(OnceLock::new());
+    let kept = after.clone();
+    let answer = sending.send(command, move |roll, done| {
+        // A copy costs a few pointers, and what the plan selects on it is what was shown.
+        kept.get_or_init(|| roll.clone());
+        json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(roll, plan, now))))
+    });
+    let mut answer = answer.await?;
+    if let Some(replaced) = replaces {
+        let roll = after.get().cloned().unwrap_or_else(|| app.node().snapshot().roll.clone());
+        let new = answer.body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(plan);
+        answer.body["difference"] = difference::between(&app, roll, replaced, new).await?;
+    }
+    Ok(answer.created_in("/v1/plans").into_response())
 }
 
-fn kind(value: &NewPlan) -> Result<PlanKind, Problem> {
+fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
     let until = moment_if("until", value.until.as_deref())?;
-    match (value.kind.as_str(), until) {
-        ("isolate", until) => Ok(PlanKind::Isolate { until }),
-        ("release", None) => Ok(PlanKind::Release),
-        ("revoke_all", None) => Ok(PlanKind::RevokeAll),
-        ("disable_enrollment", None) => Ok(PlanKind::DisableEnrollment),
-        ("release" | "revoke_all" | "disable_enrollment", Some(_)) => {
-            Err(Problem::invalid("until", "only with the kind `isolate`: nothing else ends by itself"))
-        }
-        _ => Err(Problem::invalid("kind", "one of isolate, release, revoke_all, disable_enrollment")),
+    let overlap = value.overlap.as_deref().map(|text| duration("overlap", text)).transpose()?;
+    let delivery = value.delivery.as_deref().map(delivery).transpose()?;
+    let kind = match value.kind.as_str() {
+        "isolate" => PlanKind::Isolate { until },
+        "release" => PlanKind::Release,
+        "revoke_all" => PlanKind::RevokeAll,
+        "disable_enrollment" => PlanKind::DisableEnrollment,
+        "fence" => PlanKind::Fence,
+        "rotate_all" => PlanKind::RotateAll {
+            overlap: overlap.unwrap_or(OVERLAP_DEFAULT),
+            delivery: delivery
+                .ok_or_else(|| Problem::invalid("delivery", "needed with `rotate_all`: `file` or `fetch`"))?,
+        },
+        "rotate_enrollment" => PlanKind::RotateEnrollment { overlap: overlap.unwrap_or(OVERLAP_DEFAULT) },
+        "rotate_signing_keys" => PlanKind::RotateSigningKeys {
+            overlap: overlap.unwrap_or_else(|| signing_keys::overlap_of(&app.node().snapshot().roll)),
+        },
+        _ => return Err(Problem::invalid("kind", format!("one of {}", PLAN_KINDS.join(", ")))),
+    };
+    if until.is_some() && kind.until().is_none() {
+        return Err(Problem::invalid("until", "only with the kind `isolate`: nothing else ends by itself"));
     }
+    if overlap.is_some() && kind.overlap().is_none() {
+        return Err(Problem::invalid("overlap", "only with kinds that rotate"));
+    }
+    if delivery.is_some() && !matches!(kind, PlanKind::RotateAll { .. }) {
+        return Err(Problem::invalid("delivery", "only with the kind `rotate_all`"));
+    }
+    Ok(kind)
+}
+
+fn delivery(text: &str) -> Result<Delivery, Problem> {
+    let found = Delivery::ALL.into_iter().find(|delivery| delivery.as_str() == text);
+    found.ok_or_else(|| Problem::invalid("delivery", "`file` or `fetch`"))
 }
 
 /// Decided as the command would be, so that it is refused for whatever the plan would be refused for.
-async fn preview(app: &App, command: Command, context: Context) -> Result<Reply<Value>, Problem> {
+async fn preview(
+    app: &App,
+    command: Command,
+    context: Context,
+    replaces: Option<PlanId>,
+) -> Result<Reply<Value>, Problem> {
     drop(app.node().current()?);
     let snapshot = app.node().snapshot();
     let looks_at = snapshot.roll.key_count().max(snapshot.roll.worker_count());
+    let node = app.node().clone();
     scanned(looks_at, move || {
         let events = decide(&snapshot.roll, &command, &context)?;
         let preview = events.iter().find_map(|event| match event {
@@ -202,6 +286,11 @@ async fn preview(app: &App, command: Command, context: Context) -> Result<Reply<
                 digest: made.digest.to_string(),
                 counts: CountsView::of(made.counts),
                 left_without_key: made.left_without_key,
+                approval_required: made.approval,
+                difference: replaces.map(|replaced| {
+                    let items = snapshot.roll.select(&made.kind, &made.selector);
+                    Difference::of(&snapshot.roll, node.plan_lists().get(replaced).as_deref(), &items)
+                }),
             }),
             _ => None,
         });
@@ -221,7 +310,7 @@ pub(super) async fn read(
 ) -> Result<Reply<PlanView>, Problem> {
     let snapshot = app.node().snapshot();
     let plan = snapshot.roll.plan(id).ok_or_else(no_such::<PlanId>)?;
-    Ok(Reply(PlanView::of(plan, mint::now())))
+    Ok(Reply(PlanView::of(&snapshot.roll, plan, mint::now())))
 }
 
 /// Shows a plan's list: what applying it would touch, or is touching. Of a plan that is recorded to its end the list is in the
@@ -242,24 +331,21 @@ pub(super) async fn items(
     let snapshot = app.node().snapshot();
     let plan = snapshot.roll.plan(id).ok_or_else(no_such::<PlanId>)?.clone();
     let looks_at = snapshot.roll.key_count().max(snapshot.roll.worker_count());
+    let node = app.node().clone();
     scanned(looks_at, move || {
         let roll = &snapshot.roll;
-        let items = listed(roll, &plan)?;
+        let items = listed(&node, roll, &plan)?;
         let rest = items.iter().enumerate().skip(from);
         Ok(Reply(remembered(rest, limit, |(_, item)| item_view(roll, **item), |(at, _)| (at + 1).to_string())))
     })
     .await
 }
 
-fn listed(roll: &Roll, plan: &Plan) -> Result<Vec<Item>, Problem> {
+fn listed(node: &Node, roll: &Roll, plan: &Plan) -> Result<Arc<[Item]>, Problem> {
     match &plan.progress {
         Some(progress) if progress.is_complete() && progress.total > 0 => Err(Problem::plan_recorded(progress.applied)),
-        Some(progress) => Ok(progress.items.to_vec()),
-        None => {
-            let items = roll.select(&plan.kind, &plan.selector);
-            let same = roll.plan_digest(&plan.kind, &plan.selector, &items) == plan.digest;
-            if same { Ok(items) } else { Err(Refusal::PlanChanged(plan.id).into()) }
-        }
+        Some(progress) => Ok(progress.items.clone()),
+        None => node.plan_lists().find(roll, plan).ok_or_else(|| Refusal::PlanChanged(plan.id).into()),
     }
 }
 
@@ -275,15 +361,32 @@ pub(super) async fn apply(
     Id(plan): Id<PlanId>,
     CommandJson { value, asked }: CommandJson<Application>,
 ) -> Result<Answered, Problem> {
-    let digest: Digest = value
-        .digest
-        .parse()
-        .map_err(|_| Problem::invalid("digest", "the `digest` of the plan: 64 hexadecimal digits"))?;
+    let digest = digest(&value.digest)?;
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let now = sending.now();
+    let signing_key = next_signing_key(&app, plan).await?;
     sending
-        .send(Command::ApplyPlan { plan, digest }, move |roll, done| {
-            json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(plan, now))))
+        .send(Command::ApplyPlan { plan, digest, signing_key }, move |roll, done| {
+            json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(roll, plan, now))))
         })
         .await
+}
+
+fn digest(text: &str) -> Result<Digest, Problem> {
+    text.parse().map_err(|_| Problem::invalid("digest", "the `digest` of the plan: 64 hexadecimal digits"))
+}
+
+/// The key that would sign after the next one, for a plan that rotates signing keys, or may: this node may not have heard of
+/// it yet.
+async fn next_signing_key(app: &App, plan: PlanId) -> Result<Option<NewSigningKey>, Problem> {
+    let snapshot = app.node().snapshot();
+    let kind = snapshot.roll.plan(plan).map(|plan| &plan.kind);
+    if kind.is_some_and(|kind| !matches!(kind, PlanKind::RotateSigningKeys { .. })) {
+        return Ok(None);
+    }
+    let algorithm = snapshot.roll.active_signing_key().map(|key| key.algorithm).unwrap_or_default();
+    let keys = app.node().keys().clone();
+    // An RSA key takes up to a second of one core.
+    let next = tokio::task::spawn_blocking(move || mint::signing_key(&keys, algorithm)).await;
+    Ok(Some(next.map_err(Problem::internal)?.map_err(Problem::internal)?))
 }

@@ -15,7 +15,7 @@ use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHA
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
 use crate::domain::incident::{NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, Severity, StepState, TITLE_CHARS_MAX};
 use crate::domain::operator::Role;
-use crate::domain::plan::{CRITERIA_MAX, PLAN_KINDS};
+use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
@@ -320,6 +320,30 @@ pub(super) fn nodes_or_null() -> Object {
 
 pub(super) fn plan_kind() -> Object {
     one_of(PLAN_KINDS)
+}
+
+pub(super) fn plan_kinds() -> Array {
+    ArrayBuilder::new().items(plan_kind()).max_items(Some(PLAN_KINDS.len())).build()
+}
+
+pub(super) fn plan_kinds_or_null() -> Array {
+    array_or_null(plan_kind(), PLAN_KINDS.len())
+}
+
+pub(super) fn pools() -> Array {
+    ArrayBuilder::new().items(chosen_id()).max_items(Some(POLICY_POOLS_MAX)).build()
+}
+
+pub(super) fn pools_or_null() -> Array {
+    array_or_null(chosen_id(), POLICY_POOLS_MAX)
+}
+
+pub(super) fn delivery() -> Object {
+    one_of(Delivery::ALL.map(Delivery::as_str))
+}
+
+pub(super) fn delivery_or_null() -> Object {
+    or_null(delivery())
 }
 
 pub(super) fn plan_state() -> Object {

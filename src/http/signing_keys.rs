@@ -74,7 +74,7 @@ pub(super) async fn rotate(
     let algorithm = value.algorithm.as_deref().map_or(Ok(SigningAlgorithm::default()), algorithm)?;
     let overlap = match value.overlap.as_deref() {
         Some(text) => duration("overlap", text)?,
-        None => overlap(app.node().snapshot().roll.pools().map(|pool| pool.settings.token_ttl)),
+        None => overlap_of(&app.node().snapshot().roll),
     };
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     // An RSA key takes up to a second of one core.
@@ -88,6 +88,11 @@ pub(super) async fn rotate(
 fn algorithm(text: &str) -> Result<SigningAlgorithm, Problem> {
     let found = SigningAlgorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == text);
     found.ok_or_else(|| Problem::invalid("algorithm", "one of `EdDSA`, `RS256`, `ES256`"))
+}
+
+/// What a rotation leaves, where nobody says otherwise.
+pub(super) fn overlap_of(roll: &Roll) -> Seconds {
+    overlap(roll.pools().map(|pool| pool.settings.token_ttl))
 }
 
 /// No token may outlive the key that verifies it, and verifiers that cache the JWKS need a while to notice the new one.

@@ -79,6 +79,10 @@ pub(super) struct TokenView {
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     scope: String,
+    /// The key that this token comes of ends then: the worker has to rotate it before, at `/v1/worker/key/rotate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    rotate_by: Option<String>,
 }
 
 /// What is asked of a token.
@@ -93,6 +97,8 @@ pub(super) struct Issued {
     pub token: SecretString,
     pub claims: Claims,
     pub position: u64,
+    /// By when the key has to be rotated.
+    rotate_by: Option<Timestamp>,
 }
 
 /// Gives a worker an access token.
@@ -250,7 +256,8 @@ fn sign(app: &App, claims: Claims, position: u64) -> Result<Issued, Problem> {
     let snapshot = app.node().snapshot();
     let signer = snapshot.ring.active().ok_or(Refusal::NoSigningKey)?;
     let token = token::sign(signer, &claims).map_err(Problem::internal)?;
-    Ok(Issued { token, claims, position })
+    let rotate_by = snapshot.roll.key(claims.key).and_then(|key| snapshot.roll.rotation_due(key));
+    Ok(Issued { token, claims, position, rotate_by })
 }
 
 impl TokenWish {
@@ -282,6 +289,7 @@ impl IntoResponse for Issued {
             worker: self.claims.sub.to_string(),
             pool: self.claims.pool.to_string(),
             scope: self.claims.scope,
+            rotate_by: self.rotate_by.map(view::time),
         };
         let mut response = axum::Json(body).into_response();
         let headers = response.headers_mut();

@@ -81,6 +81,13 @@ impl<'a> Sending<'a> {
         self
     }
 
+    /// Several of them, by their names, in one field.
+    #[must_use]
+    pub(super) fn secrets(mut self, field: &str, secrets: Map<String, Value>) -> Self {
+        self.secrets.insert(field.to_owned(), Value::Object(secrets));
+        self
+    }
+
     /// Seals the secrets under this text too.
     #[must_use]
     pub(super) fn known_to_caller(mut self, text: &str) -> Self {

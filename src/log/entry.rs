@@ -233,6 +233,9 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::PlanMade(_)
         | Event::PlanApplied { .. }
         | Event::PlanProgressed { .. }
+        | Event::PlanApproved { .. }
+        | Event::PlanPolicySet(_)
+        | Event::KeyRotationDue { .. }
         | Event::IncidentOpened(_)
         | Event::IncidentUpdated { .. }
         | Event::IncidentNoted { .. }

@@ -55,7 +55,7 @@ impl Touched {
                 self.new_key(roll, *successor);
                 self.key(roll, *key);
             }
-            Event::KeyRevoked { key } => self.key(roll, *key),
+            Event::KeyRevoked { key } | Event::KeyRotationDue { key, .. } => self.key(roll, *key),
             Event::EnrollmentSecretCreated { secret, .. } | Event::EnrollmentSecretDisabled { secret } => {
                 self.enrollment_secrets.insert(*secret);
             }
@@ -79,6 +79,8 @@ impl Touched {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::PlanApproved { .. }
+            | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
@@ -166,6 +168,7 @@ impl Touched {
                 Item::Key(key) if plan.marks_items() || is_marked(roll, *key) => self.key(roll, *key),
                 Item::Key(_) => {}
                 Item::EnrollmentSecret(secret) => _ = self.enrollment_secrets.insert(*secret),
+                Item::SigningKey(_) => {}
             }
         }
     }

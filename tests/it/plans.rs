@@ -58,7 +58,8 @@ async fn a_plan_shows_its_list_and_does_exactly_that() {
     let mut dry = wish.clone();
     dry["dry_run"] = json!(true);
     let preview = service.post("/v1/plans", dry).await.expect(200);
-    assert_eq!(preview["counts"], json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0 }));
+    let counts = json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0, "signing_keys": 0 });
+    assert_eq!(preview["counts"], counts);
     assert_eq!(service.get("/v1/plans").await.expect(200)["items"], json!([]), "a dry run keeps no plan");
 
     let plan = made(&service, wish).await;
@@ -103,7 +104,6 @@ async fn a_plan_whose_list_has_changed_does_nothing() {
     service.post("/v1/workers/default-0/keys", json!({})).await.expect(201);
     let refused = service.post(&path(&plan, "/apply"), json!({ "digest": plan["digest"] })).await;
     assert_eq!(refused.problem(409), "plan_changed");
-    assert_eq!(service.get(&path(&plan, "/items")).await.problem(409), "plan_changed");
     assert_eq!(reason(&service, &keys[0]).await, "ok");
     for (body, field) in [
         (json!({ "kind": "isolate", "select": [] }), "select"),
@@ -112,6 +112,11 @@ async fn a_plan_whose_list_has_changed_does_nothing() {
         (json!({ "kind": "burn", "select": ["everything"] }), "kind"),
         (json!({ "kind": "release", "select": ["everything"], "until": "2099-01-01T00:00:00Z" }), "until"),
         (json!({ "kind": "isolate", "select": ["everything"], "until": "2020-01-01T00:00:00Z" }), "until"),
+        (json!({ "kind": "rotate_all", "select": ["everything"] }), "delivery"),
+        (json!({ "kind": "rotate_all", "select": ["everything"], "delivery": "fetch", "overlap": "1m" }), "overlap"),
+        (json!({ "kind": "isolate", "select": ["everything"], "overlap": "1h" }), "overlap"),
+        (json!({ "kind": "fence", "select": ["label:os=linux"] }), "select"),
+        (json!({ "kind": "rotate_signing_keys", "select": ["pool:default"] }), "select"),
     ] {
         let answer = service.post("/v1/plans", body.clone()).await;
         assert_eq!((answer.problem(400), answer.text.contains(field)), ("invalid".to_owned(), true), "{body}");
@@ -145,4 +150,108 @@ async fn what_a_killed_node_began_to_record_another_ends_exactly() {
     let fleet = i64::try_from(FLEET).unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (fleet, fleet), "each once");
     assert_eq!(reason(&second, &keys[FLEET - 1]).await, "key_revoked");
+}
+
+/// Each worker's new key comes to whoever applied the plan, once; the old one is good beside it, and the worker is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_keys_are_collected_page_by_page_and_workers_are_told() {
+    const MANY: usize = 103;
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let keys = fleet(&service, MANY, "default").await;
+    let plan = made(
+        &service,
+        json!({
+            "kind": "rotate_all", "select": ["everything"], "delivery": "file", "overlap": "1h"
+        }),
+    )
+    .await;
+    assert_eq!((&plan["counts"]["keys"], &plan["delivery"]), (&json!(MANY), &json!("file")));
+    assert_eq!(service.post(&path(&plan, "/collect"), json!({ "done": 0 })).await.problem(400), "invalid");
+    let collect = |done: u64| {
+        let request = service.request(reqwest::Method::POST, &path(&plan, "/collect")).bearer_auth(&service.token);
+        service.send(request.json(&json!({ "done": done })).header("Idempotency-Key", format!("page-{done}")))
+    };
+    assert_eq!(collect(1).await.problem(409), "plan_not_applied");
+    apply(&service, &plan, "").await;
+    let worker = service.get_as(&keys[0], "/v1/worker").await.expect(200);
+    assert!(worker["credential"]["rotate_by"].is_string(), "{worker}");
+    let token = service.post_as(&keys[0], "/v1/register", json!({})).await.expect(200);
+    assert_eq!(token["rotate_by"], worker["credential"]["rotate_by"]);
+
+    let first = collect(0).await.expect(200);
+    assert_eq!((&first["done"], &first["total"]), (&json!(100), &json!(MANY)));
+    assert_eq!(collect(0).await.expect(200), first, "asked for again, it is the same");
+    let second = collect(100).await.expect(200);
+    assert_eq!(second["done"], json!(MANY));
+    let mut holders = BTreeSet::new();
+    for item in first["items"].as_array().unwrap().iter().chain(second["items"].as_array().unwrap()) {
+        assert_eq!(reason(&service, item["secret"].as_str().unwrap()).await, "ok", "{item}");
+        holders.insert(item["workers"][0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(holders.len(), MANY, "one each");
+    assert_eq!(reason(&service, &keys[0]).await, "ok", "while it overlaps");
+    assert!(service.get_as(&keys[0], "/v1/worker").await.expect(200)["credential"].get("rotate_by").is_none());
+    assert_eq!(service.get(&path(&plan, "")).await.expect(200)["state"], "recorded");
+    let secret = first["items"][0]["secret"].as_str().unwrap();
+    let kept = scratch.superuser().await;
+    let row =
+        kept.query_one("select count(*) from log.entries where entry::text like '%' || $1 || '%'", &[&secret]).await;
+    assert_eq!(row.unwrap().get::<_, i64>(0), 0, "the log has its verifier alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_needs_two_is_applied_once_another_has_approved_it() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let other = service.post("/v1/operators", json!({ "name": "other", "role": "operator" })).await.expect(201);
+    let other = other["key"].as_str().unwrap();
+    let change = service
+        .request(reqwest::Method::PATCH, "/v1/plan-policy")
+        .bearer_auth(&service.token)
+        .json(&json!({ "kinds": ["isolate"] }));
+    assert_eq!(service.send(change).await.expect(200)["kinds"], json!(["isolate"]));
+    let wish = json!({ "kind": "isolate", "select": ["everything"] });
+    let mut dry = wish.clone();
+    dry["dry_run"] = json!(true);
+    assert_eq!(service.post("/v1/plans", dry).await.expect(200)["approval_required"], json!(true));
+    let plan = made(&service, wish).await;
+    let digest = json!({ "digest": plan["digest"] });
+    assert_eq!(service.post(&path(&plan, "/apply"), digest.clone()).await.problem(409), "approval_required");
+    assert_eq!(service.post(&path(&plan, "/approve"), digest.clone()).await.problem(409), "approval_own");
+    let approved = service.post_as(other, &path(&plan, "/approve"), digest.clone()).await.expect(200);
+    assert_eq!(approved["approvals"][0]["name"], "other");
+    assert_eq!(apply(&service, &plan, "").await["changed"], json!(true));
+}
+
+/// What changed between two plans is said item by item, where the first one's list is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_takes_anothers_place_says_what_differs() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    fleet(&service, 3, "default").await;
+    let wish = json!({ "kind": "isolate", "select": ["everything"] });
+    let plan = made(&service, wish.clone()).await;
+    service.get(&path(&plan, "/items")).await.expect(200);
+    service.post("/v1/workers", json!({ "id": "late" })).await.expect(201);
+    let gone = service.request(reqwest::Method::DELETE, "/v1/workers/default-1").bearer_auth(&service.token);
+    assert!(service.send(gone).await.status.is_success());
+    assert_eq!(
+        service.post(&path(&plan, "/apply"), json!({ "digest": plan["digest"] })).await.problem(409),
+        "plan_changed"
+    );
+    let listed = service.get(&path(&plan, "/items")).await.expect(200);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 3, "what was shown stays shown");
+    let mut again = wish;
+    again["replaces"] = plan["id"].clone();
+    let next = made(&service, again).await;
+    let difference = &next["difference"];
+    assert_eq!(difference["added"]["items"][0]["id"], "late");
+    assert_eq!(difference["gone"]["items"][0]["id"], "default-1");
+    assert_eq!(
+        (&difference["added"]["counts"]["workers"], &difference["gone"]["counts"]["workers"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(next["replaces"], plan["id"]);
+    apply(&service, &next, "").await;
 }

@@ -8,6 +8,7 @@ use crate::domain::event::KeyHolder;
 use crate::domain::ids::{KeyId, OperatorId, TokenId, WorkerId};
 use crate::domain::key::Holder;
 use crate::domain::operator::Permission;
+use crate::domain::plan::PlanKind;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::token::TokenFacts;
@@ -101,6 +102,20 @@ fn is_own_end(command: &Command, presented: KeyId) -> bool {
     matches!(command, Command::RevokeKey { key, .. } if *key == presented)
 }
 
+/// As for the same done one by one.
+pub(super) fn of_plan(kind: &PlanKind) -> Permission {
+    match kind {
+        PlanKind::RotateSigningKeys { .. } => Permission::ManageSigningKeys,
+        PlanKind::Isolate { .. }
+        | PlanKind::Release
+        | PlanKind::RevokeAll
+        | PlanKind::DisableEnrollment
+        | PlanKind::RotateAll { .. }
+        | PlanKind::RotateEnrollment { .. }
+        | PlanKind::Fence => Permission::ManageFleet,
+    }
+}
+
 /// What an operator needs for it; `None`: no operator's business.
 fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
     let of_key = |key: KeyId| match roll.key(key).map(|key| &key.holder) {
@@ -124,14 +139,20 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::DisableEnrollmentSecret { .. }
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
-        | Command::MakePlan(_)
-        | Command::ApplyPlan { .. }
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
-        | Command::CloseIncident { .. } => Some(Permission::ManageFleet),
+        | Command::CloseIncident { .. }
+        | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
+        Command::MakePlan(make) => Some(of_plan(&make.kind)),
+        // Of a plan that is not known it is said that it is not known.
+        Command::ApplyPlan { plan, .. } | Command::ApprovePlan { plan, .. } => {
+            Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind)))
+        }
+        // Who may lift the need for a second operator could do without one.
+        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,

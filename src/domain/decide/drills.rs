@@ -38,7 +38,7 @@ pub(super) fn set_up(
     let selected = roll.select(&PlanKind::Isolate { until: None }, &selector);
     let workers = selected.iter().filter_map(|item| match item {
         Item::Worker(index) => roll.worker_at(*index),
-        Item::Key(_) | Item::EnrollmentSecret(_) => None,
+        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
     });
     let settings = PoolSettings { description: format!("Drill {incident}").into(), ..PoolSettings::default() };
     let (secret, verifier) = credentials.enrollment;
@@ -128,12 +128,16 @@ impl Bounds<'_> {
             | Event::FenceRaised { scope: FenceScope::Worker(worker), .. } => self.worker(worker),
             Event::KeyCreated(KeyCreated { holder: KeyHolder::Worker(worker), .. }) => self.worker(worker),
             Event::KeyShared { key, worker } => self.key(*key) && self.worker(worker),
-            Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => self.key(*key),
+            Event::KeyRotated { key, .. } | Event::KeyRotationDue { key, .. } | Event::KeyRevoked { key } => {
+                self.key(*key)
+            }
             Event::EnrollmentSecretRotated { secret, .. }
             | Event::EnrollmentSecretDisabled { secret }
             | Event::FenceRaised { scope: FenceScope::Lineage(secret), .. } => self.secret(*secret),
             Event::PlanMade(made) => self.list(&made.kind, &made.selector),
-            Event::PlanApplied { plan, .. } => self.plan(*plan),
+            Event::PlanApplied { plan, .. } | Event::PlanApproved { plan } => self.plan(*plan),
+            // Of what is collected: what it selects is not what it was when it was applied.
+            Event::PlanProgressed { plan, .. } => self.listed(*plan),
             Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
             | Event::IncidentReviewed { .. }
@@ -152,7 +156,7 @@ impl Bounds<'_> {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::BarrierPassed { .. }
-            | Event::PlanProgressed { .. }
+            | Event::PlanPolicySet(_)
             | Event::LogRestored(_)
             | Event::IncidentOpened(_)
             | Event::AuthFailuresObserved { .. } => false,
@@ -181,10 +185,21 @@ impl Bounds<'_> {
     }
 
     fn list(&self, kind: &PlanKind, selector: &Selector) -> bool {
-        self.roll.select(kind, selector).into_iter().all(|item| match item {
+        self.roll.select(kind, selector).into_iter().all(|item| self.item(item))
+    }
+
+    /// Whether all that is on the list of a plan that was applied is the drill's own.
+    fn listed(&self, id: PlanId) -> bool {
+        let progress = self.roll.plan(id).and_then(|plan| plan.progress.as_ref());
+        progress.is_some_and(|progress| progress.items.iter().all(|item| self.item(*item)))
+    }
+
+    fn item(&self, item: Item) -> bool {
+        match item {
             Item::Worker(index) => self.row(index),
             Item::Key(id) => self.key(id),
             Item::EnrollmentSecret(id) => self.secret(id),
-        })
+            Item::SigningKey(_) => false,
+        }
     }
 }

@@ -194,6 +194,13 @@ fn has_no_successor(roll: &Roll, key: &Key, now: Timestamp) -> Result<(), Refusa
     successor.map_or(Ok(()), |successor| Err(Refusal::KeyAlreadyRotated { key: key.id, successor: successor.id }))
 }
 
+/// Whether a key that was superseded, and may have ended since, can be given a successor by an operator.
+pub(super) fn can_be_succeeded(roll: &Roll, key: &Key, now: Timestamp) -> bool {
+    !roll.is_fenced_for_any(key)
+        && has_no_successor(roll, key, now).is_ok()
+        && holders_have_room(roll, key, Seconds(0), now).is_ok()
+}
+
 /// The same value again would be no rotation, though the pool may allow that two keys share it.
 fn static_secret_is_new(found: &Key, successor: &Successor) -> Result<(), Refusal> {
     if found.verifier == successor.verifier { Err(Refusal::StaticSecretInUse) } else { Ok(()) }

@@ -1,12 +1,14 @@
 //! Limits on what people write, each with its reason beside the constant. A refusal names the field and the remedy.
 
+use std::sync::Arc;
+
 use crate::domain::enrollment::{CIDRS_MAX, Limits};
 use crate::domain::incident::{
     Description, NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, SCOPE_BYTES_MAX, StepTemplate, TITLE_CHARS_MAX,
     check_checklist, is_prose,
 };
 use crate::domain::key::{KeyKind, OVERLAP_MAX};
-use crate::domain::plan::{SELECTOR_BYTES_MAX, Selector};
+use crate::domain::plan::{ApprovalPolicy, FETCH_MIN, PLAN_KINDS, POLICY_POOLS_MAX, SELECTOR_BYTES_MAX, Selector};
 use crate::domain::pool::{
     AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, PoolSettings, SCOPE_CHARS_MAX, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
 };
@@ -73,6 +75,32 @@ pub(super) fn api_key_of_operator(kind: KeyKind) -> Result<(), Refusal> {
 
 pub(super) fn overlap(overlap: Seconds) -> Result<(), Refusal> {
     check(overlap <= OVERLAP_MAX, "overlap", || format!("at most {} days", OVERLAP_MAX.0 / Seconds::DAY))
+}
+
+/// Workers have to notice, and to come with their old keys.
+pub(super) fn time_to_fetch(overlap: Seconds) -> Result<(), Refusal> {
+    check(overlap >= FETCH_MIN, "overlap", || {
+        format!("at least {} minutes, in which workers fetch their new keys", FETCH_MIN.0 / Seconds::MINUTE)
+    })
+}
+
+pub(super) fn signing_keys_are_everybodys(everything: bool) -> Result<(), Refusal> {
+    check(everything, "select", || "`everything`: the tokens of all workers are signed with the same keys".to_owned())
+}
+
+/// What else is selected no fence covers exactly.
+pub(super) fn fences_cover(covered: bool) -> Result<(), Refusal> {
+    check(covered, "select", || {
+        "`everything`, pools, enrollment secrets or workers: a fence is over one of these, whole".to_owned()
+    })
+}
+
+pub(super) fn approval_policy(policy: &ApprovalPolicy) -> Result<(), Refusal> {
+    let is_kind = |kind: &Arc<str>| PLAN_KINDS.contains(&&**kind);
+    check(policy.kinds.iter().all(is_kind), "kinds", || format!("each one of {}", PLAN_KINDS.join(", ")))?;
+    check(policy.kinds.is_sorted_by(|a, b| a < b), "kinds", || "each once, in order".to_owned())?;
+    check(policy.pools.is_sorted_by(|a, b| a < b), "pools", || "each once, in order".to_owned())?;
+    check(policy.pools.len() <= POLICY_POOLS_MAX, "pools", || format!("at most {POLICY_POOLS_MAX} pools"))
 }
 
 pub(super) fn token_ttl(field: &'static str, ttl: Seconds) -> Result<(), Refusal> {

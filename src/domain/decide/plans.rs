@@ -1,23 +1,28 @@
 //! Plans: made, applied as they were shown or not at all, and recorded item by item.
 
 use super::{Decision, enrollment, limits, workers};
-use crate::domain::command::MakePlan;
+use crate::domain::command::{Context, MakePlan};
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::{Event, PlanMade};
 use crate::domain::ids::PlanId;
 use crate::domain::key::{Digest, KeyState};
-use crate::domain::plan::{Counts, Criterion, Item, PLAN_TTL, Plan, PlanKind, Progress, Selector};
+use crate::domain::plan::{Counts, Criterion, Delivery, Item, PLAN_TTL, Plan, PlanKind, Progress, Selector};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::signing_key::NewSigningKey;
 use crate::domain::time::Timestamp;
-use crate::domain::worker::WorkerState;
+use crate::domain::worker::{WorkerIndex, WorkerState};
+
+pub(super) mod approvals;
+pub(super) mod rotation;
 
 /// What is planned for nothing is planned all the same: whoever asks learns that there is nothing to do.
 pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
     limits::unused("plan", roll.plan(make.plan).is_none())?;
     is_known(roll, &make.selector)?;
-    if let PlanKind::Isolate { until } = make.kind {
-        limits::future("until", until, now)?;
+    fits(&make.kind, &make.selector, now)?;
+    if let Some(replaced) = make.replaces {
+        planned(roll, replaced)?;
     }
     let items = roll.select(&make.kind, &make.selector);
     Ok(vec![Event::PlanMade(PlanMade {
@@ -27,8 +32,28 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
         digest: roll.plan_digest(&make.kind, &make.selector, &items),
         counts: Counts::of(&items),
         left_without_key: roll.left_without_key(&items, now),
+        replaces: make.replaces,
+        approval: approvals::is_needed(roll, &make.kind, &items),
         expires_at: now.after(PLAN_TTL),
     })])
+}
+
+/// Whether what the kind asks for, beside what is selected, can be.
+fn fits(kind: &PlanKind, selector: &Selector, now: Timestamp) -> Result<(), Refusal> {
+    limits::future("until", kind.until(), now)?;
+    kind.overlap().map_or(Ok(()), limits::overlap)?;
+    let is_everything = selector.criteria() == [Criterion::Everything] && selector.fence_scope().is_some();
+    match kind {
+        PlanKind::RotateAll { overlap, delivery: Delivery::Fetch } => limits::time_to_fetch(*overlap),
+        PlanKind::RotateSigningKeys { .. } => limits::signing_keys_are_everybodys(is_everything),
+        PlanKind::Fence => limits::fences_cover(selector.fence_scopes().is_some()),
+        PlanKind::Isolate { .. }
+        | PlanKind::Release
+        | PlanKind::RevokeAll
+        | PlanKind::DisableEnrollment
+        | PlanKind::RotateAll { delivery: Delivery::File, .. }
+        | PlanKind::RotateEnrollment { .. } => Ok(()),
+    }
 }
 
 /// Refuses a selector with a name that is not known: it is a typing error, and must not pass as a plan for nothing.
@@ -57,7 +82,13 @@ pub fn is_known(roll: &Roll, selector: &Selector) -> Result<(), Refusal> {
 /// What was shown, or nothing.
 ///
 /// The fence comes first where one covers the list: it is in force at its event, however long the list is.
-pub(super) fn apply(roll: &Roll, plan: PlanId, digest: &Digest, now: Timestamp) -> Decision {
+pub(super) fn apply(
+    roll: &Roll,
+    plan: PlanId,
+    digest: &Digest,
+    signing_key: Option<&NewSigningKey>,
+    context: &Context,
+) -> Decision {
     let found = planned(roll, plan)?;
     if found.digest != *digest {
         return Err(Refusal::PlanDigest(plan));
@@ -65,24 +96,34 @@ pub(super) fn apply(roll: &Roll, plan: PlanId, digest: &Digest, now: Timestamp) 
     if found.progress.is_some() {
         return Ok(vec![]);
     }
-    if found.expires_at <= now {
+    if found.expires_at <= context.now {
         return Err(Refusal::PlanExpired(plan));
     }
-    if let PlanKind::Isolate { until } = found.kind {
-        limits::future("until", until, now)?;
-    }
+    limits::future("until", found.kind.until(), context.now)?;
     let items = roll.select(&found.kind, &found.selector);
     if roll.plan_digest(&found.kind, &found.selector, &items) != *digest {
         return Err(Refusal::PlanChanged(plan));
     }
-    let fence = match found.kind {
-        PlanKind::RevokeAll => found.selector.fence_scope(),
-        PlanKind::Isolate { .. } | PlanKind::Release | PlanKind::DisableEnrollment => None,
-    };
+    approvals::given(roll, found, &items, context)?;
     let newest = roll.next_position().saturating_sub(1);
-    let fence = fence.map(|scope| Event::FenceRaised { scope, up_to: newest });
-    let applied = Event::PlanApplied { plan, items: items.len() as u64 };
-    Ok(fence.into_iter().chain([applied]).collect())
+    let raised = |scope| Event::FenceRaised { scope, up_to: newest };
+    let mut events: Vec<Event> = match found.kind {
+        PlanKind::RevokeAll => found.selector.fence_scope().map(raised).into_iter().collect(),
+        PlanKind::Fence => found.selector.fence_scopes().into_iter().flatten().map(raised).collect(),
+        PlanKind::Isolate { .. }
+        | PlanKind::Release
+        | PlanKind::DisableEnrollment
+        | PlanKind::RotateAll { .. }
+        | PlanKind::RotateEnrollment { .. }
+        | PlanKind::RotateSigningKeys { .. } => vec![],
+    };
+    events.push(Event::PlanApplied { plan, items: items.len() as u64 });
+    if let PlanKind::RotateSigningKeys { overlap } = found.kind {
+        // Of one that was planned for nothing, since there are no signing keys, nothing comes.
+        let next = signing_key.ok_or(Refusal::PlanUnknown(plan))?;
+        events.extend(super::tokens::rotate_signing_keys(roll, next, overlap, context.now)?);
+    }
+    Ok(events)
 }
 
 fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
@@ -106,25 +147,40 @@ pub(super) fn go_on(roll: &Roll, plan: PlanId, done: u64) -> Vec<Event> {
 
 /// What the plan has made of it, if it still stands.
 fn record(roll: &Roll, kind: &PlanKind, item: Item) -> Option<Event> {
-    match item {
-        Item::Worker(index) => {
-            let worker = roll.worker_at(index)?;
-            match (kind, worker.state) {
-                (PlanKind::Isolate { until }, WorkerState::Isolated { until: stands }) if *until == stands => {
-                    Some(Event::WorkerIsolated { worker: worker.id.clone(), until: *until })
-                }
-                (PlanKind::Release, WorkerState::Active) => Some(Event::WorkerReleased { worker: worker.id.clone() }),
-                _ => None,
-            }
-        }
-        Item::Key(id) => {
+    match (kind, item) {
+        (PlanKind::Isolate { .. } | PlanKind::Release, Item::Worker(index)) => record_worker(roll, kind, index),
+        (PlanKind::RevokeAll, Item::Key(id)) => {
             let key = roll.key(id)?;
             (key.state != KeyState::Revoked).then_some(Event::KeyRevoked { key: id })
         }
-        Item::EnrollmentSecret(id) => {
+        (PlanKind::RevokeAll | PlanKind::DisableEnrollment, Item::EnrollmentSecret(id)) => {
             let secret = roll.enrollment_secret(id)?;
             (secret.state == EnrollmentState::Disabled || secret.is_fenced())
                 .then_some(Event::EnrollmentSecretDisabled { secret: id })
         }
+        (PlanKind::RotateAll { delivery: Delivery::Fetch, .. }, Item::Key(id)) => rotation::due(roll, id),
+        // What was not collected in time is rotated by nobody; and no list of these kinds has other items.
+        (
+            PlanKind::Isolate { .. }
+            | PlanKind::Release
+            | PlanKind::RevokeAll
+            | PlanKind::DisableEnrollment
+            | PlanKind::RotateAll { .. }
+            | PlanKind::RotateEnrollment { .. }
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence,
+            Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
+        ) => None,
+    }
+}
+
+fn record_worker(roll: &Roll, kind: &PlanKind, index: WorkerIndex) -> Option<Event> {
+    let worker = roll.worker_at(index)?;
+    match (kind, worker.state) {
+        (PlanKind::Isolate { until }, WorkerState::Isolated { until: stands }) if *until == stands => {
+            Some(Event::WorkerIsolated { worker: worker.id.clone(), until: *until })
+        }
+        (PlanKind::Release, WorkerState::Active) => Some(Event::WorkerReleased { worker: worker.id.clone() }),
+        _ => None,
     }
 }

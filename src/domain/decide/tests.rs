@@ -28,6 +28,8 @@ mod keys;
 mod lineage;
 mod namesakes;
 mod operators;
+mod plan_approvals;
+mod plan_rotation;
 pub(crate) mod plans;
 mod pools;
 mod signing_keys;
@@ -242,6 +244,9 @@ fn kind(event: &Event) -> &'static str {
         Event::PlanMade(_) => "plan.made",
         Event::PlanApplied { .. } => "plan.applied",
         Event::PlanProgressed { .. } => "plan.progressed",
+        Event::PlanApproved { .. } => "plan.approved",
+        Event::PlanPolicySet(_) => "plan_policy.set",
+        Event::KeyRotationDue { .. } => "key.rotation_due",
         Event::IncidentOpened(_)
         | Event::IncidentUpdated { .. }
         | Event::IncidentNoted { .. }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Roll;
-use crate::domain::actor::Actor;
+use crate::domain::actor::{Actor, CredentialUsed};
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::Floor;
@@ -22,11 +22,15 @@ use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 /// What the record of an event says beside the event.
 #[derive(Clone, Copy)]
-struct Origin {
-    position: u64,
-    at: Timestamp,
+pub(super) struct Origin {
+    pub(super) position: u64,
+    pub(super) at: Timestamp,
+    /// When its command was made, which is what its author counts from.
+    pub(super) asked_at: Timestamp,
     /// The operator whose doing it was, where it was one's.
-    by: Option<OperatorIndex>,
+    pub(super) by: Option<OperatorIndex>,
+    /// The key that its author came with.
+    pub(super) key: Option<KeyId>,
 }
 
 impl Roll {
@@ -35,6 +39,7 @@ impl Roll {
         self.next_position = recorded.position + 1;
         self.recorded_at = recorded.recorded_at;
         self.forget_ended_cuts(recorded.recorded_at);
+        self.forget_plans(recorded.recorded_at);
         if recorded.event.reduces_access() {
             self.reduced = recorded.position;
         }
@@ -42,7 +47,12 @@ impl Roll {
             Actor::Operator(id) => self.operator(*id).map(|operator| operator.index),
             Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => None,
         };
-        self.evolve(Origin { position: recorded.position, at: recorded.recorded_at, by }, &recorded.event);
+        let key = match recorded.author.credential {
+            Some(CredentialUsed::Key(key)) => Some(key),
+            Some(CredentialUsed::Token { .. } | CredentialUsed::EnrollmentSecret(_)) | None => None,
+        };
+        let (at, asked_at) = (recorded.recorded_at, recorded.occurred_at);
+        self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
         self.note_source(recorded);
         self.evolve_incident(recorded);
         if let Some(incident) = &recorded.incident {
@@ -123,9 +133,12 @@ impl Roll {
 
             Event::FenceRaised { scope, up_to } => self.raise_fence(position, at, scope, *up_to),
 
-            Event::PlanMade(made) => self.make_plan(position, at, made),
-            Event::PlanApplied { plan, .. } => self.apply_plan(position, at, *plan),
+            Event::PlanMade(made) => self.make_plan(origin, made),
+            Event::PlanApplied { plan, .. } => self.apply_plan(origin, *plan),
             Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
+            Event::PlanApproved { plan } => self.approve_plan(origin, *plan),
+            Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
+            Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)
@@ -175,7 +188,7 @@ impl Roll {
     fn create_operator(&mut self, origin: Origin, id: OperatorId, name: &Arc<str>, role: Role) {
         let count = u32::try_from(self.operators.len()).expect("fewer than four billion operators in one log");
         let index = OperatorIndex(NonZeroU32::MIN.saturating_add(count));
-        let Origin { position: created, at: created_at, by: created_by } = origin;
+        let Origin { position: created, at: created_at, by: created_by, .. } = origin;
         let (name, removed, keys) = (name.clone(), false, Vec::new());
         let new = Operator { id, index, name, role, removed, created_at, created, created_by, keys };
         self.operators.insert(id, Arc::new(new));
@@ -323,7 +336,7 @@ impl Roll {
         self.give_key(index, id);
     }
 
-    fn supersede_key(&mut self, id: KeyId, until: Timestamp) -> Option<Key> {
+    pub(super) fn supersede_key(&mut self, id: KeyId, until: Timestamp) -> Option<Key> {
         self.with_key(id, |key| {
             key.state = match key.state {
                 KeyState::Live => KeyState::Superseded { until },
@@ -335,7 +348,7 @@ impl Roll {
         self.keys.get(id).cloned()
     }
 
-    fn supersede_enrollment_secret(
+    pub(super) fn supersede_enrollment_secret(
         &mut self,
         id: EnrollmentSecretId,
         until: Timestamp,
@@ -456,7 +469,7 @@ impl Roll {
 
 /// What a rotation puts in the place of `parent`.
 fn heir(parent: &Key, id: KeyId, verifier: Digest, expires_at: Option<Timestamp>, origin: Origin) -> Key {
-    let Origin { position: issued, at: created_at, by: created_by } = origin;
+    let Origin { position: issued, at: created_at, by: created_by, .. } = origin;
     let holder = parent.holder.clone();
     let (kind, state, parent) = (parent.kind, KeyState::Live, Some(parent.id));
     Key { id, verifier, holder, kind, state, expires_at, created_at, issued, parent, derived: false, created_by }

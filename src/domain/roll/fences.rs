@@ -93,6 +93,15 @@ impl Roll {
             || (!workers.is_empty() && workers.iter().all(|index| self.is_fenced_at(*index, key.issued)))
     }
 
+    /// By when the key has to be rotated by whoever holds it: it was superseded, and nothing has taken its place.
+    #[must_use]
+    pub fn rotation_due(&self, key: &Key) -> Option<Timestamp> {
+        let KeyState::Superseded { until } = key.state else { return None };
+        let holder = key.workers().first().and_then(|index| self.worker_at(*index))?;
+        let heirs = holder.keys.iter().filter_map(|id| self.key(*id)).filter(|heir| heir.parent == Some(key.id));
+        heirs.into_iter().all(|heir| heir.state == KeyState::Revoked).then_some(until)
+    }
+
     /// The fence that stands over this scope alone.
     #[must_use]
     pub fn fence(&self, scope: &FenceScope) -> Option<&Fence> {

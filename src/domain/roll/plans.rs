@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Roll;
+use super::evolve::Origin;
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::PlanMade;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::KeyState;
-use crate::domain::plan::{Item, Plan, PlanKind, Progress};
+use crate::domain::plan::{Approval, ApprovalPolicy, Item, Plan, PlanKind, Progress};
 use crate::domain::time::Timestamp;
-use crate::domain::worker::WorkerState;
+use crate::domain::worker::{WorkerIndex, WorkerState};
 
 impl Roll {
     #[must_use]
@@ -30,7 +31,13 @@ impl Roll {
         applied.filter(|(_, progress)| !progress.is_complete())
     }
 
-    pub(super) fn make_plan(&mut self, position: u64, at: Timestamp, made: &PlanMade) {
+    /// Which plans need a second operator.
+    #[must_use]
+    pub fn plan_policy(&self) -> &ApprovalPolicy {
+        &self.plan_policy
+    }
+
+    pub(super) fn make_plan(&mut self, origin: Origin, made: &PlanMade) {
         let plan = Plan {
             id: made.plan,
             kind: made.kind.clone(),
@@ -38,28 +45,55 @@ impl Roll {
             digest: made.digest,
             counts: made.counts,
             left_without_key: made.left_without_key,
-            made: position,
-            made_at: at,
+            replaces: made.replaces,
+            approval: made.approval,
+            approvals: Vec::new(),
+            made: origin.position,
+            made_by: origin.by,
+            made_at: origin.at,
             expires_at: made.expires_at,
             progress: None,
         };
+        self.plan_ends.extend(plan.forgotten_at().map(|at| (at, plan.id)));
         self.plans.insert(made.plan, Arc::new(plan));
     }
 
+    pub(super) fn approve_plan(&mut self, origin: Origin, id: PlanId) {
+        let (Some(by), Some(key)) = (origin.by, origin.key) else { return };
+        self.with_plan(id, |plan| {
+            if plan.approvals.iter().all(|approval| approval.by != by) {
+                plan.approvals.push(Approval { by, key, at: origin.at });
+            }
+        });
+    }
+
     /// The whole list at once: whoever waits for this event waits for all of it.
-    pub(super) fn apply_plan(&mut self, position: u64, at: Timestamp, id: PlanId) {
+    pub(super) fn apply_plan(&mut self, origin: Origin, id: PlanId) {
+        let Origin { position: applied, at: applied_at, by: applied_by, .. } = origin;
         let Some(plan) = self.plan(id).filter(|plan| plan.progress.is_none()).cloned() else { return };
-        let items: Arc<[Item]> = self.select(&plan.kind, &plan.selector).into();
+        let mut items: Arc<[Item]> = self.select(&plan.kind, &plan.selector).into();
         if plan.marks_items() {
             for item in items.iter() {
-                self.apply_item(&plan.kind, *item);
+                self.apply_item(&plan.kind, *item, origin.asked_at);
             }
-        } else {
+        } else if plan.kind == PlanKind::RevokeAll {
             self.mark_escaping(&items);
         }
         let total = items.len() as u64;
-        let progress = Progress { applied: position, applied_at: at, items, total, done: 0, changed: 0 };
+        let done = if plan.kind.records_items() { 0 } else { total };
+        if done == total {
+            items = Arc::default();
+        }
+        let progress = Progress { applied, applied_at, applied_by, items, total, done, changed: 0 };
         self.with_plan(id, |plan| plan.progress = Some(progress));
+    }
+
+    /// By the time of the record, and not of the clock, as everything that is forgotten.
+    pub(super) fn forget_plans(&mut self, now: Timestamp) {
+        while let Some((at, id)) = self.plan_ends.get_min().copied().filter(|(at, _)| *at <= now) {
+            self.plan_ends.remove(&(at, id));
+            self.plans.remove(&id);
+        }
     }
 
     /// A key that several workers share may be on the list for one of them, and then the fence leaves it to the others.
@@ -78,20 +112,40 @@ impl Roll {
         }
     }
 
-    fn apply_item(&mut self, kind: &PlanKind, item: Item) {
-        match item {
-            Item::Worker(index) => {
-                let Some(worker) = self.workers.get_mut(index.0 as usize) else { return };
-                match kind {
-                    PlanKind::Isolate { until } => worker.state = WorkerState::Isolated { until: *until },
-                    PlanKind::Release => worker.state = WorkerState::Active,
-                    PlanKind::RevokeAll | PlanKind::DisableEnrollment => {}
-                }
+    fn apply_item(&mut self, kind: &PlanKind, item: Item, asked_at: Timestamp) {
+        match (kind, item) {
+            (PlanKind::Isolate { until }, Item::Worker(index)) => {
+                self.set_worker_state(index, WorkerState::Isolated { until: *until });
             }
-            Item::Key(id) => self.with_key(id, |key| key.state = KeyState::Fenced),
-            Item::EnrollmentSecret(id) => {
+            (PlanKind::Release, Item::Worker(index)) => self.set_worker_state(index, WorkerState::Active),
+            (PlanKind::RevokeAll, Item::Key(id)) => self.with_key(id, |key| key.state = KeyState::Fenced),
+            (PlanKind::RevokeAll | PlanKind::DisableEnrollment, Item::EnrollmentSecret(id)) => {
                 self.with_enrollment_secret(id, |secret| secret.state = EnrollmentState::Disabled);
             }
+            (PlanKind::RotateAll { overlap, .. }, Item::Key(id)) => {
+                _ = self.supersede_key(id, asked_at.after(*overlap))
+            }
+            (PlanKind::RotateEnrollment { overlap }, Item::EnrollmentSecret(id)) => {
+                self.supersede_enrollment_secret(id, asked_at.after(*overlap));
+            }
+            // No list of these kinds has such an item.
+            (
+                PlanKind::Isolate { .. }
+                | PlanKind::Release
+                | PlanKind::RevokeAll
+                | PlanKind::DisableEnrollment
+                | PlanKind::RotateAll { .. }
+                | PlanKind::RotateEnrollment { .. }
+                | PlanKind::RotateSigningKeys { .. }
+                | PlanKind::Fence,
+                Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
+            ) => {}
+        }
+    }
+
+    fn set_worker_state(&mut self, index: WorkerIndex, state: WorkerState) {
+        if let Some(worker) = self.workers.get_mut(index.0 as usize) {
+            worker.state = state;
         }
     }
 
@@ -106,8 +160,13 @@ impl Roll {
     }
 
     fn with_plan(&mut self, id: PlanId, change: impl FnOnce(&mut Plan)) {
-        if let Some(plan) = self.plans.get_mut(&id) {
-            change(Arc::make_mut(plan));
+        let Some(plan) = self.plans.get_mut(&id) else { return };
+        let before = plan.forgotten_at();
+        change(Arc::make_mut(plan));
+        let after = plan.forgotten_at();
+        if before != after {
+            before.map(|at| self.plan_ends.remove(&(at, id)));
+            self.plan_ends.extend(after.map(|at| (at, id)));
         }
     }
 }

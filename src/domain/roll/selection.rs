@@ -12,7 +12,7 @@ use super::made_by::MadeBy;
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId};
-use crate::domain::key::{Digest, Key, KeyState};
+use crate::domain::key::{Digest, Key, KeyKind, KeyState};
 use crate::domain::plan::{Criterion, Item, PlanKind, Selector};
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
@@ -51,10 +51,22 @@ impl Roll {
                 self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }))
             }
             PlanKind::DisableEnrollment => self.selected_secrets(&criteria),
-            PlanKind::RevokeAll => {
-                let mut items = self.selected_keys(&criteria);
+            PlanKind::RevokeAll | PlanKind::Fence => {
+                let mut items = self.selected_keys(&criteria, |key| key.state != KeyState::Revoked);
                 items.extend(self.selected_secrets(&criteria));
                 items
+            }
+            // Whoever chose a static secret has to choose the next; what was rotated already has its successor.
+            PlanKind::RotateAll { .. } => self.selected_keys(&criteria, |key| {
+                key.kind == KeyKind::Api && key.state == KeyState::Live && !self.is_fenced_for_any(key)
+            }),
+            PlanKind::RotateEnrollment { .. } => {
+                let mut items = self.selected_secrets(&criteria);
+                items.retain(|item| matches!(item, Item::EnrollmentSecret(id) if self.is_open(*id)));
+                items
+            }
+            PlanKind::RotateSigningKeys { .. } => {
+                self.active_signing_key().map(|key| Item::SigningKey(key.id)).into_iter().collect()
             }
         }
     }
@@ -71,13 +83,12 @@ impl Roll {
     }
 
     /// All that are not revoked, the expired ones among them: the record should say of each that it is over.
-    fn selected_keys(&self, criteria: &Criteria<'_>) -> Vec<Item> {
+    fn selected_keys(&self, criteria: &Criteria<'_>, touches: impl Fn(&Key) -> bool) -> Vec<Item> {
         let covered = |index: &WorkerIndex| {
             self.worker_at(*index).is_some_and(|worker| worker.is_member() && criteria.covers(*index, worker))
         };
-        let is_listed = |key: &&Key| {
-            key.state != KeyState::Revoked && criteria.covers_key(self, key) && key.workers().iter().any(covered)
-        };
+        let is_listed =
+            |key: &&Key| touches(key) && criteria.covers_key(self, key) && key.workers().iter().any(covered);
         // Where single workers are named, nobody else's keys are looked at.
         let found: Vec<&Key> = match &criteria.workers {
             Some(named) => self.keys_of(named).into_iter().filter(is_listed).collect(),
@@ -99,6 +110,10 @@ impl Roll {
     fn selected_secrets(&self, criteria: &Criteria<'_>) -> Vec<Item> {
         let live = self.enrollment_secrets().filter(|secret| secret.state != EnrollmentState::Disabled);
         live.filter(|secret| criteria.covers_secret(secret)).map(|secret| Item::EnrollmentSecret(secret.id)).collect()
+    }
+
+    fn is_open(&self, id: EnrollmentSecretId) -> bool {
+        self.enrollment_secret(id).is_some_and(|secret| secret.state == EnrollmentState::Live && !secret.is_fenced())
     }
 
     /// How many members of the fleet have a key that works now, and would have none without those on the list.
@@ -130,7 +145,7 @@ impl Roll {
     fn holders_of(&self, items: impl Iterator<Item = Item>) -> BTreeSet<WorkerIndex> {
         let keys = items.filter_map(|item| match item {
             Item::Key(id) => self.key(id),
-            Item::Worker(_) | Item::EnrollmentSecret(_) => None,
+            Item::Worker(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
         });
         keys.flat_map(|key| key.workers().iter().copied()).collect()
     }
@@ -165,6 +180,13 @@ impl Roll {
         if let PlanKind::Isolate { until: Some(until) } = kind {
             line(&until.0.to_string());
         }
+        if let Some(overlap) = kind.overlap() {
+            line("overlap");
+            line(&overlap.0.to_string());
+        }
+        if let PlanKind::RotateAll { delivery, .. } = kind {
+            line(delivery.as_str());
+        }
         for (name, moment) in [("since", selector.since), ("before", selector.before)] {
             if let Some(moment) = moment {
                 line(name);
@@ -183,6 +205,10 @@ impl Roll {
                 }
                 Item::EnrollmentSecret(id) => {
                     line("enrollment_secret");
+                    line(&id.to_string());
+                }
+                Item::SigningKey(id) => {
+                    line("signing_key");
                     line(&id.to_string());
                 }
             }
@@ -213,6 +239,18 @@ impl Selector {
             ([Criterion::Worker(id)], None, None) => Some(FenceScope::Worker(id.clone())),
             _ => None,
         }
+    }
+}
+
+impl Selector {
+    /// The scopes of which fences refuse exactly what this selects: several, where they are of one kind.
+    #[must_use]
+    pub fn fence_scopes(&self) -> Option<Vec<FenceScope>> {
+        let alone = |criterion: &Criterion| Selector::new(vec![criterion.clone()], self.since, self.before).ok();
+        let scopes: Vec<FenceScope> =
+            self.criteria().iter().map(|criterion| alone(criterion)?.fence_scope()).collect::<Option<_>>()?;
+        let kind = |scope: &FenceScope| std::mem::discriminant(scope);
+        scopes.iter().all(|scope| kind(scope) == kind(&scopes[0])).then_some(scopes)
     }
 }
 

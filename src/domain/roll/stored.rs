@@ -25,7 +25,7 @@ use crate::domain::fence::{Fence, FenceScope, Floor};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Key};
 use crate::domain::operator::{Operator, OperatorIndex};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{ApprovalPolicy, Plan};
 use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
 use crate::domain::time::Timestamp;
@@ -53,6 +53,7 @@ pub struct Rest {
     greatest_pool_fence: Floor,
     greatest_lineage_fence: Floor,
     plans: Vec<Arc<Plan>>,
+    plan_policy: ApprovalPolicy,
     incidents: IncidentsStored,
 }
 
@@ -110,6 +111,8 @@ impl Roll {
             operators,
             fences: Fences { standing, everything, pools: pool_fences, lineages },
             plans,
+            plan_ends: _,
+            plan_policy,
             incidents,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
@@ -134,6 +137,7 @@ impl Roll {
             greatest_pool_fence: *pool_fences,
             greatest_lineage_fence: *lineages,
             plans: plans.values().cloned().collect(),
+            plan_policy: plan_policy.clone(),
             incidents: incidents.stored(),
         }
     }
@@ -183,6 +187,8 @@ impl Roll {
             session_cut_ends: ends,
             operators: rest.operators.into_iter().map(|operator| (operator.id, operator)).collect(),
             fences: Fences { standing, everything, pools, lineages },
+            plan_ends: rest.plans.iter().filter_map(|plan| Some((plan.forgotten_at()?, plan.id))).collect(),
+            plan_policy: rest.plan_policy,
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
             incidents: rest.incidents.into(),
         }

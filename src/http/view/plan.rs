@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::time;
-use crate::domain::plan::{Counts, Item, Plan, PlanKind};
+use super::{duration, time};
+use crate::domain::plan::{Approval, Counts, Delivery, Item, Plan};
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::http::schema;
@@ -21,6 +21,8 @@ pub(in crate::http) struct CountsView {
     keys: u64,
     #[schema(schema_with = schema::position)]
     enrollment_secrets: u64,
+    #[schema(schema_with = schema::position)]
+    signing_keys: u64,
 }
 
 /// A plan: what a batch command would touch, or has touched.
@@ -41,6 +43,25 @@ pub(in crate::http) struct PlanView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
     until: Option<String>,
+    /// How long what is rotated stays good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, example = "1day")]
+    overlap: Option<String>,
+    /// How new secrets are handed over: `file`, collected by whoever applies the plan, or `fetch`, by each worker itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::delivery, required = false)]
+    delivery: Option<&'static str>,
+    /// Until when they can be collected, once it was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::time, required = false)]
+    collected_until: Option<String>,
+    /// The plan that it takes the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::made_id, required = false)]
+    replaces: Option<String>,
+    /// Whether an operator has to approve it who neither made nor applies it.
+    approval_required: bool,
+    approvals: Vec<ApprovalView>,
     /// Names the exact list. Applying asks for it.
     #[schema(schema_with = schema::digest)]
     digest: String,
@@ -64,6 +85,27 @@ pub(in crate::http) struct PlanView {
     progress: Option<ProgressView>,
 }
 
+/// Who would do the same.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct ApprovalView {
+    #[schema(schema_with = schema::made_id)]
+    operator: String,
+    name: String,
+    #[schema(schema_with = schema::time)]
+    approved_at: String,
+}
+
+impl ApprovalView {
+    fn of(roll: &Roll, approval: &Approval) -> Option<Self> {
+        let operator = roll.operator_at(approval.by)?;
+        Some(Self {
+            operator: operator.id.to_string(),
+            name: operator.name.to_string(),
+            approved_at: time(approval.at),
+        })
+    }
+}
+
 /// How far the items of an applied plan have been recorded.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct ProgressView {
@@ -83,17 +125,13 @@ pub(in crate::http) struct ProgressView {
 
 impl CountsView {
     pub(in crate::http) fn of(counts: Counts) -> Self {
-        let Counts { workers, keys, enrollment_secrets } = counts;
-        Self { workers, keys, enrollment_secrets }
+        let Counts { workers, keys, enrollment_secrets, signing_keys } = counts;
+        Self { workers, keys, enrollment_secrets, signing_keys }
     }
 }
 
 impl PlanView {
-    pub(in crate::http) fn of(plan: &Plan, now: Timestamp) -> Self {
-        let until = match plan.kind {
-            PlanKind::Isolate { until } => until,
-            PlanKind::Release | PlanKind::RevokeAll | PlanKind::DisableEnrollment => None,
-        };
+    pub(in crate::http) fn of(roll: &Roll, plan: &Plan, now: Timestamp) -> Self {
         let progress = plan.progress.as_ref();
         Self {
             id: plan.id.to_string(),
@@ -101,7 +139,13 @@ impl PlanView {
             select: plan.selector.criteria().iter().map(ToString::to_string).collect(),
             since: plan.selector.since.map(time),
             before: plan.selector.before.map(time),
-            until: until.map(time),
+            until: plan.kind.until().map(time),
+            overlap: plan.kind.overlap().map(duration),
+            delivery: plan.kind.delivery().map(Delivery::as_str),
+            collected_until: plan.collected_until().map(time),
+            replaces: plan.replaces.map(|plan| plan.to_string()),
+            approval_required: plan.approval,
+            approvals: plan.approvals.iter().filter_map(|approval| ApprovalView::of(roll, approval)).collect(),
             digest: plan.digest.to_string(),
             counts: CountsView::of(plan.counts),
             left_without_key: plan.left_without_key,
@@ -140,5 +184,6 @@ pub(in crate::http) fn item_view(roll: &Roll, item: Item) -> Value {
             let pool = roll.enrollment_secret(id).map(|secret| secret.pool.to_string());
             json!({ "kind": "enrollment_secret", "id": id.to_string(), "pool": pool })
         }
+        Item::SigningKey(id) => json!({ "kind": "signing_key", "id": id.to_string() }),
     }
 }

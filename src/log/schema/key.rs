@@ -1,6 +1,6 @@
 //! Key events on disk. A verifier is 64 hexadecimal digits.
 //!
-//! 2026-11-22: `key.created`, `key.shared`, `key.rotated` and `key.revoked`, schema 1.
+//! 2026-11-22: `key.created`, `key.shared`, `key.rotated` and `key.revoked`, schema 1. Later the same day: `key.rotation_due`, schema 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,15 @@ pub(super) struct RotatedV1<'a> {
 pub(super) struct RevokedV1<'a> {
     #[serde(borrow)]
     key: Text<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotationDueV1<'a> {
+    #[serde(borrow)]
+    key: Text<'a>,
+    #[serde(borrow)]
+    until: Text<'a>,
 }
 
 impl<'a> CreatedV1<'a> {
@@ -152,6 +161,22 @@ impl RevokedV1<'_> {
 
     pub(super) fn revoked(&self) -> Result<Event, EntryError> {
         Ok(Event::KeyRevoked { key: self.key.parse("key")? })
+    }
+}
+
+impl RotationDueV1<'_> {
+    pub(super) fn new(key: KeyId, until: Timestamp) -> Result<Self, EntryError> {
+        Ok(Self { key: Text::of(&key), until: Text::time(until, "until")? })
+    }
+
+    pub(super) fn due(&self) -> Result<Event, EntryError> {
+        Ok(Event::KeyRotationDue { key: self.key.parse("key")?, until: self.until.parse_time("until")? })
+    }
+}
+
+impl<'a> Frozen<'a> for RotationDueV1<'a> {
+    fn subject(&self) -> (&'static str, &str) {
+        ("key", self.key.as_str())
     }
 }
 

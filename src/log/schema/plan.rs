@@ -1,13 +1,18 @@
 //! Events of plans on disk. A digest is 64 hexadecimal digits.
 //!
 //! 2026-11-22: `plan.made`, `plan.applied` and `plan.progressed`, schema 1.
+//! 2026-11-22: `plan.approved` and `plan_policy.set`, schema 1; and `plan.made`, schema 2, for plans that rotate or fence,
+//! that take another's place, or that a second operator has to approve. All others are written in schema 1 as before.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Frozen;
 use crate::domain::event::{Event, PlanMade};
-use crate::domain::ids::PlanId;
-use crate::domain::plan::{Counts, Criterion, PlanKind, Selector};
+use crate::domain::ids::{PlanId, PoolId};
+use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
+use crate::domain::time::{Seconds, Timestamp};
 use crate::log::entry::EntryError;
 use crate::log::text::{Text, optional, read_count, written_count};
 
@@ -68,6 +73,60 @@ pub(super) struct ProgressedV1<'a> {
     plan: Text<'a>,
 }
 
+/// What schema 1 cannot say.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MadeV2<'a> {
+    approval: bool,
+    counts: CountsV2,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    delivery: Option<Text<'a>>,
+    #[serde(borrow)]
+    digest: Text<'a>,
+    #[serde(borrow)]
+    expires_at: Text<'a>,
+    #[serde(borrow)]
+    kind: Text<'a>,
+    left_without_key: u64,
+    /// In seconds; of what rotates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap: Option<u32>,
+    #[serde(borrow)]
+    plan: Text<'a>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    replaces: Option<Text<'a>>,
+    #[serde(borrow)]
+    selector: SelectorV1<'a>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    until: Option<Text<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CountsV2 {
+    enrollment_secrets: u64,
+    keys: u64,
+    signing_keys: u64,
+    workers: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApprovedV1<'a> {
+    #[serde(borrow)]
+    plan: Text<'a>,
+}
+
+/// In order, each once.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyV1<'a> {
+    #[serde(borrow)]
+    kinds: Vec<Text<'a>>,
+    #[serde(borrow)]
+    pools: Vec<Text<'a>>,
+}
+
 impl SelectorV1<'_> {
     fn new(selector: &Selector) -> Result<Self, EntryError> {
         Ok(Self {
@@ -90,11 +149,19 @@ impl SelectorV1<'_> {
 }
 
 impl MadeV1<'_> {
-    pub(super) fn new(made: &PlanMade) -> Result<Self, EntryError> {
-        let until = match made.kind {
-            PlanKind::Isolate { until } => until,
-            PlanKind::Release | PlanKind::RevokeAll | PlanKind::DisableEnrollment => None,
+    /// Whether this schema has a word for all of it.
+    pub(super) fn can_say(made: &PlanMade) -> bool {
+        let kind = match made.kind {
+            PlanKind::Isolate { .. } | PlanKind::Release | PlanKind::RevokeAll | PlanKind::DisableEnrollment => true,
+            PlanKind::RotateAll { .. }
+            | PlanKind::RotateEnrollment { .. }
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::Fence => false,
         };
+        kind && !made.approval && made.replaces.is_none() && made.counts.signing_keys == 0
+    }
+
+    pub(super) fn new(made: &PlanMade) -> Result<Self, EntryError> {
         Ok(Self {
             counts: CountsV1 {
                 enrollment_secrets: written_count(made.counts.enrollment_secrets, "counts")?,
@@ -107,19 +174,13 @@ impl MadeV1<'_> {
             left_without_key: written_count(made.left_without_key, "left_without_key")?,
             plan: Text::of(&made.plan),
             selector: SelectorV1::new(&made.selector)?,
-            until: Text::time_if(until, "until")?,
+            until: Text::time_if(made.kind.until(), "until")?,
         })
     }
 
     pub(super) fn made(&self) -> Result<Event, EntryError> {
         let until = optional(self.until.as_ref(), |at| at.parse_time("until"))?;
-        let kind = match (self.kind.as_str(), until) {
-            ("isolate", until) => PlanKind::Isolate { until },
-            ("release", None) => PlanKind::Release,
-            ("revoke_all", None) => PlanKind::RevokeAll,
-            ("disable_enrollment", None) => PlanKind::DisableEnrollment,
-            _ => return Err(EntryError::Malformed { field: "the plan's kind" }),
-        };
+        let kind = plain_kind(self.kind.as_str(), until)?;
         Ok(Event::PlanMade(PlanMade {
             plan: self.plan.parse("plan")?,
             kind,
@@ -129,10 +190,121 @@ impl MadeV1<'_> {
                 workers: read_count(self.counts.workers, "counts")?,
                 keys: read_count(self.counts.keys, "counts")?,
                 enrollment_secrets: read_count(self.counts.enrollment_secrets, "counts")?,
+                signing_keys: 0,
             },
             left_without_key: read_count(self.left_without_key, "left_without_key")?,
+            replaces: None,
+            approval: false,
             expires_at: self.expires_at.parse_time("expires_at")?,
         }))
+    }
+}
+
+fn plain_kind(name: &str, until: Option<Timestamp>) -> Result<PlanKind, EntryError> {
+    match (name, until) {
+        ("isolate", until) => Ok(PlanKind::Isolate { until }),
+        ("release", None) => Ok(PlanKind::Release),
+        ("revoke_all", None) => Ok(PlanKind::RevokeAll),
+        ("disable_enrollment", None) => Ok(PlanKind::DisableEnrollment),
+        _ => Err(NO_KIND),
+    }
+}
+
+const NO_KIND: EntryError = EntryError::Malformed { field: "the plan's kind" };
+
+impl MadeV2<'_> {
+    pub(super) fn new(made: &PlanMade) -> Result<Self, EntryError> {
+        // An enrollment secret is delivered in one way only, and does not say so.
+        let delivery = match made.kind {
+            PlanKind::RotateAll { delivery, .. } => Some(delivery),
+            _ => None,
+        };
+        Ok(Self {
+            approval: made.approval,
+            counts: CountsV2 {
+                enrollment_secrets: written_count(made.counts.enrollment_secrets, "counts")?,
+                keys: written_count(made.counts.keys, "counts")?,
+                signing_keys: written_count(made.counts.signing_keys, "counts")?,
+                workers: written_count(made.counts.workers, "counts")?,
+            },
+            delivery: delivery.map(|delivery| Text::borrowed(delivery.as_str())),
+            digest: Text::of(&made.digest),
+            expires_at: Text::time(made.expires_at, "expires_at")?,
+            kind: Text::borrowed(made.kind.name()),
+            left_without_key: written_count(made.left_without_key, "left_without_key")?,
+            overlap: made.kind.overlap().map(|overlap| overlap.0),
+            plan: Text::of(&made.plan),
+            replaces: made.replaces.map(|plan| Text::of(&plan)),
+            selector: SelectorV1::new(&made.selector)?,
+            until: Text::time_if(made.kind.until(), "until")?,
+        })
+    }
+
+    pub(super) fn made(&self) -> Result<Event, EntryError> {
+        let made = PlanMade {
+            plan: self.plan.parse("plan")?,
+            kind: self.kind()?,
+            selector: self.selector.read()?,
+            digest: self.digest.parse("digest")?,
+            counts: Counts {
+                workers: read_count(self.counts.workers, "counts")?,
+                keys: read_count(self.counts.keys, "counts")?,
+                enrollment_secrets: read_count(self.counts.enrollment_secrets, "counts")?,
+                signing_keys: read_count(self.counts.signing_keys, "counts")?,
+            },
+            left_without_key: read_count(self.left_without_key, "left_without_key")?,
+            replaces: optional(self.replaces.as_ref(), |plan| plan.parse("replaces"))?,
+            approval: self.approval,
+            expires_at: self.expires_at.parse_time("expires_at")?,
+        };
+        // There is one way to write each event.
+        if MadeV1::can_say(&made) { Err(NO_KIND) } else { Ok(Event::PlanMade(made)) }
+    }
+
+    fn kind(&self) -> Result<PlanKind, EntryError> {
+        let until = optional(self.until.as_ref(), |at| at.parse_time("until"))?;
+        let delivery = self.delivery.as_ref().map(Text::as_str);
+        let delivery = match delivery {
+            Some(name) => Some(Delivery::ALL.into_iter().find(|known| known.as_str() == name).ok_or(NO_KIND)?),
+            None => None,
+        };
+        match (self.kind.as_str(), self.overlap.map(Seconds), delivery, until) {
+            ("rotate_all", Some(overlap), Some(delivery), None) => Ok(PlanKind::RotateAll { overlap, delivery }),
+            ("rotate_enrollment", Some(overlap), None, None) => Ok(PlanKind::RotateEnrollment { overlap }),
+            ("rotate_signing_keys", Some(overlap), None, None) => Ok(PlanKind::RotateSigningKeys { overlap }),
+            ("fence", None, None, None) => Ok(PlanKind::Fence),
+            (name, None, None, until) => plain_kind(name, until),
+            _ => Err(NO_KIND),
+        }
+    }
+}
+
+impl ApprovedV1<'_> {
+    pub(super) fn new(plan: PlanId) -> Self {
+        Self { plan: Text::of(&plan) }
+    }
+
+    pub(super) fn approved(&self) -> Result<Event, EntryError> {
+        Ok(Event::PlanApproved { plan: self.plan.parse("plan")? })
+    }
+}
+
+impl<'a> PolicyV1<'a> {
+    pub(super) fn new(policy: &'a ApprovalPolicy) -> Self {
+        Self {
+            kinds: policy.kinds.iter().map(|kind| Text::borrowed(kind)).collect(),
+            pools: policy.pools.iter().map(|pool| Text::borrowed(pool.as_str())).collect(),
+        }
+    }
+
+    pub(super) fn set(&self) -> Result<Event, EntryError> {
+        let kinds: Arc<[Arc<str>]> = self.kinds.iter().map(Text::to_shared).collect();
+        let pools: Arc<[PoolId]> = self.pools.iter().map(|pool| pool.parse("pools")).collect::<Result<_, _>>()?;
+        let ordered = kinds.is_sorted_by(|a, b| a < b) && pools.is_sorted_by(|a, b| a < b);
+        if !ordered || !kinds.iter().all(|kind| PLAN_KINDS.contains(&&**kind)) {
+            return Err(EntryError::Malformed { field: "the policy" });
+        }
+        Ok(Event::PlanPolicySet(ApprovalPolicy { kinds, pools }))
     }
 }
 
@@ -167,6 +339,24 @@ impl ProgressedV1<'_> {
 impl<'a> Frozen<'a> for MadeV1<'a> {
     fn subject(&self) -> (&'static str, &str) {
         ("plan", self.plan.as_str())
+    }
+}
+
+impl<'a> Frozen<'a> for MadeV2<'a> {
+    fn subject(&self) -> (&'static str, &str) {
+        ("plan", self.plan.as_str())
+    }
+}
+
+impl<'a> Frozen<'a> for ApprovedV1<'a> {
+    fn subject(&self) -> (&'static str, &str) {
+        ("plan", self.plan.as_str())
+    }
+}
+
+impl<'a> Frozen<'a> for PolicyV1<'a> {
+    fn subject(&self) -> (&'static str, &str) {
+        ("log", "plan_policy")
     }
 }
 

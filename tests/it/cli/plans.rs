@@ -77,3 +77,36 @@ async fn a_scope_is_a_table_a_tree_or_a_graph() {
     assert!(dot.stdout.starts_with("digraph scope {"), "{}", dot.stdout);
     shell.run("incident scope").await.failed(2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_keys_come_into_a_file_and_a_changed_plan_is_made_anew() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    shell.run("worker create --id probe-1").await.ok();
+    shell.run("key create probe-1 --key-file probe-1.key").await.ok();
+    shell.run("plan rotate-all worker:probe-1 --overlap 1h --secrets-file new.jsonl --yes").await.ok();
+    let text = std::fs::read_to_string(shell.folder.path().join("new.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[1]["workers"], &lines[2]["done"]), (3, &json!(["probe-1"]), &json!(1)));
+    std::fs::write(shell.folder.path().join("new.key"), lines[1]["secret"].as_str().unwrap()).unwrap();
+    shell.run("validate -f new.key").await.ok();
+    shell.run("validate -f probe-1.key").await.ok();
+    let plan = lines[0]["plan"].as_str().unwrap();
+    shell.run(&format!("plan collect {plan} --secrets-file new.jsonl --resume")).await.ok();
+    assert_eq!(std::fs::read_to_string(shell.folder.path().join("new.jsonl")).unwrap(), text + "{\"done\":1}\n");
+    shell.run("plan rotate-enrollment everything --yes").await.failed(2);
+
+    let plan = shell.json("plan isolate pool:default --plan-only").await;
+    let (id, digest) = (plan["id"].as_str().unwrap(), plan["digest"].as_str().unwrap());
+    shell.run(&format!("plan items {id}")).await.ok();
+    shell.run("worker create --id probe-2").await.ok();
+    shell.run(&format!("plan apply {id} --digest {digest}")).await.failed(3);
+    let applied = shell.run(&format!("plan apply {id} --digest {digest} --replan --yes")).await.ok();
+    assert!(applied.stderr.contains("1 items came to the list and 0 left it"), "{}", applied.stderr);
+    shell.run("validate -f new.key").await.failed(6);
+    let policy = shell.json("plan policy --kinds isolate,release --pools default").await;
+    assert_eq!((&policy["kinds"], &policy["pools"]), (&json!(["isolate", "release"]), &json!(["default"])));
+    let waits = shell.run("plan release everything --yes").await.ok();
+    assert!(waits.stderr.contains("another operator has to approve it"), "{}", waits.stderr);
+}

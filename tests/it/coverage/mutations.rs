@@ -159,6 +159,22 @@ async fn fleet(trial: &mut Trial<'_>) {
     let plan = trial.admin("POST", "/v1/plans", "", json!({ "kind": "isolate", "select": ["label:no=body"] })).await;
     let digest = plan["digest"].clone();
     trial.admin("POST", "/v1/plans/{id}/apply", &id(&plan), json!({ "digest": digest })).await;
+    plans(trial).await;
+}
+
+async fn plans(trial: &mut Trial<'_>) {
+    let service = trial.service;
+    let other = service.post("/v1/operators", json!({ "name": "other", "role": "operator" })).await.expect(201);
+    let body = json!({ "kind": "release", "select": ["everything"] });
+    let plan = service.post_as(&text(&other, "key"), "/v1/plans", body).await.expect(201);
+    trial.admin("POST", "/v1/plans/{id}/approve", &id(&plan), json!({ "digest": plan["digest"] })).await;
+    service.post("/v1/enrollment-secrets", json!({ "pool": "default" })).await.expect(201);
+    let body = json!({ "kind": "rotate_enrollment", "select": ["pool:default"] });
+    let plan = service.post("/v1/plans", body).await.expect(201);
+    service.post(&format!("/v1/plans/{}/apply", id(&plan)), json!({ "digest": plan["digest"] })).await.expect(200);
+    let collected = trial.admin("POST", "/v1/plans/{id}/collect", &id(&plan), json!({ "done": 0 })).await;
+    assert!(text(&collected["items"][0], "secret").starts_with("ptc_en_"), "{collected}");
+    trial.admin("PATCH", "/v1/plan-policy", "", json!({ "kinds": ["release"] })).await;
 }
 
 async fn incidents(trial: &mut Trial<'_>) {

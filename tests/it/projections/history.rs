@@ -12,7 +12,7 @@ use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use portcullis::domain::key::{Digest, Key, KeyKind, KeyStanding};
 use portcullis::domain::operator::Role;
-use portcullis::domain::plan::{Criterion, PlanKind, Selector};
+use portcullis::domain::plan::{Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, SettingsChange};
 use portcullis::domain::roll::Roll;
 use portcullis::domain::time::{Seconds, Timestamp};
@@ -197,7 +197,7 @@ impl History {
             })
             .collect();
         if let Some((plan, digest)) = self.one_of(&made).filter(|_| self.random.random_bool(0.7)) {
-            return Some(Command::ApplyPlan { plan, digest });
+            return Some(Command::ApplyPlan { plan, digest, signing_key: None });
         }
         let workers: Vec<WorkerId> = roll.workers_after(None).map(|worker| worker.id.clone()).collect();
         let keys: Vec<KeyId> = roll.keys_after(None).into_iter().flatten().map(|key| key.id).collect();
@@ -209,14 +209,18 @@ impl History {
             3 => vec![Criterion::Label { name: "site".into(), value: "ulm".into() }, Criterion::Pool(self.pool())],
             _ => vec![Criterion::Worker(self.one_of(&workers)?)],
         };
-        let kind = match self.random.random_range(0..4) {
+        let overlap = Seconds(self.random.random_range(300..4_000));
+        let kind = match self.random.random_range(0..7) {
             0 => PlanKind::Isolate { until: self.moment_if() },
             1 => PlanKind::Release,
             2 => PlanKind::RevokeAll,
+            3 => PlanKind::RotateAll { overlap, delivery: Delivery::Fetch },
+            4 => PlanKind::RotateEnrollment { overlap },
+            5 => PlanKind::Fence,
             _ => PlanKind::DisableEnrollment,
         };
         let selector = Selector::new(criteria, None, None).ok()?;
-        Some(Command::MakePlan(MakePlan { plan: PlanId::from_uuid(mint::id()), kind, selector }))
+        Some(Command::MakePlan(MakePlan { plan: PlanId::from_uuid(mint::id()), kind, selector, replaces: None }))
     }
 
     fn wish_of_operators(&mut self, roll: &Roll) -> Option<Command> {

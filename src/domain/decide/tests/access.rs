@@ -51,6 +51,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::CreateOperator { .. }
         // What a plan takes away is gone when it was applied; what follows is the record.
         | Command::MakePlan(_)
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. }
+        | Command::SetPlanPolicy(_)
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -97,6 +100,10 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::PlanApproved { .. }
+        | Event::PlanPolicySet(_)
+        // An overlap ends by itself.
+        | Event::KeyRotationDue { .. }
         | Event::IncidentOpened(_)
         | Event::IncidentUpdated { .. }
         | Event::IncidentNoted { .. }

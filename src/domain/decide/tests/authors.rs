@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::wish::{
-    apply_plan, approve, bootstrap, close, create_key, create_operator, create_operator_key, create_pending_worker,
-    create_pool, create_secret, create_worker, create_worker_in, disable_secret, enroll, ensure_secret, expire, fence,
-    isolate, issue, make_plan, note, open_incident, plain_incident, reject, release, remove_operator, remove_pool,
-    remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys,
-    settle, share, sharing, update_operator, update_pool, worker_id,
+    apply_plan, approve, approve_plan, bootstrap, close, collect_plan, create_key, create_operator,
+    create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
+    disable_secret, enroll, ensure_secret, expire, fence, isolate, issue, make_plan, note, open_incident,
+    plain_incident, plan_policy, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, retitle,
+    review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing, update_operator,
+    update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -16,13 +17,14 @@ use crate::domain::command::{Command, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::operator::{Permission, Role};
-use crate::domain::plan::PlanKind;
+use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::pool::PoolSettings;
 use crate::domain::refusal::Refusal;
+use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 39;
+const COMMANDS: usize = 42;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -44,9 +46,14 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::RevokeToken(_) | Command::RaiseFence { .. } | Command::MakePlan(_) | Command::ApplyPlan { .. } => {
-            Some(Permission::ManageFleet)
-        }
+        Command::RevokeToken(_)
+        | Command::RaiseFence { .. }
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
+        Command::MakePlan(make) if make.kind.name() == "rotate_signing_keys" => Some(Permission::ManageSigningKeys),
+        Command::ApplyPlan { plan: PlanId(6), .. } => Some(Permission::ManageSigningKeys),
+        Command::MakePlan(_) | Command::ApplyPlan { .. } => Some(Permission::ManageFleet),
+        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
         Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -92,9 +99,15 @@ fn examples() -> Examples {
         create_secret(1, Limits::default()),
         create_secret(2, Limits::default()),
         make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
+        create_operator(13, Role::Operator),
+        make_plan(5, PlanKind::RotateAll { overlap: Seconds(600), delivery: Delivery::File }, &["worker:isolated"]),
+        make_plan(6, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
         open_incident(Some("case")),
         Command::OpenIncident(OpenIncident { checklist: vec![], ..plain_incident(Some("closed"), &[]) }),
     ]);
+    // Of an empty list all is collected.
+    world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
+    world.must(&operator_by(13, 13), &make_plan(4, PlanKind::Release, &["pool:blue"]));
     world.reason = Some("as agreed".into());
     let token = world.token("a", 20, 50);
     let wishes = vec![
@@ -132,6 +145,11 @@ fn examples() -> Examples {
         fence("pool:blue", None),
         make_plan(2, PlanKind::Release, &["pool:blue"]),
         apply_plan(&world, 1),
+        make_plan(7, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
+        apply_plan(&world, 6),
+        approve_plan(&world, 4),
+        collect_plan(5, 0, [90]),
+        plan_policy(&["revoke_all"], &["blue"]),
         open_incident(None),
         retitle("case", "worse"),
         note("case", "called the owner"),

@@ -6,6 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use self::plans::AskOfPlans;
 use super::access::{can_reduce, is_cut_off};
 use super::invariants::{Witness, accepted, has_working_admin};
 use super::wish::{
@@ -28,6 +29,8 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::Labels;
 
+mod plans;
+
 /// Few of each, so that wishes meet: ids collide, keys are shared, values come again.
 const POOLS: [&str; 3] = ["default", "blue", "green"];
 const WORKERS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -46,6 +49,7 @@ enum Ask {
     /// Of the tokens so far, the n-th, counted around.
     Renew(usize),
     RevokeToken(Who, usize),
+    OfPlans(AskOfPlans),
 }
 
 #[derive(Clone, Debug)]
@@ -232,6 +236,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             Ask::By(Who::Holder(key), Box::new(rotate(key, successor, overlap)))
         }),
         1 => any_key().prop_map(|key| Ask::By(Who::Holder(key), Box::new(revoke(key)))),
+        2 => plans::ask().prop_map(Ask::OfPlans),
         3 => key().prop_map(Ask::Issue),
         3 => any::<usize>().prop_map(Ask::Renew),
         1 => any::<usize>().prop_map(|nth| Ask::RevokeToken(Who::Admin, nth)),
@@ -284,6 +289,7 @@ fn meant(world: &World, witness: &Witness, ask: &Ask, minted: u128) -> Option<(A
             Some((by_key(worker.as_str(), *key), issue(minted, worker.as_str(), *key)))
         }
         Ask::Renew(number) => nth(*number).map(|facts| (by_token(facts), renew(minted, facts))),
+        Ask::OfPlans(ask) => plans::meant(world, ask, minted),
         Ask::RevokeToken(who, number) => nth(*number).map(|facts| (author(world, who), revoke_token(facts))),
     }
 }
@@ -310,6 +316,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
+        | Command::SetPlanPolicy(_)
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
@@ -326,6 +333,9 @@ fn is_for_a_state(wish: &Command) -> bool {
         // Up to the newest position, which another moment is not.
         | Command::RaiseFence { up_to: None, .. }
         | Command::MakePlan(_)
+        // Anybody's, and the service's own would be another's.
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. }
         | Command::OpenIncident(_)
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }

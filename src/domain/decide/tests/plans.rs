@@ -6,19 +6,20 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::wish::{
-    apply_plan, create_key, create_pool, create_secret, create_secret_in, create_worker, create_worker_in, enroll,
-    isolate, issue, label, make_plan, release, remove_worker, revoke, rotate, rotate_secret, share, sharing,
-    update_pool,
+    apply_plan, approve_plan, collect_plan, create_key, create_pool, create_secret, create_secret_in, create_worker,
+    create_worker_in, enroll, isolate, issue, label, make_plan, plan_policy, release, remove_worker, revoke, rotate,
+    rotate_secret, share, sharing, update_pool,
 };
 use super::{World, admin, by_key, enrollee, from, kind, operator, outcome, seconds, system};
 use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, SigningKeyId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
-use crate::domain::plan::{CHUNK_ITEMS, Item, PLAN_TTL, PlanKind, Progress, Selector};
+use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, PLAN_TTL, PlanKind, Progress, Selector};
+use crate::domain::time::Seconds;
 use crate::domain::worker::{WorkerIndex, WorkerState};
 
 const LINEAGE: &str = "enrollment_secret:0000000000000000000001";
@@ -57,6 +58,7 @@ fn in_short(world: &World, item: Item) -> String {
         Item::Worker(index) => world.roll.worker_at(index).unwrap().id.to_string(),
         Item::Key(KeyId(id)) => format!("k{id}"),
         Item::EnrollmentSecret(EnrollmentSecretId(id)) => format!("s{id}"),
+        Item::SigningKey(SigningKeyId(id)) => format!("signing{id}"),
     }
 }
 
@@ -73,6 +75,21 @@ pub(crate) fn history() -> Vec<Recorded> {
         world.must(&admin(), &apply_plan(&world.clone(), plan));
     }
     record(&mut world, 1);
+    let overlap = Seconds(600);
+    let mut world = world.given([
+        create_key("c", 50),
+        make_plan(6, PlanKind::RotateAll { overlap, delivery: Delivery::Fetch }, &["worker:c"]),
+        make_plan(7, PlanKind::RotateEnrollment { overlap }, &["pool:default"]),
+        make_plan(8, PlanKind::RotateSigningKeys { overlap }, &["everything"]),
+        make_plan(9, PlanKind::Fence, &["worker:d"]),
+        plan_policy(&["fence"], &["blue"]),
+    ]);
+    world.must(&operator(Role::Operator), &approve_plan(&world.clone(), 9));
+    for plan in [6, 7, 8] {
+        world.must(&admin(), &apply_plan(&world.clone(), plan));
+    }
+    world.must(&admin(), &collect_plan(7, 0, [60]));
+    record(&mut world, 6);
     world.log
 }
 
@@ -216,7 +233,7 @@ fn what_is_not_known_is_not_planned_for() {
             (make_plan(1, PlanKind::RevokeAll, &[&operators_key]), "no: key_of_operator"),
             (make_plan(1, PlanKind::Isolate { until: Some(seconds(0)) }, &["everything"]), "no: invalid"),
             (make_plan(1, ISOLATE, &["label:no=body"]), "plan.made"),
-            (Command::ApplyPlan { plan: PlanId(9), digest: Digest([0; 32]) }, "no: plan_unknown"),
+            (Command::ApplyPlan { plan: PlanId(9), digest: Digest([0; 32]), signing_key: None }, "no: plan_unknown"),
         ],
     );
 }
@@ -244,7 +261,7 @@ fn what_was_shown_is_applied_or_nothing_is() {
         let found = [1, 2].map(|plan| outcome(&world.decide(&admin(), &apply_plan(&world, plan))));
         assert_eq!(found, [revokes, isolates], "{between:?}");
     }
-    let wrong = Command::ApplyPlan { plan: PlanId(1), digest: Digest([0; 32]) };
+    let wrong = Command::ApplyPlan { plan: PlanId(1), digest: Digest([0; 32]), signing_key: None };
     planned.table(&admin(), &[(wrong, "no: plan_digest")]);
     let late = planned.clone().at(i64::from(PLAN_TTL.0));
     late.table(&admin(), &[(apply_plan(&late, 1), "no: plan_expired")]);
@@ -386,7 +403,7 @@ proptest! {
             items.contains(&Item::Key(KeyId(*key))) || items.contains(&Item::Worker(*holder))
         };
         let expected: BTreeSet<_> = accepted(&world).into_iter().filter(|pair| !reached(pair)).collect();
-        world.must(&admin(), &Command::MakePlan(MakePlan { plan: PlanId(1), kind: plan.clone(), selector }));
+        world.must(&admin(), &Command::MakePlan(MakePlan { plan: PlanId(1), kind: plan.clone(), selector, replaces: None }));
         world.must(&admin(), &apply_plan(&world.clone(), 1));
         prop_assert_eq!(accepted(&world), expected.clone());
         let recorded = record(&mut world, 1);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::World;
 use crate::domain::command::{
-    Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, IssueToken, MakePlan,
-    OpenIncident, Settling,
+    Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
+    MakePlan, OpenIncident, Settling,
 };
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
@@ -16,7 +16,7 @@ use crate::domain::ids::{
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
-use crate::domain::plan::{PlanKind, Selector};
+use crate::domain::plan::{ApprovalPolicy, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
@@ -344,13 +344,29 @@ pub(super) fn lineage(secret: u128, up_to: Option<u64>) -> Command {
 pub(super) fn make_plan(plan: u128, kind: PlanKind, select: &[&str]) -> Command {
     let criteria = select.iter().map(|text| text.parse().unwrap()).collect();
     let selector = Selector::new(criteria, None, None).unwrap();
-    Command::MakePlan(MakePlan { plan: PlanId(plan), kind, selector })
+    Command::MakePlan(MakePlan { plan: PlanId(plan), kind, selector, replaces: None })
+}
+
+pub(super) fn approve_plan(world: &World, plan: u128) -> Command {
+    let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
+    Command::ApprovePlan { plan: PlanId(plan), digest }
+}
+
+/// With successors of these ids.
+pub(super) fn collect_plan(plan: u128, done: u64, ids: impl IntoIterator<Item = u128>) -> Command {
+    let successors = ids.into_iter().map(|id| FreshSecret { id, verifier: digest(id) }).collect();
+    Command::CollectPlan { plan: PlanId(plan), done, successors }
+}
+
+pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {
+    let pools = pools.iter().map(|pool| pool_id(pool)).collect();
+    Command::SetPlanPolicy(ApprovalPolicy { kinds: texts(kinds), pools })
 }
 
 /// With the digest that it was shown with.
 pub(super) fn apply_plan(world: &World, plan: u128) -> Command {
     let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
-    Command::ApplyPlan { plan: PlanId(plan), digest }
+    Command::ApplyPlan { plan: PlanId(plan), digest, signing_key: Some(signing_key(1_000 + plan)) }
 }
 
 pub(super) fn incident_id(id: &str) -> IncidentId {

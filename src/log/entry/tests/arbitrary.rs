@@ -20,7 +20,7 @@ use crate::domain::ids::{
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
-use crate::domain::plan::{Counts, Criterion, PlanKind, Selector};
+use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
@@ -226,6 +226,9 @@ fn criteria() -> BoxedStrategy<Vec<Criterion>> {
         secret().prop_map(Criterion::Lineage),
         worker().prop_map(Criterion::Worker),
         any::<u128>().prop_map(|id| Criterion::Key(KeyId(id))),
+        operator().prop_map(Criterion::Operator),
+        (address(), 0..=32_u8)
+            .prop_map(|(address, bits)| Criterion::Source(ipnet::IpNet::new(address, bits).unwrap().trunc())),
         ("[^=]{1,8}", text()).prop_map(|(name, value)| Criterion::Label { name: name.into(), value }),
     ];
     prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)].boxed()
@@ -238,21 +241,44 @@ fn plan_event() -> impl Strategy<Value = Event> {
         Just(PlanKind::Release),
         Just(PlanKind::RevokeAll),
         Just(PlanKind::DisableEnrollment),
+        (any::<u32>().prop_map(Seconds), select(Delivery::ALL.to_vec()))
+            .prop_map(|(overlap, delivery)| PlanKind::RotateAll { overlap, delivery }),
+        any::<u32>().prop_map(|overlap| PlanKind::RotateEnrollment { overlap: Seconds(overlap) }),
+        any::<u32>().prop_map(|overlap| PlanKind::RotateSigningKeys { overlap: Seconds(overlap) }),
+        Just(PlanKind::Fence),
     ];
     let selector = (criteria(), of(time()), of(time()))
         .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
-    let counts = (count(), count(), count()).prop_map(|(workers, keys, enrollment_secrets)| Counts {
-        workers,
-        keys,
-        enrollment_secrets,
-    });
-    let made = (plan(), kind, selector, digest(), counts, count(), time()).prop_map(
-        |(plan, kind, selector, digest, counts, left_without_key, expires_at)| {
-            Event::PlanMade(PlanMade { plan, kind, selector, digest, counts, left_without_key, expires_at })
+    let counts = (count(), count(), count(), prop_oneof![Just(0), count()]).prop_map(
+        |(workers, keys, enrollment_secrets, signing_keys)| Counts { workers, keys, enrollment_secrets, signing_keys },
+    );
+    let second = (of(plan()), any::<bool>());
+    let made = (plan(), kind, selector, digest(), counts, count(), second, time()).prop_map(
+        |(plan, kind, selector, digest, counts, left_without_key, (replaces, approval), expires_at)| {
+            Event::PlanMade(PlanMade {
+                plan,
+                kind,
+                selector,
+                digest,
+                counts,
+                left_without_key,
+                replaces,
+                approval,
+                expires_at,
+            })
         },
     );
+    let kinds = proptest::sample::subsequence(PLAN_KINDS.to_vec(), 0..=PLAN_KINDS.len());
+    let policy = (kinds, proptest::collection::btree_set(pool(), 0..3)).prop_map(|(mut kinds, pools)| {
+        kinds.sort_unstable();
+        let kinds = kinds.into_iter().map(Arc::from).collect();
+        Event::PlanPolicySet(ApprovalPolicy { kinds, pools: pools.into_iter().collect() })
+    });
     prop_oneof![
         made,
+        policy,
+        plan().prop_map(|plan| Event::PlanApproved { plan }),
+        (key(), time()).prop_map(|(key, until)| Event::KeyRotationDue { key, until }),
         (plan(), count()).prop_map(|(plan, items)| Event::PlanApplied { plan, items }),
         (plan(), count(), count()).prop_map(|(plan, done, changed)| Event::PlanProgressed { plan, done, changed }),
     ]

@@ -1,0 +1,301 @@
+//! Everything is revoked at once, on three nodes of one machine: how soon that is in force on each, how long until every key
+//! has its record, and what those notice who ask meanwhile. The node that applies it is killed twice on the way.
+//!
+//! `PORTCULLIS_BENCH_KEYS` asks for another size of the fleet.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use portcullis::credential::root_key::RootKey;
+use rand::RngExt as _;
+use reqwest::Client;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod support {
+    pub(crate) mod cluster;
+    pub(crate) mod fleet;
+    pub(crate) mod latency;
+    pub(crate) mod log;
+    pub(crate) mod open_load;
+    pub(crate) mod report;
+    pub(crate) mod service;
+}
+
+use support::cluster::Cluster;
+use support::fleet::Fleet;
+use support::latency::percentile;
+use support::log::Filling;
+use support::open_load::OpenLoad;
+use support::report::{Rounds, is_measuring, number, row, say, to_float};
+use support::service::Service;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The first is told, and killed; the last is asked, and is not.
+const NODES: usize = 3;
+const KILLS: usize = 2;
+/// Single revocations, whose way to all nodes is what the one for all is compared with.
+const SINGLE: usize = 20;
+/// Keys that are asked about, from all over the fleet.
+const SAMPLED: usize = 16;
+const CONNECTIONS: u32 = 32;
+/// Validations a second.
+const ASKED: u32 = 2_000;
+const PAUSE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_mins(5);
+
+struct Sizes {
+    keys: usize,
+    seconds: f64,
+    /// The node that applies is killed within so long after its answer, or its restart.
+    kill_within: Duration,
+}
+
+/// The nodes, and whoever asks them.
+struct Nodes {
+    services: Vec<Option<Service>>,
+    folders: Vec<Arc<TempDir>>,
+    root_key_file: PathBuf,
+    client: Client,
+    token: SecretString,
+}
+
+fn main() -> anyhow::Result<()> {
+    // The process that asks is this program, told so.
+    if let Some(load) = OpenLoad::from_arguments()? {
+        return load.run();
+    }
+    // The client of HTTP asks for one, though nothing here is encrypted. Nobody can have installed another before.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let mut sizes = Sizes { keys: 2_003, seconds: 0.3, kill_within: Duration::from_millis(50) };
+    if is_measuring() {
+        sizes = Sizes { keys: 1_000_003, seconds: 10.0, kill_within: Duration::from_secs(5) };
+    }
+    if let Ok(keys) = std::env::var("PORTCULLIS_BENCH_KEYS") {
+        sizes.keys = keys.replace(['_', ','], "").parse().context("PORTCULLIS_BENCH_KEYS is a number")?;
+    }
+    ensure!(sizes.keys > 2 * (SINGLE + SAMPLED), "too few keys to tell anything");
+    let cluster = Cluster::start().await?;
+    let folder = data_dir()?;
+    let root_key_file = folder.path().join("root.key");
+    let (root_key, _) = RootKey::load_or_create(&root_key_file)?;
+    let mut fleet = Fleet::new(root_key.derive());
+    let credentials = folder.path().join("credentials");
+    let sample = fill(&cluster, &mut fleet, sizes.keys, &credentials).await?;
+    say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
+    let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file).await?;
+    let resident = nodes.service(0)?.resident_mebibytes()?;
+    say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
+    let load = OpenLoad {
+        address: nodes.service(NODES - 1)?.address.clone(),
+        credentials,
+        token: fleet.operator_token.expose_secret().to_owned(),
+        connections: CONNECTIONS,
+        rate: ASKED,
+        seconds: sizes.seconds,
+    };
+    // The first seconds are for the caches and the clock of the processor.
+    load.run_apart().await?;
+    let idle = load.run_apart().await?;
+    let (single, sample) = sample.split_at(SINGLE);
+    let one = nodes.revoke_each(single).await?;
+
+    let (plan, digest) = nodes.plan(sizes.keys - SINGLE).await?;
+    let applied = Instant::now();
+    nodes.apply(&plan, &digest).await?;
+    let answered = Instant::now();
+    let in_force = nodes.refuse_all(sample, answered).await?;
+    say(format_args!(
+        "applied in {} ms, refused by all {NODES} nodes {} ms after the answer",
+        number(millis(answered - applied)),
+        number(millis(in_force))
+    ));
+    let recording = async {
+        for _ in 0..KILLS {
+            nodes.kill_and_restart(&cluster, sizes.kill_within).await?;
+        }
+        nodes.recorded(&plan, answered).await
+    };
+    let (busy, recorded) = tokio::join!(load.run_apart(), recording);
+    let (busy, (took, plan)) = (busy?, recorded?);
+    check_counts(&cluster, &plan, sizes.keys).await?;
+
+    single_row("everything revoked: from the answer to refusal on all nodes", millis(in_force), " ms", ..=1_000.0);
+    single_row("— the same of one key, p50", one, " ms", ..);
+    single_row("— ratio", millis(in_force) / one, "", ..);
+    single_row("— deciding and writing it, until the answer", millis(answered - applied), " ms", ..);
+    single_row("— every key recorded, with the applying node killed twice", took.as_secs_f64(), " s", ..=60.0);
+    single_row("— validation meanwhile, p99", busy.p99, " ms", ..);
+    single_row("— ratio to idle", busy.p99 / idle.p99, "", ..=2.0);
+    Ok(())
+}
+
+fn millis(span: Duration) -> f64 {
+    span.as_secs_f64() * 1_000.0
+}
+
+fn single_row(what: &str, value: f64, unit: &str, goal: impl std::ops::RangeBounds<f64>) {
+    let mut rounds = Rounds::default();
+    rounds.push(value);
+    row(what, &rounds, unit, goal);
+}
+
+fn data_dir() -> anyhow::Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("portcullis-bench-service-").tempdir()?)
+}
+
+/// Every worker with a key; what they would present goes to a file, but for those that are asked about, from all over.
+async fn fill(
+    cluster: &Cluster,
+    fleet: &mut Fleet,
+    count: usize,
+    credentials: &Path,
+) -> anyhow::Result<Vec<SecretString>> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(credentials)?);
+    let mut filling = Filling::begin(cluster.database.session().await?.client, fleet, count * 2).await?;
+    let apart = count / (SINGLE + SAMPLED);
+    let mut sample = Vec::new();
+    for number in 0..count {
+        let worker = fleet.worker(number)?;
+        filling.push(fleet, &worker).await?;
+        let (key, text) = fleet.key(number)?;
+        filling.push(fleet, &key).await?;
+        if number % apart == 0 && sample.len() < SINGLE + SAMPLED {
+            sample.push(text);
+        } else {
+            file.write_all(text.expose_secret().as_bytes())?;
+        }
+    }
+    filling.finish().await?;
+    file.flush()?;
+    cluster.settle().await?;
+    Ok(sample)
+}
+
+/// Each key has one record, and the plan says so.
+async fn check_counts(cluster: &Cluster, plan: &Value, keys: usize) -> anyhow::Result<()> {
+    let count = "select count(*), count(distinct subject_id) from log.event where kind = 'key.revoked'";
+    let row = cluster.owner().await?.query_one(count, &[]).await?;
+    let keys = i64::try_from(keys)?;
+    ensure!((row.get::<_, i64>(0), row.get::<_, i64>(1)) == (keys, keys), "not one record for each key: {row:?}");
+    let recorded = plan["progress"]["recorded"].as_i64();
+    ensure!(recorded == Some(keys - i64::try_from(SINGLE)?), "the plan says otherwise: {plan}");
+    Ok(())
+}
+
+impl Nodes {
+    async fn start(cluster: &Cluster, token: SecretString, root_key_file: PathBuf) -> anyhow::Result<Self> {
+        let folders = (0..NODES).map(|_| data_dir().map(Arc::new)).collect::<anyhow::Result<_>>()?;
+        let client = Client::builder().timeout(PATIENCE).build()?;
+        let mut nodes = Self { services: Vec::new(), folders, root_key_file, client, token };
+        for number in 0..NODES {
+            let service = nodes.launch(cluster, number)?;
+            service.settle().await;
+            nodes.services.push(Some(service));
+        }
+        Ok(nodes)
+    }
+
+    fn launch(&self, cluster: &Cluster, number: usize) -> anyhow::Result<Service> {
+        let (name, root_key) =
+            (format!("node-{number}"), self.root_key_file.to_str().context("a path of ours is text")?);
+        Service::start(cluster, self.folders[number].clone(), &["--root-key-file", root_key, "--node-name", &name])
+    }
+
+    fn service(&self, number: usize) -> anyhow::Result<&Service> {
+        self.services[number].as_ref().context("a node that was killed is asked")
+    }
+
+    /// The median time from the answer of a single revocation until all nodes refuse, in milliseconds.
+    async fn revoke_each(&self, keys: &[SecretString]) -> anyhow::Result<f64> {
+        let mut samples = Vec::new();
+        for key in keys {
+            let id = key.expose_secret().split('_').nth(2).context("a key has its id in it")?;
+            self.post(0, &format!("/v1/keys/{id}/revoke"), &json!({})).await?;
+            let answered = Instant::now();
+            samples.push(u64::try_from(self.refuse_all(std::slice::from_ref(key), answered).await?.as_micros())?);
+        }
+        Ok(percentile(&mut samples, 0.5) / 1_000.0)
+    }
+
+    /// The plan for everything, its id and digest.
+    async fn plan(&self, keys: usize) -> anyhow::Result<(String, String)> {
+        let body = json!({ "kind": "revoke_all", "select": ["everything"], "reason": "measured" });
+        let plan = self.post(0, "/v1/plans", &body).await?;
+        ensure!(plan["counts"]["keys"] == json!(keys), "another number of keys: {plan}");
+        let text = |field: &str| plan[field].as_str().map(str::to_owned).context("a plan has an id and a digest");
+        Ok((text("id")?, text("digest")?))
+    }
+
+    async fn apply(&self, plan: &str, digest: &str) -> anyhow::Result<()> {
+        self.post(0, &format!("/v1/plans/{plan}/apply"), &json!({ "digest": digest })).await?;
+        Ok(())
+    }
+
+    /// After how long all nodes refuse all of these.
+    async fn refuse_all(&self, keys: &[SecretString], since: Instant) -> anyhow::Result<Duration> {
+        let pairs = (0..NODES).flat_map(|node| keys.iter().map(move |key| (node, key)));
+        let refused = pairs.map(|(node, key)| self.refused(node, key, since));
+        let all = futures_util::future::try_join_all(refused).await?;
+        Ok(all.into_iter().max().unwrap_or_default())
+    }
+
+    async fn refused(&self, node: usize, key: &SecretString, since: Instant) -> anyhow::Result<Duration> {
+        loop {
+            let verdict = self.post(node, "/v1/validate", &json!({ "credential": key.expose_secret() })).await?;
+            if !verdict["active"].as_bool().context("a verdict says whether it is active")? {
+                return Ok(since.elapsed());
+            }
+            ensure!(since.elapsed() < PATIENCE, "node {node} goes on accepting");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Kills the node that has applied, at a random moment, and starts it again.
+    async fn kill_and_restart(&mut self, cluster: &Cluster, within: Duration) -> anyhow::Result<()> {
+        let moment = rand::rng().random_range(Duration::ZERO..within);
+        tokio::time::sleep(moment).await;
+        // To drop it is to kill it.
+        self.services[0] = None;
+        let began = Instant::now();
+        let service = self.launch(cluster, 0)?;
+        say(format_args!(
+            "killed the applying node after {} ms; it was back after {} s",
+            number(millis(moment)),
+            number(began.elapsed().as_secs_f64())
+        ));
+        self.services[0] = Some(service);
+        Ok(())
+    }
+
+    /// Waits until each item has its record, as a node says that was never killed.
+    async fn recorded(&self, plan: &str, since: Instant) -> anyhow::Result<(Duration, Value)> {
+        loop {
+            let url = format!("http://{}/v1/plans/{plan}", self.service(NODES - 1)?.address);
+            let request = self.client.get(url).bearer_auth(self.token.expose_secret());
+            let found: Value = request.send().await?.error_for_status()?.json().await?;
+            if found["state"] == "recorded" {
+                return Ok((since.elapsed(), found));
+            }
+            ensure!(since.elapsed() < PATIENCE, "it is not recorded to its end: {found}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn post(&self, node: usize, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("http://{}{path}", self.service(node)?.address);
+        let request = self.client.post(url).bearer_auth(self.token.expose_secret()).json(body);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+}

@@ -1,0 +1,145 @@
+//! `plan collect`: the new secrets of an applied plan, into a file of their owner's alone.
+//!
+//! The file begins with the key that all requests are repeated under, which is as secret as what follows: so an interrupted
+//! collection goes on where it stopped, and a page whose answer was lost is given again. After each page stands how far it goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek as _, Write as _};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::cli::client::Call;
+use crate::cli::failure::Failure;
+use crate::cli::handover::create_private;
+use crate::cli::session::Session;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The plan's id.
+    plan: String,
+    /// Where the new secrets go, one JSON object a line: a new file, for its owner alone.
+    #[arg(long, value_name = "FILE")]
+    secrets_file: PathBuf,
+    /// Go on with a file that was begun.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Where new secrets go, where there are some.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Into {
+    /// Collect the new secrets into this file, one JSON object a line: a new file, for its owner alone.
+    #[arg(long, value_name = "FILE")]
+    secrets_file: Option<PathBuf>,
+}
+
+/// A file to collect into, and how far it has come.
+pub(super) struct Place {
+    path: PathBuf,
+    file: File,
+    /// What all pages are asked for under.
+    key: String,
+    done: u64,
+    is_new: bool,
+}
+
+impl Into {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.secrets_file.is_some()
+    }
+
+    pub(super) fn reserve(&self) -> Result<Option<Place>, Failure> {
+        self.secrets_file.clone().map(Place::create).transpose()
+    }
+}
+
+impl Place {
+    fn create(path: PathBuf) -> Result<Self, Failure> {
+        let file = create_private(&path)?;
+        Ok(Self { path, file, key: uuid::Uuid::new_v4().to_string(), done: 0, is_new: true })
+    }
+
+    /// Cuts off what came after the last whole page, which is asked for again.
+    fn reopen(path: PathBuf, plan: &str) -> Result<Self, Failure> {
+        let fault = |error| Failure::fault(format_args!("cannot go on with {}", path.display()), error);
+        let text = std::fs::read_to_string(&path).map_err(fault)?;
+        let (mut whole, mut at, mut done, mut key) = (0, 0, 0, None);
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            at += line.len();
+            let read: Value = serde_json::from_str(line).unwrap_or_default();
+            if read["plan"] == plan {
+                (key, whole) = (read["collection"].as_str().map(str::to_owned), at);
+            } else if let Some(count) = read["done"].as_u64() {
+                (done, whole) = (count, at);
+            }
+        }
+        let key = key.ok_or_else(|| Failure::Usage(format!("{} is no collection of this plan", path.display())))?;
+        let mut file = OpenOptions::new().write(true).open(&path).map_err(fault)?;
+        file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(fault)?;
+        Ok(Self { path, file, key, done, is_new: false })
+    }
+
+    fn write(&mut self, lines: &[Value]) -> Result<(), Failure> {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = zeroize::Zeroizing::new(text);
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Failure::fault(format_args!("cannot write to {}", self.path.display()), error))
+    }
+}
+
+pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
+    let Args { plan, secrets_file, resume } = args;
+    let place = if resume { Place::reopen(secrets_file, &plan)? } else { Place::create(secrets_file)? };
+    into(session, &plan, Some(place)).await
+}
+
+/// Collects page after page.
+pub(super) async fn into(session: &Session, plan: &str, place: Option<Place>) -> Result<(), Failure> {
+    let Some(mut place) = place else { return Ok(()) };
+    if place.is_new {
+        place.write(&[json!({ "plan": plan, "collection": place.key })])?;
+        // What was collected into another file is not collected again.
+        let found = session.read(Call::get(&["v1", "plans", plan])).await?;
+        place.done = found["progress"]["done"].as_u64().unwrap_or_default();
+    }
+    let operator = session.operator()?;
+    let mut count = 0;
+    loop {
+        let call = Call::post(&["v1", "plans", plan, "collect"]).json(json!({ "done": place.done }));
+        let key = format!("{}-{}", place.key, place.done);
+        let mut page = operator.send(&call.once(Some(&key)).reason(session.reason())).await?.body;
+        let (done, total) = (page["done"].as_u64().unwrap_or_default(), page["total"].as_u64().unwrap_or_default());
+        let Value::Array(mut lines) = page["items"].take() else {
+            return Err(Failure::Fault(anyhow::anyhow!("the service answered a page without `items`")));
+        };
+        count += lines.len();
+        lines.push(json!({ "done": done }));
+        place.write(&lines)?;
+        if done >= total || done <= place.done {
+            session.screen.note(format_args!("{count} new secrets are in {}, and nowhere else.", place.path.display()));
+            return Ok(());
+        }
+        place.done = done;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_goes_on_after_its_last_whole_page() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new.jsonl");
+        let mut place = Place::create(path.clone()).expect("a new file");
+        place.write(&[json!({ "plan": "p", "collection": place.key.clone() })]).expect("written");
+        place.write(&[json!({ "id": "k1", "secret": "s1" }), json!({ "done": 100 })]).expect("written");
+        place.write(&[json!({ "id": "k2", "secret": "s2" })]).expect("written");
+        let again = Place::reopen(path.clone(), "p").expect("a collection");
+        assert_eq!((again.done, &again.key, again.is_new), (100, &place.key, false));
+        let text = std::fs::read_to_string(&path).expect("the file");
+        assert!(text.contains("s1") && !text.contains("s2") && text.ends_with('\n'), "{text}");
+        assert!(matches!(Place::reopen(path, "q"), Err(Failure::Usage(_))), "of another plan");
+    }
+}
