@@ -18,6 +18,9 @@ use super::time::past;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
+    /// Show what is reached from what is known to have leaked: workers, keys, enrollment secrets, and who used them.
+    #[command(after_help = scope::AFTER_HELP)]
+    Scope(scope::Args),
     /// Open an incident, or a drill.
     #[command(
         after_help = "Examples:\n  portcullis incident open 'Key of builder-7 leaked' --severity high --scope worker:builder-7\n  \
@@ -201,6 +204,7 @@ const STEP_COLUMNS: &[Column] = &[
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
+        Verb::Scope(args) => scope::run(args, session).await,
         Verb::Open { title, known, severity, id, template, drill } => {
             let mut body = known.body();
             let more = [
