@@ -152,7 +152,7 @@ async fn serve_on(
 }
 
 /// Makes what is asked for before anybody is served. Answers whether it is the first start of all.
-async fn begin(settings: &Settings, running: &Running, keys: &DerivedKeys) -> anyhow::Result<bool> {
+async fn begin(settings: &Settings, running: &Running, keys: &Arc<DerivedKeys>) -> anyhow::Result<bool> {
     let is_first_start = first_start::bootstrap(running, keys, &settings.data_dir).await?;
     // The first start has made one that nobody has lost.
     if settings.new_admin && !is_first_start {
