@@ -306,8 +306,12 @@ impl LineFacts {
 }
 
 fn effect(effect: Effect) -> String {
-    let of = if effect.fleet { "of the fleet" } else { "looked at" };
-    format!("{} → {} of {} {of}", effect.before, effect.after, effect.looked_at)
+    let Effect { looked_at, fleet, before, after } = effect;
+    if fleet {
+        format!("{before} → {after} of a fleet of {looked_at}")
+    } else {
+        format!("{before} → {after} of {looked_at}")
+    }
 }
 
 impl RiskFacts {
