@@ -18,7 +18,7 @@ use crate::domain::plan::{COLLECTED_MAX, PlanKind};
 use crate::domain::roll::Roll;
 use crate::http::body::CommandJson;
 use crate::http::caller::{Caller, MayManageFleet};
-use crate::http::openapi::{IdempotencyKey, Refusals};
+use crate::http::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use crate::http::path::{Id, MadePath, no_such};
 use crate::http::problem::Problem;
 use crate::http::wish::{Answered, Sending};
@@ -67,8 +67,8 @@ pub(in crate::http) struct NewCredential {
 /// Makes and hands over the next new keys or enrollment secrets of an applied plan. Needs an `Idempotency-Key`, since the
 /// answer holds secrets.
 #[utoipa::path(
-    post, path = "/v1/plans/{id}/collect", tag = "plans", request_body = Collection, params(MadePath, IdempotencyKey),
-    responses((status = 200, body = Collected), Refusals)
+    post, path = "/v1/plans/{id}/collect", tag = "plans", request_body = Collection,
+    params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Collected), Refusals)
 )]
 pub(in crate::http) async fn collect(
     State(app): State<App>,
