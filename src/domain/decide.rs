@@ -99,25 +99,18 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
 
         Command::RaiseFence { scope, up_to } => fences::raise(roll, scope, *up_to),
 
-        Command::MakePlan(make) => plans::make(roll, make, context.now),
-        Command::ApplyPlan { plan, digest, signing_key } => {
-            plans::apply(roll, *plan, digest, signing_key.as_ref(), context)
-        }
-        Command::ApprovePlan { plan, digest } => plans::approvals::approve(roll, *plan, digest, context),
-        Command::CollectPlan { plan, done, successors } => {
-            plans::rotation::collect(roll, *plan, *done, successors, context)
-        }
-        Command::SetPlanPolicy(policy) => plans::approvals::set_policy(roll, policy),
-        Command::ContinuePlan { plan, done } => Ok(plans::go_on(roll, *plan, *done)),
-
-        Command::OpenIncident(open) => incidents::open(roll, open, context.now),
-        Command::UpdateIncident { incident, change } => incidents::update(roll, incident, change, context.now),
-        Command::NoteIncident { incident, note } => incidents::note(roll, incident, note),
-        Command::ReviewIncident { incident, finding } => incidents::review(roll, incident, finding),
-        Command::SettleStep { incident, step, settling } => {
-            incidents::settle(roll, incident, step, *settling, context.reason.as_deref())
-        }
-        Command::CloseIncident { incident, summary } => incidents::close(roll, incident, summary),
+        Command::MakePlan(_)
+        | Command::ApplyPlan { .. }
+        | Command::ApprovePlan { .. }
+        | Command::CollectPlan { .. }
+        | Command::SetPlanPolicy(_)
+        | Command::ContinuePlan { .. } => plans::decide(roll, command, context),
+        Command::OpenIncident(_)
+        | Command::UpdateIncident { .. }
+        | Command::NoteIncident { .. }
+        | Command::ReviewIncident { .. }
+        | Command::SettleStep { .. }
+        | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

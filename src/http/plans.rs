@@ -201,7 +201,7 @@ pub(super) async fn make(
     CommandJson { value, asked }: CommandJson<NewPlan>,
 ) -> Result<Response, Problem> {
     let kind = kind(&app, &value)?;
-    let replaces = value.replaces.as_deref().map(|id| id.parse()).transpose();
+    let replaces = value.replaces.as_deref().map(str::parse).transpose();
     let replaces: Option<PlanId> = replaces.map_err(|_| Problem::invalid("replaces", "the id of a plan"))?;
     let selector = select::selector(&app, &value.select, value.since.as_deref(), value.before.as_deref()).await?;
     let plan = PlanId::from_uuid(mint::id());

@@ -162,7 +162,9 @@ mod tests {
 
     fn replayed(page: Page) -> Replayed {
         let mut replay = Replay::new("INC-7".parse().unwrap(), page);
-        leak().iter().for_each(|recorded| replay.see(recorded));
+        for recorded in &leak() {
+            replay.see(recorded);
+        }
         replay.end()
     }
 

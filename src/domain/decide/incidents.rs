@@ -46,7 +46,22 @@ fn open_one<'a>(roll: &'a Roll, id: &IncidentId) -> Result<&'a Incident, Refusal
     if found.is_closed() { Err(Refusal::IncidentClosed(id.clone())) } else { Ok(found) }
 }
 
-pub(super) fn open(roll: &Roll, open: &OpenIncident, now: Timestamp) -> Decision {
+/// The commands that are about an incident; of any other nothing comes.
+pub(super) fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
+    match command {
+        Command::OpenIncident(wish) => open(roll, wish, context.now),
+        Command::UpdateIncident { incident, change } => update(roll, incident, change, context.now),
+        Command::NoteIncident { incident, note: text } => note(roll, incident, text),
+        Command::ReviewIncident { incident, finding } => review(roll, incident, finding),
+        Command::SettleStep { incident, step, settling } => {
+            settle(roll, incident, step, *settling, context.reason.as_deref())
+        }
+        Command::CloseIncident { incident, summary } => close(roll, incident, summary),
+        _ => Ok(vec![]),
+    }
+}
+
+fn open(roll: &Roll, open: &OpenIncident, now: Timestamp) -> Decision {
     let description = settled(roll, &open.description, now)?;
     limits::checklist(&open.checklist)?;
     let incident = match &open.incident {
@@ -74,7 +89,7 @@ fn next_id(roll: &Roll) -> IncidentId {
     ids.find(|id: &IncidentId| roll.incident(id.as_str()).is_none()).expect("there are more numbers than incidents")
 }
 
-pub(super) fn update(roll: &Roll, incident: &IncidentId, change: &DescriptionChange, now: Timestamp) -> Decision {
+fn update(roll: &Roll, incident: &IncidentId, change: &DescriptionChange, now: Timestamp) -> Decision {
     let found = open_one(roll, incident)?;
     let description = settled(roll, &change.onto(&found.description), now)?;
     if found.description == description {
@@ -96,26 +111,20 @@ fn settled(roll: &Roll, description: &Description, now: Timestamp) -> Result<Des
     Ok(description)
 }
 
-pub(super) fn note(roll: &Roll, incident: &IncidentId, note: &Arc<str>) -> Decision {
+fn note(roll: &Roll, incident: &IncidentId, note: &Arc<str>) -> Decision {
     open_one(roll, incident)?;
     limits::note("note", note)?;
     Ok(vec![Event::IncidentNoted { incident: incident.clone(), note: note.clone() }])
 }
 
-pub(super) fn review(roll: &Roll, incident: &IncidentId, finding: &Arc<str>) -> Decision {
+fn review(roll: &Roll, incident: &IncidentId, finding: &Arc<str>) -> Decision {
     open_one(roll, incident)?;
     limits::note("note", finding)?;
     Ok(vec![Event::IncidentReviewed { incident: incident.clone(), finding: finding.clone() }])
 }
 
 /// By hand, so with a reason: whoever reads the incident later finds no event that would say it.
-pub(super) fn settle(
-    roll: &Roll,
-    incident: &IncidentId,
-    step: &Arc<str>,
-    settling: Settling,
-    reason: Option<&str>,
-) -> Decision {
+fn settle(roll: &Roll, incident: &IncidentId, step: &Arc<str>, settling: Settling, reason: Option<&str>) -> Decision {
     let found = open_one(roll, incident)?;
     let unknown = || Refusal::StepUnknown { incident: incident.clone(), step: step.clone() };
     let Step { state, template, .. } = found.step(step).ok_or_else(unknown)?;
@@ -136,7 +145,7 @@ pub(super) fn settle(
 }
 
 /// What a drill was worked on goes with it.
-pub(super) fn close(roll: &Roll, incident: &IncidentId, summary: &Arc<str>) -> Decision {
+fn close(roll: &Roll, incident: &IncidentId, summary: &Arc<str>) -> Decision {
     let found = known(roll, incident)?;
     if found.is_closed() {
         return Ok(vec![]);

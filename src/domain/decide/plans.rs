@@ -1,7 +1,7 @@
 //! Plans: made, applied as they were shown or not at all, and recorded item by item.
 
 use super::{Decision, enrollment, limits, workers};
-use crate::domain::command::{Context, MakePlan};
+use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::{Event, PlanMade};
 use crate::domain::ids::PlanId;
@@ -15,6 +15,19 @@ use crate::domain::worker::{WorkerIndex, WorkerState};
 
 pub(super) mod approvals;
 pub(super) mod rotation;
+
+/// The commands that are about plans; of any other nothing comes.
+pub(super) fn decide(roll: &Roll, command: &Command, context: &Context) -> Decision {
+    match command {
+        Command::MakePlan(wish) => make(roll, wish, context.now),
+        Command::ApplyPlan { plan, digest, signing_key } => apply(roll, *plan, digest, signing_key.as_ref(), context),
+        Command::ApprovePlan { plan, digest } => approvals::approve(roll, *plan, digest, context),
+        Command::CollectPlan { plan, done, successors } => rotation::collect(roll, *plan, *done, successors, context),
+        Command::SetPlanPolicy(policy) => approvals::set_policy(roll, policy),
+        Command::ContinuePlan { plan, done } => Ok(go_on(roll, *plan, *done)),
+        _ => Ok(vec![]),
+    }
+}
 
 /// What is planned for nothing is planned all the same: whoever asks learns that there is nothing to do.
 pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {

@@ -123,7 +123,7 @@ impl Roll {
                 self.with_enrollment_secret(id, |secret| secret.state = EnrollmentState::Disabled);
             }
             (PlanKind::RotateAll { overlap, .. }, Item::Key(id)) => {
-                _ = self.supersede_key(id, asked_at.after(*overlap))
+                _ = self.supersede_key(id, asked_at.after(*overlap));
             }
             (PlanKind::RotateEnrollment { overlap }, Item::EnrollmentSecret(id)) => {
                 self.supersede_enrollment_secret(id, asked_at.after(*overlap));

@@ -65,7 +65,9 @@ impl Uses {
         match &recorded.event {
             Event::TokensIssued { worker, count, .. } => *self.counted.entry(worker.clone()).or_default() += count,
             Event::AuthFailuresObserved { from, failures, .. } => {
-                failures.iter().for_each(|failure| self.failed(*from, failure));
+                for failure in failures {
+                    self.failed(*from, failure);
+                }
             }
             _ => {}
         }

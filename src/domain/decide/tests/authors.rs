@@ -83,8 +83,8 @@ struct Examples {
     wishes: Vec<Command>,
 }
 
-/// A world, and each command at least once so that nothing but its author could refuse it.
-fn examples() -> Examples {
+/// What the examples are about.
+fn known() -> World {
     let mut world = World::new().given([
         create_operator(9, Role::Gateway),
         create_pool("blue", sharing()),
@@ -109,6 +109,12 @@ fn examples() -> Examples {
     world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
     world.must(&operator_by(13, 13), &make_plan(4, PlanKind::Release, &["pool:blue"]));
     world.reason = Some("as agreed".into());
+    world
+}
+
+/// A world, and each command at least once so that nothing but its author could refuse it.
+fn examples() -> Examples {
+    let mut world = known();
     let token = world.token("a", 20, 50);
     let wishes = vec![
         bootstrap(99, 99),
