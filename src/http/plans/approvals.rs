@@ -87,7 +87,7 @@ pub(in crate::http) async fn read_policy(State(app): State<App>, _caller: Caller
 
 /// Sets which plans need a second operator. Plans that were made before need one if either policy says so.
 #[utoipa::path(
-    patch, path = "/v1/plan-policy", tag = "plans", request_body = PolicyChange, params(IdempotencyKey),
+    patch, path = "/v1/plan-policy", tag = "plans", request_body = Option<PolicyChange>, params(IdempotencyKey),
     responses((status = 200, body = Changed<PolicyView>), Refusals)
 )]
 pub(in crate::http) async fn change_policy(
