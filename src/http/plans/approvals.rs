@@ -12,7 +12,7 @@ use super::Application;
 use crate::domain::command::Command;
 use crate::domain::ids::{PlanId, PoolId};
 use crate::domain::key::Digest;
-use crate::domain::plan::ApprovalPolicy;
+use crate::domain::plan::{ApprovalPolicy, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::http::App;
 use crate::http::body::CommandJson;
 use crate::http::caller::{Caller, MayManageFleet, MayManageOperators, MayReadFleet};
@@ -97,7 +97,7 @@ pub(in crate::http) async fn change_policy(
 ) -> Result<Answered, Problem> {
     let standing = app.node().snapshot().roll.plan_policy().clone();
     let policy = ApprovalPolicy {
-        kinds: value.kinds.map_or(standing.kinds, ordered),
+        kinds: value.kinds.map_or(Ok(standing.kinds), ordered)?,
         pools: value.pools.map_or(Ok(standing.pools), |pools| self::pools(&pools))?,
     };
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
@@ -107,13 +107,19 @@ pub(in crate::http) async fn change_policy(
     answer.await
 }
 
-fn ordered(mut kinds: Vec<String>) -> Arc<[Arc<str>]> {
+fn ordered(mut kinds: Vec<String>) -> Result<Arc<[Arc<str>]>, Problem> {
+    if kinds.len() > PLAN_KINDS.len() {
+        return Err(Problem::invalid("kinds", format!("each once: there are {}", PLAN_KINDS.len())));
+    }
     kinds.sort();
     kinds.dedup();
-    kinds.into_iter().map(Arc::from).collect()
+    Ok(kinds.into_iter().map(Arc::from).collect())
 }
 
 fn pools(texts: &[String]) -> Result<Arc<[PoolId]>, Problem> {
+    if texts.len() > POLICY_POOLS_MAX {
+        return Err(Problem::invalid("pools", format!("at most {POLICY_POOLS_MAX}")));
+    }
     let read = |text: &String| text.parse().map_err(|_| Problem::invalid("pools", "ids of pools"));
     let mut pools: Vec<PoolId> = texts.iter().map(read).collect::<Result<_, _>>()?;
     pools.sort();
