@@ -160,7 +160,7 @@ impl Outlook {
 fn end_of(backup: &Backup) -> Result<Seen, VaultError> {
     let statement = &backup.statement;
     let mac = hash(&statement.mac).ok_or(VaultError::NotAsStated("its mac is no mac"))?;
-    Ok(Seen { log: LogId::from_uuid(statement.log), next_position: statement.events(), mac })
+    Ok(Seen { log: LogId::from_uuid(statement.log), next_position: statement.next_position, mac })
 }
 
 pub(super) fn hash(text: &str) -> Option<Hash> {
