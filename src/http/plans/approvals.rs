@@ -9,7 +9,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Application;
-use crate::domain::command::Command;
+use crate::domain::command::{self, Command};
 use crate::domain::ids::{PlanId, PoolId};
 use crate::domain::key::Digest;
 use crate::domain::plan::{ApprovalPolicy, PLAN_KINDS, POLICY_POOLS_MAX};
@@ -95,10 +95,9 @@ pub(in crate::http) async fn change_policy(
     caller: Caller<MayManageOperators>,
     CommandJson { value, asked }: CommandJson<PolicyChange>,
 ) -> Result<Answered, Problem> {
-    let standing = app.node().snapshot().roll.plan_policy().clone();
-    let policy = ApprovalPolicy {
-        kinds: value.kinds.map_or(Ok(standing.kinds), ordered)?,
-        pools: value.pools.map_or(Ok(standing.pools), |pools| self::pools(&pools))?,
+    let policy = command::PolicyChange {
+        kinds: value.kinds.map(kinds).transpose()?,
+        pools: value.pools.as_deref().map(pools).transpose()?,
     };
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let answer = sending.send(Command::SetPlanPolicy(policy), |roll, done| {
@@ -107,12 +106,10 @@ pub(in crate::http) async fn change_policy(
     answer.await
 }
 
-fn ordered(mut kinds: Vec<String>) -> Result<Arc<[Arc<str>]>, Problem> {
+fn kinds(kinds: Vec<String>) -> Result<Arc<[Arc<str>]>, Problem> {
     if kinds.len() > PLAN_KINDS.len() {
         return Err(Problem::invalid("kinds", format!("each once: there are {}", PLAN_KINDS.len())));
     }
-    kinds.sort();
-    kinds.dedup();
     Ok(kinds.into_iter().map(Arc::from).collect())
 }
 
@@ -121,8 +118,5 @@ fn pools(texts: &[String]) -> Result<Arc<[PoolId]>, Problem> {
         return Err(Problem::invalid("pools", format!("at most {POLICY_POOLS_MAX}")));
     }
     let read = |text: &String| text.parse().map_err(|_| Problem::invalid("pools", "ids of pools"));
-    let mut pools: Vec<PoolId> = texts.iter().map(read).collect::<Result<_, _>>()?;
-    pools.sort();
-    pools.dedup();
-    Ok(pools.into())
+    texts.iter().map(read).collect()
 }
