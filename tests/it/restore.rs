@@ -225,9 +225,15 @@ async fn a_node_that_has_seen_what_was_given_up_refuses_until_it_adopts_the_rest
     let adopted = done(&adopt(&into, world.service.data_dir()));
     assert_eq!(adopted["put_aside"].as_array().unwrap().len(), 2, "{adopted}");
     let mut service = launch().start().await;
+    service.post("/v1/pools", json!({ "name": "later" })).await.expect(201);
     assert!(service.stop());
     assert_eq!(verified(service.data_dir())["events"], json!(next_position(&into.owner_url()).await));
     assert_eq!(done(&adopt(&into, service.data_dir()))["parted"], Value::Null);
+    // A restore that it has seen explains nothing that is missing since.
+    let last = "delete from log.event where position = (select max(position) from log.event)";
+    crate::log::tamper(&into, last).await;
+    crate::log::refit_head(&into).await;
+    refused(&adopt(&into, service.data_dir()), "an older database was put in its place");
 }
 
 /// An older database that nobody has restored is adopted by nobody.
