@@ -206,6 +206,12 @@ async fn a_machine_that_has_seen_nothing_needs_a_mirror_or_a_word() {
     let mirror = world.service.file("mirror");
     let restored = done(&restore(&into, machine.path(), &backup, &["--mirror", mirror.to_str().unwrap()]));
     assert_eq!(restored["lost"], Value::Null);
+    // Who knows that the mirror had stood still says so: the tokens end, and other nodes can be told.
+    let (third, other) = (TempDir::new().unwrap(), Scratch::unmigrated().await);
+    fs::copy(world.service.file("root.key"), third.path().join("root.key")).unwrap();
+    let stood_still = ["--mirror", mirror.to_str().unwrap(), "--accept-lost-revocations", "unknown"];
+    let restored = done(&restore(&other, third.path(), &backup, &stood_still));
+    assert_eq!((&restored["lost"], restored["ends_at"].is_string()), (&json!("unknown"), true));
     let service = world.start_on(&into).await;
     assert_eq!(verdict(&service, &world.revoked).await, (false, "key_revoked".to_owned()));
 }
