@@ -16,6 +16,7 @@ pub mod key;
 pub mod operator;
 pub mod plan;
 pub mod pool;
+pub mod readmission;
 pub mod refusal;
 pub mod roll;
 pub mod signing_key;

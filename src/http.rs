@@ -58,6 +58,7 @@ mod pools;
 mod problem;
 mod projections;
 mod query;
+mod readmissions;
 mod schema;
 mod scope;
 mod select;
@@ -255,6 +256,12 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(plans::approvals::approve))
         .routes(routes!(plans::collect::collect))
         .routes(routes!(plans::approvals::read_policy, plans::approvals::change_policy))
+        .routes(routes!(readmissions::list))
+        .routes(routes!(readmissions::read))
+        .routes(routes!(readmissions::pause))
+        .routes(routes!(readmissions::resume))
+        .routes(routes!(readmissions::next))
+        .routes(routes!(readmissions::rollback))
         .routes(routes!(incidents::list, incidents::open))
         .routes(routes!(incidents::read, incidents::update))
         .routes(routes!(incidents::note))

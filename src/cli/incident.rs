@@ -1,5 +1,6 @@
 //! `portcullis incident`: a case with a checklist that fills itself from what is done for it.
 
+mod readmit;
 mod replay;
 mod report;
 mod scope;
@@ -105,6 +106,12 @@ pub(crate) enum Verb {
         state: Option<String>,
         #[command(flatten)]
         paging: Paging,
+    },
+    /// Let isolated workers back in wave by wave, with new keys.
+    #[command(after_help = readmit::AFTER_HELP)]
+    Readmit {
+        #[command(subcommand)]
+        verb: readmit::Verb,
     },
     /// Walk through an incident event by event: what was done, by whom, what it changed, and when that was in force
     /// everywhere.
@@ -247,6 +254,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::List { state, paging } => {
             session.list(Call::get(&["v1", "incidents"]).query("state", state), &paging, LIST_COLUMNS).await
         }
+        Verb::Readmit { verb } => readmit::run(verb, session).await,
         Verb::Replay { incident } => replay::run(session, &incident.id(session)?).await,
         Verb::Report { incident, format, out, through } => {
             report::run(session, &incident.id(session)?, format, out.as_deref(), through).await

@@ -13,7 +13,7 @@ use super::selection::Selection;
 use super::session::{Paging, Session};
 use super::time::moment;
 
-mod collect;
+pub(super) mod collect;
 mod replan;
 
 /// How many items are shown before it is asked whether to go on: a screen. `plan items` shows them all.

@@ -38,6 +38,11 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
+    /// What these criteria name.
+    pub(crate) fn of(select: Vec<String>) -> Self {
+        Self { select, credential_file: None, since: None, before: None }
+    }
+
     /// The fields of a request.
     pub(crate) fn fields(&self, screen: Screen) -> Result<[(&'static str, Value); 3], Failure> {
         let mut select: Vec<String> = self.select.iter().map(|text| criterion(text, screen)).collect();

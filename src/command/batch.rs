@@ -12,6 +12,7 @@ use crate::domain::decide;
 use crate::domain::decide::carried;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{CommandId, IncidentId};
+use crate::domain::plan::Progress;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -132,7 +133,7 @@ impl Decided {
 /// The position of the event that led to the command: what a plan's items are recorded for is that it was applied.
 fn cause(roll: &Roll, command: &Command) -> Option<u64> {
     match command {
-        Command::ContinuePlan { plan, .. } => roll.plan(*plan)?.progress.as_ref().map(|progress| progress.applied),
+        Command::ContinuePlan { plan, .. } => roll.plan(*plan)?.progress.as_ref().map(Progress::cause),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::ids::{CommandId, PlanId};
 use crate::domain::plan::{Plan, Progress};
+use crate::domain::time::Timestamp;
 use crate::log::head::Head;
 use crate::node::Node;
 
@@ -108,6 +109,13 @@ impl Plans {
             // What was applied here is begun here. A later reduction of this node hides that, and costs a moment's wait.
             let applied_here = progress.done == 0 && reduced == progress.applied;
             let state = before.unwrap_or(Seen { done: progress.done, since: now, ours: applied_here });
+            if !is_due(plan, progress, time) {
+                // Whoever released the last wave releases the next one, if it is there; others have to wait for that.
+                if state.ours {
+                    running.insert(plan.id, state);
+                }
+                continue;
+            }
             if state.ours || state.since.elapsed() >= STOOD_STILL {
                 due.push(Next { plan: plan.id, done: progress.done });
             }
@@ -138,5 +146,13 @@ impl Plans {
             seen.insert(plan, Seen { done, since: Instant::now(), ours: true });
         }
         true
+    }
+}
+
+/// Whether somebody has to do something for it now. Between two waves of a readmission nobody has.
+fn is_due(plan: &Plan, progress: &Progress, now: Timestamp) -> bool {
+    match (plan.kind.terms(), &progress.readmission) {
+        (Some(terms), Some(readmission)) => readmission.step(terms, progress, now).is_some(),
+        _ => true,
     }
 }

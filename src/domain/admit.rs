@@ -70,6 +70,34 @@ impl Denial {
         Denial::Stale,
     ];
 
+    /// Whether it is said only of a worker's key whose secret was shown: whoever knows a public id alone hears another.
+    #[must_use]
+    pub fn is_of_genuine_key(self) -> bool {
+        match self {
+            Denial::KeyRevoked
+            | Denial::KeyExpired
+            | Denial::Fenced
+            | Denial::WorkerPending
+            | Denial::WorkerIsolated
+            | Denial::WorkerRejected
+            | Denial::WorkerRemoved
+            | Denial::WorkerExpired => true,
+            Denial::Malformed
+            | Denial::KeyUnknown
+            | Denial::SecretWrong
+            | Denial::WorkerUnknown
+            | Denial::WorkerRequired
+            | Denial::WorkerMismatch
+            | Denial::OperatorRemoved
+            | Denial::EnrollmentSecret
+            | Denial::WrongKind
+            | Denial::TokenSignature
+            | Denial::TokenExpired
+            | Denial::TokenRevoked
+            | Denial::Stale => false,
+        }
+    }
+
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use super::key::{Digest, KeyKind};
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
+use super::readmission::Steering;
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
@@ -176,6 +177,12 @@ pub enum Command {
     ContinuePlan {
         plan: PlanId,
         done: u64,
+    },
+
+    /// Pauses a plan that lets workers back in, goes on with it, or takes it back.
+    SteerReadmission {
+        plan: PlanId,
+        steering: Steering,
     },
 
     OpenIncident(OpenIncident),
@@ -363,7 +370,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 42] = [
+    pub const NAMES: [&'static str; 43] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -398,6 +405,7 @@ impl Command {
         "collect_plan",
         "set_plan_policy",
         "continue_plan",
+        "steer_readmission",
         "open_incident",
         "update_incident",
         "note_incident",
@@ -458,6 +466,7 @@ impl Command {
             Command::CollectPlan { .. } => "collect_plan",
             Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
+            Command::SteerReadmission { .. } => "steer_readmission",
             Command::OpenIncident(_) => "open_incident",
             Command::UpdateIncident { .. } => "update_incident",
             Command::NoteIncident { .. } => "note_incident",

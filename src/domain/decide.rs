@@ -18,6 +18,7 @@ mod limits;
 mod operators;
 mod plans;
 mod pools;
+mod readmissions;
 mod tokens;
 mod workers;
 
@@ -105,6 +106,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::CollectPlan { .. }
         | Command::SetPlanPolicy(_)
         | Command::ContinuePlan { .. } => plans::decide(roll, command, context),
+        Command::SteerReadmission { plan, steering } => readmissions::steer(roll, *plan, *steering),
         Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }

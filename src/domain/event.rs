@@ -197,6 +197,39 @@ pub enum Event {
         until: Timestamp,
     },
 
+    /// The next workers of a readmission come back from here on; the records of each follow.
+    ReadmissionWaveReleased {
+        plan: PlanId,
+        /// The first is 1.
+        wave: u64,
+        workers: u64,
+    },
+    /// New keys were handed out to so many of its list, in order.
+    ReadmissionKeysMade {
+        plan: PlanId,
+        done: u64,
+    },
+    ReadmissionPaused {
+        plan: PlanId,
+    },
+    ReadmissionResumed {
+        plan: PlanId,
+    },
+    /// More was counted than its plan allows.
+    ReadmissionStopped {
+        plan: PlanId,
+        refusals: u64,
+        trips: u64,
+    },
+    ReadmissionCompleted {
+        plan: PlanId,
+    },
+    /// All workers that were back are isolated again from here on, and what they were given since is refused.
+    ReadmissionRolledBack {
+        plan: PlanId,
+        workers: u64,
+    },
+
     IncidentOpened(IncidentOpened),
     /// The whole of what can be updated, as it is from now on.
     IncidentUpdated {
@@ -384,9 +417,16 @@ impl Event {
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
-            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
-                ("plan", SubjectId::Made(plan.0))
-            }
+            Event::PlanApplied { plan, .. }
+            | Event::PlanProgressed { plan, .. }
+            | Event::PlanApproved { plan }
+            | Event::ReadmissionWaveReleased { plan, .. }
+            | Event::ReadmissionKeysMade { plan, .. }
+            | Event::ReadmissionPaused { plan }
+            | Event::ReadmissionResumed { plan }
+            | Event::ReadmissionStopped { plan, .. }
+            | Event::ReadmissionCompleted { plan }
+            | Event::ReadmissionRolledBack { plan, .. } => ("plan", SubjectId::Made(plan.0)),
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }
@@ -419,7 +459,8 @@ impl Event {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::FenceRaised { .. }
-            | Event::PlanApplied { .. } => true,
+            | Event::PlanApplied { .. }
+            | Event::ReadmissionRolledBack { .. } => true,
             Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
             Event::PoolCreated { .. }
             | Event::PoolUpdated { .. }
@@ -438,6 +479,12 @@ impl Event {
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::PlanApproved { .. }
+            | Event::ReadmissionWaveReleased { .. }
+            | Event::ReadmissionKeysMade { .. }
+            | Event::ReadmissionPaused { .. }
+            | Event::ReadmissionResumed { .. }
+            | Event::ReadmissionStopped { .. }
+            | Event::ReadmissionCompleted { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }

@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, WorkerId};
 use super::key::Digest;
 use super::operator::OperatorIndex;
+use super::readmission::{Readmission, Terms};
 use super::time::{Seconds, Timestamp};
 use super::worker::WorkerIndex;
+
+#[cfg(test)]
+mod tests;
 
 /// How many criteria one selector may have: more is a list for a file, and an entry of the log is small.
 pub const CRITERIA_MAX: usize = 100;
@@ -92,6 +96,8 @@ pub enum PlanKind {
     RotateSigningKeys { overlap: Seconds },
     /// What `RevokeAll` would revoke, by fences alone, and without a record of each.
     Fence,
+    /// Isolated workers, let back in wave by wave.
+    Readmit(Arc<Terms>),
 }
 
 /// How new keys get to those who need them.
@@ -177,6 +183,8 @@ pub struct Progress {
     pub done: u64,
     /// For how many an event was recorded. For the others the wish held already when their turn came.
     pub changed: u64,
+    /// Of a plan that lets workers back in.
+    pub readmission: Option<Readmission>,
 }
 
 impl Plan {
@@ -185,7 +193,8 @@ impl Plan {
     pub fn marks_items(&self) -> bool {
         match self.kind {
             PlanKind::RevokeAll => self.selector.fence_scope().is_none(),
-            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } => false,
+            // Each worker comes back with its record, and not before.
+            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } | PlanKind::Readmit(_) => false,
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::DisableEnrollment
@@ -207,7 +216,9 @@ impl Plan {
             | PlanKind::DisableEnrollment
             | PlanKind::RotateAll { delivery: Delivery::Fetch, .. }
             | PlanKind::RotateSigningKeys { .. }
-            | PlanKind::Fence => return None,
+            | PlanKind::Fence
+            // What is collected of these is no item that waits for its record.
+            | PlanKind::Readmit(_) => return None,
         };
         self.progress.as_ref().map(|progress| progress.applied_at.after(overlap.max(COLLECTED_MIN)))
     }
@@ -245,19 +256,32 @@ impl Counts {
 impl Progress {
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.done == self.total
+        self.done == self.total && self.readmission.as_ref().is_none_or(|readmission| readmission.stage.is_over())
+    }
+
+    /// The position of the event that its next records come of.
+    #[must_use]
+    pub fn cause(&self) -> u64 {
+        let Some(readmission) = &self.readmission else { return self.applied };
+        let begun = readmission.waves.last().filter(|wave| self.done < wave.to).map(|wave| wave.released);
+        readmission.rolled_back.or(begun).unwrap_or(self.applied)
     }
 
     /// What comes next on the list.
     #[must_use]
     pub fn next_items(&self) -> &[Item] {
         let from = usize::try_from(self.done).map_or(self.items.len(), |done| done.min(self.items.len()));
-        &self.items[from..self.items.len().min(from + CHUNK_ITEMS)]
+        // Of a readmission no more than belong to the waves that were begun.
+        let end = match &self.readmission {
+            Some(readmission) => usize::try_from(readmission.begun()).unwrap_or(usize::MAX).min(self.items.len()),
+            None => self.items.len(),
+        };
+        &self.items[from.min(end)..end.min(from + CHUNK_ITEMS)]
     }
 }
 
 /// Every name that [`PlanKind::name`] gives.
-pub const PLAN_KINDS: [&str; 8] = [
+pub const PLAN_KINDS: [&str; 9] = [
     "isolate",
     "release",
     "revoke_all",
@@ -266,6 +290,7 @@ pub const PLAN_KINDS: [&str; 8] = [
     "rotate_enrollment",
     "rotate_signing_keys",
     "fence",
+    "readmit",
 ];
 
 impl PlanKind {
@@ -281,6 +306,7 @@ impl PlanKind {
             PlanKind::RotateEnrollment { .. } => "rotate_enrollment",
             PlanKind::RotateSigningKeys { .. } => "rotate_signing_keys",
             PlanKind::Fence => "fence",
+            PlanKind::Readmit(_) => "readmit",
         }
     }
 
@@ -291,6 +317,7 @@ impl PlanKind {
             PlanKind::RotateAll { overlap, .. }
             | PlanKind::RotateEnrollment { overlap }
             | PlanKind::RotateSigningKeys { overlap } => Some(*overlap),
+            PlanKind::Readmit(terms) => (terms.delivery == Delivery::Fetch).then_some(terms.overlap),
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::RevokeAll
@@ -304,6 +331,7 @@ impl PlanKind {
         match self {
             PlanKind::RotateAll { delivery, .. } => Some(*delivery),
             PlanKind::RotateEnrollment { .. } => Some(Delivery::File),
+            PlanKind::Readmit(terms) => Some(terms.delivery),
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::RevokeAll
@@ -323,7 +351,17 @@ impl PlanKind {
             | PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
-            | PlanKind::Fence => None,
+            | PlanKind::Fence
+            | PlanKind::Readmit(_) => None,
+        }
+    }
+
+    /// On what terms workers come back.
+    #[must_use]
+    pub fn terms(&self) -> Option<&Terms> {
+        match self {
+            PlanKind::Readmit(terms) => Some(terms),
+            _ => None,
         }
     }
 
@@ -344,7 +382,8 @@ impl PlanKind {
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
             | PlanKind::Fence => true,
-            PlanKind::Release => false,
+            // What a released worker held before is ended with its own record.
+            PlanKind::Release | PlanKind::Readmit(_) => false,
         }
     }
 }
@@ -439,51 +478,5 @@ impl FromStr for Criterion {
             None | Some(_) => None,
         };
         read.ok_or(NotACriterion)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn criteria(texts: &[&str]) -> Vec<Criterion> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_criterion_has_one_spelling() {
-        for text in [
-            "everything",
-            "pool:blue",
-            "enrollment_secret:0000000000000000000007",
-            "worker:web-1",
-            "key:0000000000000000000007",
-            "label:os=linux",
-            "label:os=",
-            "label:a=b=c",
-            "operator:0000000000000000000007",
-            "source:10.1.0.0/16",
-            "source:10.1.2.3/32",
-            "source:2001:db8::/32",
-        ] {
-            assert_eq!(text.parse::<Criterion>().map(|found| found.to_string()).as_deref(), Ok(text));
-        }
-        for text in ["", "all", "everything:", "pool:", "pool:a b", "key:7", "label:os", "label:=linux", "operator:x"] {
-            assert_eq!(text.parse::<Criterion>(), Err(NotACriterion), "{text}");
-        }
-        for text in ["source:10.1.2.3", "source:10.1.2.3/16", "source:010.1.2.3/32", "source:2001:DB8::/32"] {
-            assert_eq!(text.parse::<Criterion>(), Err(NotACriterion), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_selector_selects_something_and_is_the_same_in_any_order() {
-        let new = |texts: &[&str]| Selector::new(criteria(texts), None, None);
-        assert_eq!(new(&[]), Err(SelectorError::Empty));
-        assert_eq!(new(&["everything", "pool:blue"]), Err(SelectorError::NotAlone));
-        assert_eq!(new(&["pool:blue", "label:os=linux", "pool:blue"]), new(&["label:os=linux", "pool:blue"]));
-        let many: Vec<Criterion> =
-            (0..=CRITERIA_MAX).map(|number| format!("worker:w{number}").parse().unwrap()).collect();
-        assert_eq!(Selector::new(many, None, None), Err(SelectorError::TooMany));
     }
 }

@@ -117,6 +117,15 @@ pub enum Refusal {
     #[error("what plan `{0}` selects has changed since it was made, and nothing was done; make it again, and compare")]
     PlanChanged(PlanId),
 
+    #[error("plan `{0}` lets nobody back in; `GET /v1/readmissions` lists those that do")]
+    ReadmissionNone(PlanId),
+    #[error("readmission `{0}` is over; whom it let back in is isolated by a plan of its own")]
+    ReadmissionOver(PlanId),
+    #[error("readmission `{0}` stands still; resume it first")]
+    ReadmissionStands(PlanId),
+    #[error("new keys of workers that are back were not collected yet: `POST /v1/plans/{0}/collect`")]
+    ReadmissionKeysWait(PlanId),
+
     #[error(
         "there is no incident `{0}`; `GET /v1/incidents` lists them, and the header `Portcullis-Incident` names one"
     )]
@@ -210,6 +219,10 @@ impl Refusal {
             Refusal::PlanNotCollected(_) => "plan_not_collected",
             Refusal::PlanOfAnother(_) => "plan_of_another",
             Refusal::PlanProgressed { .. } => "plan_progressed",
+            Refusal::ReadmissionNone(_) => "readmission_none",
+            Refusal::ReadmissionOver(_) => "readmission_over",
+            Refusal::ReadmissionStands(_) => "readmission_stands",
+            Refusal::ReadmissionKeysWait(_) => "readmission_keys_wait",
             Refusal::IncidentUnknown(_) => "incident_unknown",
             Refusal::IncidentClosed(_) => "incident_closed",
             Refusal::IncidentExists(_) => "incident_exists",

@@ -34,6 +34,7 @@ mod keys;
 mod made_by;
 mod plans;
 mod prefetch;
+mod readmissions;
 mod rows;
 pub mod scope;
 mod selection;

@@ -18,7 +18,7 @@ use super::page::{PagingQuery, remembered, scanned};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
-use super::view::{Changed, CountsView, PlanView, item_view};
+use super::view::{Changed, CountsView, PlanView, WavesView, item_view};
 use super::wish::{Answered, Sending};
 use super::{schema, select, signing_keys};
 use crate::command::mint;
@@ -36,6 +36,7 @@ use crate::node::Node;
 pub(super) mod approvals;
 pub(super) mod collect;
 mod difference;
+mod readmit;
 
 /// A plan to be made.
 #[derive(Deserialize, ToSchema)]
@@ -44,7 +45,7 @@ pub(super) struct NewPlan {
     /// `isolate` and `release` touch workers; `revoke_all` keys, static secrets, with their tokens, and the enrollment secrets
     /// of the scopes selected; `disable_enrollment` only those; `fence` all of these by fences alone, without a record of each.
     /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys` is for
-    /// `everything`.
+    /// `everything`. `readmit` lets isolated workers back in wave by wave: see `/v1/readmissions`.
     #[schema(schema_with = schema::plan_kind)]
     kind: String,
     /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
@@ -65,7 +66,9 @@ pub(super) struct NewPlan {
     /// How long what is rotated stays good: 24h if not given, and for signing keys as long as tokens live.
     #[schema(schema_with = schema::overlap_or_null)]
     overlap: Option<String>,
-    /// For `rotate_all`: `file`, where whoever applies the plan collects the new keys; or `fetch`, where each worker rotates
+    /// How workers come back; for `readmit` alone.
+    waves: Option<readmit::NewWaves>,
+    /// For `rotate_all` and `readmit`: `file`, where whoever applies the plan collects the new keys; or `fetch`, where each worker rotates
     /// its own key within the overlap.
     #[schema(schema_with = schema::delivery_or_null)]
     delivery: Option<String>,
@@ -111,6 +114,10 @@ pub(super) struct Preview {
     left_without_key: u64,
     /// Whether an operator would have to approve it who neither makes nor applies it.
     approval_required: bool,
+    /// Of a plan that lets workers back in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    waves: Option<WavesView>,
     /// Where it would take another's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
@@ -243,25 +250,34 @@ fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
         "fence" => PlanKind::Fence,
         "rotate_all" => PlanKind::RotateAll {
             overlap: overlap.unwrap_or(OVERLAP_DEFAULT),
-            delivery: delivery
-                .ok_or_else(|| Problem::invalid("delivery", "needed with `rotate_all`: `file` or `fetch`"))?,
+            delivery: delivery.ok_or_else(no_delivery)?,
         },
         "rotate_enrollment" => PlanKind::RotateEnrollment { overlap: overlap.unwrap_or(OVERLAP_DEFAULT) },
         "rotate_signing_keys" => PlanKind::RotateSigningKeys {
             overlap: overlap.unwrap_or_else(|| signing_keys::overlap_of(&app.node().snapshot().roll)),
         },
+        "readmit" => {
+            readmit::kind(value.waves.as_ref(), delivery.ok_or_else(no_delivery)?, overlap.unwrap_or(OVERLAP_DEFAULT))?
+        }
         _ => return Err(Problem::invalid("kind", format!("one of {}", PLAN_KINDS.join(", ")))),
     };
     if until.is_some() && kind.until().is_none() {
         return Err(Problem::invalid("until", "only with the kind `isolate`: nothing else ends by itself"));
     }
     if overlap.is_some() && kind.overlap().is_none() {
-        return Err(Problem::invalid("overlap", "only with kinds that rotate"));
+        return Err(Problem::invalid("overlap", "only with kinds that rotate, and where workers fetch their keys"));
     }
-    if delivery.is_some() && !matches!(kind, PlanKind::RotateAll { .. }) {
-        return Err(Problem::invalid("delivery", "only with the kind `rotate_all`"));
+    if delivery.is_some() && !matches!(kind, PlanKind::RotateAll { .. } | PlanKind::Readmit(_)) {
+        return Err(Problem::invalid("delivery", "only with the kinds `rotate_all` and `readmit`"));
+    }
+    if value.waves.is_some() && kind.terms().is_none() {
+        return Err(Problem::invalid("waves", "only with the kind `readmit`"));
     }
     Ok(kind)
+}
+
+fn no_delivery() -> Problem {
+    Problem::invalid("delivery", "needed with this kind: `file` or `fetch`")
 }
 
 fn delivery(text: &str) -> Result<Delivery, Problem> {
@@ -289,6 +305,7 @@ async fn preview(
                 counts: CountsView::of(made.counts),
                 left_without_key: made.left_without_key,
                 approval_required: made.approval,
+                waves: made.kind.terms().map(|terms| WavesView::of(terms, made.counts.workers)),
                 difference: replaces.map(|replaced| {
                     let items = snapshot.roll.select(&made.kind, &made.selector);
                     Difference::of(&snapshot.roll, node.plan_lists().get(replaced).as_deref(), &items)

@@ -17,6 +17,7 @@ use crate::domain::incident::{NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, Seve
 use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
+use crate::domain::readmission::{BOUND_MAX, Stage, WAVE_SIZE_MAX, WAVES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
@@ -122,6 +123,12 @@ pub(super) fn time() -> Object {
 
 pub(super) fn time_or_null() -> Object {
     or_null(time())
+}
+
+pub(super) fn duration() -> Object {
+    let mut duration = matching(DURATION);
+    duration.examples = vec![json!("5m")];
+    duration
 }
 
 pub(super) fn duration_or_null() -> Object {
@@ -344,6 +351,26 @@ pub(super) fn delivery() -> Object {
 
 pub(super) fn delivery_or_null() -> Object {
     or_null(delivery())
+}
+
+pub(super) fn wave_size() -> Object {
+    integer(1, WAVE_SIZE_MAX.into()).build()
+}
+
+pub(super) fn wave_number() -> Object {
+    integer(1, WAVES_MAX).build()
+}
+
+pub(super) fn bound() -> Object {
+    integer(0, BOUND_MAX).build()
+}
+
+pub(super) fn readmission_state() -> Object {
+    one_of(["made", "expired"].into_iter().chain(Stage::ALL.map(Stage::as_str)))
+}
+
+pub(super) fn waits_for() -> Object {
+    one_of(["time", "keys", "wave"])
 }
 
 pub(super) fn plan_state() -> Object {

@@ -70,7 +70,7 @@ impl Reach {
                 KeyHolder::Operator(_) => Self::Nobody,
             },
             Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => Self::of_key(roll, *key),
-            Event::FenceRaised { .. } | Event::PlanApplied { .. } => Self::Fleet,
+            Event::FenceRaised { .. } | Event::PlanApplied { .. } | Event::ReadmissionRolledBack { .. } => Self::Fleet,
             // What lets workers in later, and what is said of them, changes nothing for those that are there.
             _ => Self::Nobody,
         }

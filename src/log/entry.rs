@@ -236,6 +236,13 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::KeyRotationDue { .. }
+        | Event::ReadmissionWaveReleased { .. }
+        | Event::ReadmissionKeysMade { .. }
+        | Event::ReadmissionPaused { .. }
+        | Event::ReadmissionResumed { .. }
+        | Event::ReadmissionStopped { .. }
+        | Event::ReadmissionCompleted { .. }
+        | Event::ReadmissionRolledBack { .. }
         | Event::IncidentOpened(_)
         | Event::IncidentUpdated { .. }
         | Event::IncidentNoted { .. }

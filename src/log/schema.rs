@@ -13,6 +13,7 @@ mod key;
 mod operator;
 mod plan;
 mod pool;
+mod readmission;
 mod restore;
 mod signing_key;
 mod token;
@@ -74,6 +75,14 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.approved", 1),
     ("plan_policy.set", 1),
     ("key.rotation_due", 1),
+    ("plan.made", 3),
+    ("readmission.wave_released", 1),
+    ("readmission.keys_made", 1),
+    ("readmission.paused", 1),
+    ("readmission.resumed", 1),
+    ("readmission.stopped", 1),
+    ("readmission.completed", 1),
+    ("readmission.rolled_back", 1),
 ];
 
 /// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
@@ -87,6 +96,7 @@ trait Frozen<'a>: Deserialize<'a> {
 #[must_use]
 pub fn kind(event: &Event) -> (&'static str, u32) {
     let schema = match event {
+        Event::PlanMade(made) if made.kind.terms().is_some() => 3,
         Event::PlanMade(made) if !plan::MadeV1::can_say(made) => 2,
         _ => 1,
     };
@@ -140,7 +150,21 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
             json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
         }
         Event::PlanMade(made) if plan::MadeV1::can_say(made) => json(&plan::MadeV1::new(made)?),
-        Event::PlanMade(made) => json(&plan::MadeV2::new(made)?),
+        Event::PlanMade(made) => match made.kind.terms() {
+            Some(terms) => json(&readmission::MadeV3::new(made, terms)?),
+            None => json(&plan::MadeV2::new(made)?),
+        },
+        Event::ReadmissionWaveReleased { plan, wave, workers } => {
+            json(&readmission::WaveReleasedV1::new(*plan, *wave, *workers)?)
+        }
+        Event::ReadmissionKeysMade { plan, done } => json(&readmission::KeysMadeV1::new(*plan, *done)?),
+        Event::ReadmissionPaused { plan }
+        | Event::ReadmissionResumed { plan }
+        | Event::ReadmissionCompleted { plan } => json(&readmission::NamedV1::new(*plan)),
+        Event::ReadmissionStopped { plan, refusals, trips } => {
+            json(&readmission::StoppedV1::new(*plan, *refusals, *trips)?)
+        }
+        Event::ReadmissionRolledBack { plan, workers } => json(&readmission::RolledBackV1::new(*plan, *workers)?),
         Event::PlanApproved { plan } => json(&plan::ApprovedV1::new(*plan)),
         Event::PlanPolicySet(policy) => json(&plan::PolicyV1::new(policy)),
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
@@ -192,6 +216,14 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("barrier.passed", 1) => written.read::<barrier::PassedV1<'_>>()?.passed(),
         ("plan.made", 1) => written.read::<plan::MadeV1<'_>>()?.made(),
         ("plan.made", 2) => written.read::<plan::MadeV2<'_>>()?.made(),
+        ("plan.made", 3) => written.read::<readmission::MadeV3<'_>>()?.made(),
+        ("readmission.wave_released", 1) => written.read::<readmission::WaveReleasedV1<'_>>()?.released(),
+        ("readmission.keys_made", 1) => written.read::<readmission::KeysMadeV1<'_>>()?.made(),
+        ("readmission.paused", 1) => written.read::<readmission::NamedV1<'_>>()?.paused(),
+        ("readmission.resumed", 1) => written.read::<readmission::NamedV1<'_>>()?.resumed(),
+        ("readmission.completed", 1) => written.read::<readmission::NamedV1<'_>>()?.completed(),
+        ("readmission.stopped", 1) => written.read::<readmission::StoppedV1<'_>>()?.stopped(),
+        ("readmission.rolled_back", 1) => written.read::<readmission::RolledBackV1<'_>>()?.rolled_back(),
         ("plan.approved", 1) => written.read::<plan::ApprovedV1<'_>>()?.approved(),
         ("plan_policy.set", 1) => written.read::<plan::PolicyV1<'_>>()?.set(),
         ("key.rotation_due", 1) => written.read::<key::RotationDueV1<'_>>()?.due(),

@@ -69,6 +69,7 @@ impl Touched {
             }
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
+            Event::ReadmissionRolledBack { plan, .. } => self.rolled_back(roll, *plan),
             // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents and attempts are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }
@@ -80,6 +81,12 @@ impl Touched {
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
             | Event::PlanApproved { .. }
+            | Event::ReadmissionWaveReleased { .. }
+            | Event::ReadmissionKeysMade { .. }
+            | Event::ReadmissionPaused { .. }
+            | Event::ReadmissionResumed { .. }
+            | Event::ReadmissionStopped { .. }
+            | Event::ReadmissionCompleted { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
@@ -170,6 +177,19 @@ impl Touched {
                 Item::EnrollmentSecret(secret) => _ = self.enrollment_secrets.insert(*secret),
                 Item::SigningKey(_) => {}
             }
+        }
+    }
+}
+
+impl Touched {
+    /// Whom the readmission had let in, and the keys that they hold.
+    fn rolled_back(&mut self, roll: &Roll, id: PlanId) {
+        let Some(progress) = roll.plan(id).and_then(|plan| plan.progress.as_ref()) else { return };
+        for item in progress.items.iter() {
+            let Item::Worker(index) = item else { continue };
+            let Some(worker) = roll.worker_at(*index) else { continue };
+            self.workers.insert(worker.id.clone());
+            worker.keys.iter().filter(|key| is_marked(roll, **key)).for_each(|key| self.key(roll, *key));
         }
     }
 }

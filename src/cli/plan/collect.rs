@@ -35,7 +35,7 @@ pub(crate) struct Into {
 }
 
 /// A file to collect into, and how far it has come.
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     path: PathBuf,
     file: File,
     /// What all pages are asked for under.
@@ -45,24 +45,30 @@ pub(super) struct Place {
     begun: bool,
 }
 
+/// What came of one request.
+struct Page {
+    count: usize,
+    total: u64,
+}
+
 impl Into {
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(in crate::cli) fn is_wanted(&self) -> bool {
         self.secrets_file.is_some()
     }
 
-    pub(super) fn reserve(&self) -> Result<Option<Place>, Failure> {
+    pub(in crate::cli) fn reserve(&self) -> Result<Option<Place>, Failure> {
         self.secrets_file.clone().map(Place::create).transpose()
     }
 }
 
 impl Place {
-    fn create(path: PathBuf) -> Result<Self, Failure> {
+    pub(in crate::cli) fn create(path: PathBuf) -> Result<Self, Failure> {
         let file = create_private(&path)?;
         Ok(Self { path, file, key: uuid::Uuid::new_v4().to_string(), done: 0, begun: false })
     }
 
     /// Cuts off what came after the last whole page, which is asked for again.
-    fn reopen(path: PathBuf, plan: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn reopen(path: PathBuf, plan: &str) -> Result<Self, Failure> {
         let fault = |error| Failure::fault(format_args!("cannot go on with {}", path.display()), error);
         let text = std::fs::read_to_string(&path).map_err(fault)?;
         let (mut whole, mut at, mut done, mut key) = (0, 0, 0, None);
@@ -86,6 +92,49 @@ impl Place {
     fn begin(&mut self, plan: &str, done: u64) -> Result<(), Failure> {
         (self.done, self.begun) = (done, true);
         self.write(&[json!({ "plan": plan, "collection": self.key, "done": done })])
+    }
+
+    /// Collects the next page.
+    async fn page(&mut self, session: &Session, plan: &str) -> Result<Page, Failure> {
+        let call = Call::post(&["v1", "plans", plan, "collect"]).json(json!({ "done": self.done }));
+        let key = format!("{}-{}", self.key, self.done);
+        let mut page = session.operator()?.send(&call.once(Some(&key)).reason(session.reason())).await?.body;
+        let (done, total) = (page["done"].as_u64().unwrap_or_default(), page["total"].as_u64().unwrap_or_default());
+        let Value::Array(mut lines) = page["items"].take() else {
+            return Err(Failure::Fault(anyhow::anyhow!("the service answered a page without `items`")));
+        };
+        let count = lines.len();
+        lines.push(json!({ "done": done }));
+        self.write(&lines)?;
+        self.done = done;
+        Ok(Page { count, total })
+    }
+
+    /// Collects what there is by now for workers of a readmission: `keyed` of them have theirs, and `released` are back.
+    pub(in crate::cli) async fn catch_up(
+        &mut self,
+        session: &Session,
+        plan: &str,
+        keyed: u64,
+        released: u64,
+    ) -> Result<usize, Failure> {
+        if !self.begun {
+            self.begin(plan, keyed)?;
+        }
+        let mut count = 0;
+        // An answer is kept under the key of its page, so that a page is asked for only where there is something on it.
+        while self.done < released {
+            let before = self.done;
+            count += self.page(session, plan).await?.count;
+            if self.done <= before {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    pub(in crate::cli) fn say(&self, session: &Session, count: usize) {
+        session.screen.note(format_args!("{count} new secrets are in {}, and nowhere else.", self.path.display()));
     }
 
     fn write(&mut self, lines: &[Value]) -> Result<(), Failure> {
@@ -118,24 +167,15 @@ pub(super) async fn into(session: &Session, plan: &str, place: Option<Place>) ->
         let found = session.read(Call::get(&["v1", "plans", plan])).await?;
         place.begin(plan, found["progress"]["done"].as_u64().unwrap_or_default())?;
     }
-    let operator = session.operator()?;
     let mut count = 0;
     loop {
-        let call = Call::post(&["v1", "plans", plan, "collect"]).json(json!({ "done": place.done }));
-        let key = format!("{}-{}", place.key, place.done);
-        let mut page = operator.send(&call.once(Some(&key)).reason(session.reason())).await?.body;
-        let (done, total) = (page["done"].as_u64().unwrap_or_default(), page["total"].as_u64().unwrap_or_default());
-        let Value::Array(mut lines) = page["items"].take() else {
-            return Err(Failure::Fault(anyhow::anyhow!("the service answered a page without `items`")));
-        };
-        count += lines.len();
-        lines.push(json!({ "done": done }));
-        place.write(&lines)?;
-        if done >= total || done <= place.done {
-            session.screen.note(format_args!("{count} new secrets are in {}, and nowhere else.", place.path.display()));
+        let before = place.done;
+        let page = place.page(session, plan).await?;
+        count += page.count;
+        if place.done >= page.total || place.done <= before {
+            place.say(session, count);
             return Ok(());
         }
-        place.done = done;
     }
 }
 

@@ -112,7 +112,8 @@ pub(super) fn of_plan(kind: &PlanKind) -> Permission {
         | PlanKind::DisableEnrollment
         | PlanKind::RotateAll { .. }
         | PlanKind::RotateEnrollment { .. }
-        | PlanKind::Fence => Permission::ManageFleet,
+        | PlanKind::Fence
+        | PlanKind::Readmit(_) => Permission::ManageFleet,
     }
 }
 
@@ -145,7 +146,8 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
-        | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
+        | Command::CollectPlan { .. }
+        | Command::SteerReadmission { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
         // Of a plan that is not known it is said that it is not known.
         Command::ApplyPlan { plan, .. } | Command::ApprovePlan { plan, .. } => {

@@ -137,7 +137,14 @@ impl Bounds<'_> {
             Event::PlanMade(made) => self.list(&made.kind, &made.selector),
             Event::PlanApplied { plan, .. } | Event::PlanApproved { plan } => self.plan(*plan),
             // Of what is collected: what it selects is not what it was when it was applied.
-            Event::PlanProgressed { plan, .. } => self.listed(*plan),
+            Event::PlanProgressed { plan, .. }
+            | Event::ReadmissionWaveReleased { plan, .. }
+            | Event::ReadmissionKeysMade { plan, .. }
+            | Event::ReadmissionPaused { plan }
+            | Event::ReadmissionResumed { plan }
+            | Event::ReadmissionStopped { plan, .. }
+            | Event::ReadmissionCompleted { plan }
+            | Event::ReadmissionRolledBack { plan, .. } => self.listed(*plan),
             Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
             | Event::IncidentReviewed { .. }

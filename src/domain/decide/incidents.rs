@@ -31,6 +31,10 @@ pub(super) fn named<'a>(roll: &'a Roll, context: &Context) -> Result<Option<&'a 
 pub fn carried(roll: &Roll, command: &Command, context: &Context, events: &[Event]) -> Option<IncidentId> {
     let follows = match command {
         Command::ContinuePlan { plan, .. } => roll.incident_of_plan(*plan),
+        // Whoever goes on with it outside of the incident goes on with it for the incident.
+        Command::SteerReadmission { plan, .. } | Command::CollectPlan { plan, .. } => {
+            context.incident.as_ref().or_else(|| roll.incident_of_plan(*plan))
+        }
         Command::RecordBarrier { through, .. } => roll.incident_awaiting(*through),
         _ => context.incident.as_ref(),
     };

@@ -12,6 +12,7 @@ use crate::domain::plan::{ApprovalPolicy, FETCH_MIN, PLAN_KINDS, POLICY_POOLS_MA
 use crate::domain::pool::{
     AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, PoolSettings, SCOPE_CHARS_MAX, SCOPES_MAX, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
 };
+use crate::domain::readmission::{BOUND_MAX, Terms, WAVE_EVERY_MAX, WAVE_EVERY_MIN, WAVE_SIZE_MAX, WAVES_MAX};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, Labels, NAME_CHARS_MAX};
@@ -93,6 +94,28 @@ pub(super) fn fences_cover(covered: bool) -> Result<(), Refusal> {
     check(covered, "select", || {
         "`everything`, pools, enrollment secrets or workers: a fence is over one of these, whole".to_owned()
     })
+}
+
+pub(super) fn waves(terms: &Terms, total: u64) -> Result<(), Refusal> {
+    check((1..=WAVE_SIZE_MAX).contains(&terms.wave_size), "wave_size", || {
+        format!("from 1 to {WAVE_SIZE_MAX} workers")
+    })?;
+    check((WAVE_EVERY_MIN..=WAVE_EVERY_MAX).contains(&terms.wave_every), "wave_every", || {
+        format!("from {WAVE_EVERY_MIN} to {} days", WAVE_EVERY_MAX.0 / Seconds::DAY)
+    })?;
+    check(terms.refusals_max <= BOUND_MAX, "stop_after_refusals", || format!("at most {BOUND_MAX}"))?;
+    check(terms.trips_max <= BOUND_MAX, "stop_after_trips", || format!("at most {BOUND_MAX}"))?;
+    let waves = terms.waves(total);
+    check(waves <= WAVES_MAX, "wave_size", || {
+        format!("{total} workers would come back in {waves} waves, and {WAVES_MAX} are the most; let more in at once")
+    })?;
+    check(terms.canary.is_none() || terms.canaries > 0 || total == 0, "canary_pool", || {
+        "none of the isolated workers that are selected is in it".to_owned()
+    })
+}
+
+pub(super) fn next_wave(wave: u64, next: u64) -> Result<(), Refusal> {
+    check(wave == next, "wave", || format!("the next one is {next}"))
 }
 
 pub(super) fn approval_policy(policy: &ApprovalPolicy) -> Result<(), Refusal> {

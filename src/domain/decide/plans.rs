@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Decision, enrollment, limits, workers};
+use super::{Decision, enrollment, limits, readmissions, workers};
 use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::{Event, PlanMade};
@@ -40,9 +40,13 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
         planned(roll, replaced)?;
     }
     let items = roll.select(&make.kind, &make.selector);
+    let kind = match make.kind.terms() {
+        Some(terms) => PlanKind::Readmit(readmissions::counted(roll, terms, &items)?.into()),
+        None => make.kind.clone(),
+    };
     Ok(vec![Event::PlanMade(PlanMade {
         plan: make.plan,
-        kind: make.kind.clone(),
+        kind,
         selector: make.selector.clone(),
         digest: roll.plan_digest(&make.kind, &make.selector, &items),
         counts: Counts::of(&items),
@@ -68,6 +72,8 @@ fn fits(kind: &PlanKind, selector: &Selector, now: Timestamp) -> Result<(), Refu
         | PlanKind::DisableEnrollment
         | PlanKind::RotateAll { delivery: Delivery::File, .. }
         | PlanKind::RotateEnrollment { .. } => Ok(()),
+        PlanKind::Readmit(terms) if terms.delivery == Delivery::Fetch => limits::time_to_fetch(terms.overlap),
+        PlanKind::Readmit(_) => Ok(()),
     }
 }
 
@@ -130,7 +136,8 @@ pub(super) fn apply(
         | PlanKind::DisableEnrollment
         | PlanKind::RotateAll { .. }
         | PlanKind::RotateEnrollment { .. }
-        | PlanKind::RotateSigningKeys { .. } => vec![],
+        | PlanKind::RotateSigningKeys { .. }
+        | PlanKind::Readmit(_) => vec![],
     };
     events.push(Event::PlanApplied { plan, items: items.len() as u64 });
     if let PlanKind::RotateSigningKeys { overlap } = found.kind {
@@ -141,7 +148,7 @@ pub(super) fn apply(
     Ok(events)
 }
 
-fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
+pub(super) fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
     roll.plan(plan).map(AsRef::as_ref).ok_or(Refusal::PlanUnknown(plan))
 }
 
@@ -155,6 +162,9 @@ fn go_on(roll: &Roll, plan: PlanId, done: u64, now: Timestamp) -> Vec<Event> {
     let Some(found) = roll.plan(plan).filter(is_due) else { return vec![] };
     let waits = |progress: &&Progress| progress.done == done && !progress.is_complete();
     let Some(progress) = found.progress.as_ref().filter(waits) else { return vec![] };
+    if let Some(terms) = found.kind.terms() {
+        return readmissions::go_on(roll, plan, terms, progress, now);
+    }
     let next = progress.next_items();
     let mut events: Vec<Event> = next.iter().filter_map(|item| record(roll, &found.kind, *item)).collect();
     let changed = progress.changed + events.len() as u64;
@@ -185,7 +195,8 @@ fn record(roll: &Roll, kind: &PlanKind, item: Item) -> Option<Event> {
             | PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
-            | PlanKind::Fence,
+            | PlanKind::Fence
+            | PlanKind::Readmit(_),
             Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
         ) => None,
     }

@@ -40,6 +40,13 @@ impl Event {
             Event::PlanApproved { .. } => "plan.approved",
             Event::PlanPolicySet(_) => "plan_policy.set",
             Event::KeyRotationDue { .. } => "key.rotation_due",
+            Event::ReadmissionWaveReleased { .. } => "readmission.wave_released",
+            Event::ReadmissionKeysMade { .. } => "readmission.keys_made",
+            Event::ReadmissionPaused { .. } => "readmission.paused",
+            Event::ReadmissionResumed { .. } => "readmission.resumed",
+            Event::ReadmissionStopped { .. } => "readmission.stopped",
+            Event::ReadmissionCompleted { .. } => "readmission.completed",
+            Event::ReadmissionRolledBack { .. } => "readmission.rolled_back",
             Event::IncidentOpened(_) => "incident.opened",
             Event::IncidentUpdated { .. } => "incident.updated",
             Event::IncidentNoted { .. } => "incident.noted",
@@ -92,6 +99,13 @@ impl Event {
             | Event::PlanApproved { .. }
             | Event::PlanApplied { .. }
             | Event::PlanProgressed { .. }
+            | Event::ReadmissionWaveReleased { .. }
+            | Event::ReadmissionKeysMade { .. }
+            | Event::ReadmissionPaused { .. }
+            | Event::ReadmissionResumed { .. }
+            | Event::ReadmissionStopped { .. }
+            | Event::ReadmissionCompleted { .. }
+            | Event::ReadmissionRolledBack { .. }
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }

@@ -135,10 +135,18 @@ impl Roll {
 
             Event::PlanMade(made) => self.make_plan(origin, made),
             Event::PlanApplied { plan, .. } => self.apply_plan(origin, *plan),
-            Event::PlanProgressed { plan, done, changed } => self.progress_plan(*plan, *done, *changed),
+            Event::PlanProgressed { plan, done, changed } => self.progress_plan(at, *plan, *done, *changed),
             Event::PlanApproved { plan } => self.approve_plan(origin, *plan),
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
+
+            Event::ReadmissionWaveReleased { .. }
+            | Event::ReadmissionKeysMade { .. }
+            | Event::ReadmissionPaused { .. }
+            | Event::ReadmissionResumed { .. }
+            | Event::ReadmissionStopped { .. }
+            | Event::ReadmissionCompleted { .. }
+            | Event::ReadmissionRolledBack { .. } => self.evolve_readmission(position, at, event),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)
@@ -152,7 +160,8 @@ impl Roll {
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             // What it brought back stands in the log before it.
-            Event::LogRestored(_) | Event::AuthFailuresObserved { .. } => {}
+            Event::LogRestored(_) => {}
+            Event::AuthFailuresObserved { from, failures, .. } => self.count_refusals(*from, failures),
         }
     }
 

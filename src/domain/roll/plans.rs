@@ -10,6 +10,7 @@ use crate::domain::event::PlanMade;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::KeyState;
 use crate::domain::plan::{Approval, ApprovalPolicy, Item, Plan, PlanKind, Progress};
+use crate::domain::readmission::Readmission;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{WorkerIndex, WorkerState};
 
@@ -81,10 +82,11 @@ impl Roll {
         }
         let total = items.len() as u64;
         let done = if plan.kind.records_items() { 0 } else { total };
-        if done == total {
+        if done == total && plan.kind.terms().is_none() {
             items = Arc::default();
         }
-        let progress = Progress { applied, applied_at, applied_by, items, total, done, changed: 0 };
+        let readmission = plan.kind.terms().map(|_| Readmission::new(&items, applied_at));
+        let progress = Progress { applied, applied_at, applied_by, items, total, done, changed: 0, readmission };
         self.with_plan(id, |plan| plan.progress = Some(progress));
     }
 
@@ -137,29 +139,33 @@ impl Roll {
                 | PlanKind::RotateAll { .. }
                 | PlanKind::RotateEnrollment { .. }
                 | PlanKind::RotateSigningKeys { .. }
-                | PlanKind::Fence,
+                | PlanKind::Fence
+                | PlanKind::Readmit(_),
                 Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
             ) => {}
         }
     }
 
-    fn set_worker_state(&mut self, index: WorkerIndex, state: WorkerState) {
+    pub(super) fn set_worker_state(&mut self, index: WorkerIndex, state: WorkerState) {
         if let Some(worker) = self.workers.get_mut(index.0 as usize) {
             worker.state = state;
         }
     }
 
-    pub(super) fn progress_plan(&mut self, id: PlanId, done: u64, changed: u64) {
+    pub(super) fn progress_plan(&mut self, at: Timestamp, id: PlanId, done: u64, changed: u64) {
         self.with_plan(id, |plan| {
             let Some(progress) = &mut plan.progress else { return };
             (progress.done, progress.changed) = (done, changed);
-            if progress.is_complete() {
+            // Who was let back in, and how they fare, is looked at for as long as the plan is kept.
+            if let Some(readmission) = &mut progress.readmission {
+                readmission.stands_since = at;
+            } else if progress.is_complete() {
                 progress.items = Arc::default();
             }
         });
     }
 
-    fn with_plan(&mut self, id: PlanId, change: impl FnOnce(&mut Plan)) {
+    pub(super) fn with_plan(&mut self, id: PlanId, change: impl FnOnce(&mut Plan)) {
         let Some(plan) = self.plans.get_mut(&id) else { return };
         let before = plan.forgotten_at();
         change(Arc::make_mut(plan));

@@ -50,6 +50,13 @@ impl Roll {
             PlanKind::Release => {
                 self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }))
             }
+            PlanKind::Readmit(terms) => {
+                let mut items =
+                    self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }));
+                // Stable: within both groups the order stays that of their arrival.
+                items.sort_by_key(|item| !self.is_canary(terms, *item));
+                items
+            }
             PlanKind::DisableEnrollment => self.selected_secrets(&criteria),
             PlanKind::RevokeAll | PlanKind::Fence => {
                 let mut items = self.selected_keys(&criteria, |key| key.state != KeyState::Revoked);
@@ -186,6 +193,15 @@ impl Roll {
         }
         if let PlanKind::RotateAll { delivery, .. } = kind {
             line(delivery.as_str());
+        }
+        if let PlanKind::Readmit(terms) = kind {
+            line(terms.canary.as_ref().map_or("", PoolId::as_str));
+            line(terms.delivery.as_str());
+            for number in
+                [u64::from(terms.wave_size), u64::from(terms.wave_every.0), terms.refusals_max, terms.trips_max]
+            {
+                line(&number.to_string());
+            }
         }
         for (name, moment) in [("since", selector.since), ("before", selector.before)] {
             if let Some(moment) = moment {

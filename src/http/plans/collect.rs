@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::command::{Done, mint};
 use crate::credential::key::KeyKind as Prefix;
 use crate::domain::command::{Command, FreshSecret};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::ids::PlanId;
 use crate::domain::plan::{COLLECTED_MAX, PlanKind};
 use crate::domain::roll::Roll;
@@ -55,9 +55,9 @@ pub(in crate::http) struct NewCredential {
     kind: &'static str,
     #[schema(schema_with = schema::made_id)]
     id: String,
-    /// The id of the one that it succeeds.
-    #[schema(schema_with = schema::made_id)]
-    replaces: String,
+    /// The id of the one that it succeeds; null for a worker that comes back, of which nothing is good any more.
+    #[schema(schema_with = schema::made_id_or_null)]
+    replaces: Option<String>,
     pool: String,
     /// Of a key: those that it is for.
     workers: Vec<String>,
@@ -111,14 +111,18 @@ fn prefix(roll: &Roll, plan: PlanId) -> Result<Prefix, Problem> {
         | PlanKind::RevokeAll
         | PlanKind::DisableEnrollment
         | PlanKind::RotateSigningKeys { .. }
-        | PlanKind::Fence => Prefix::Worker,
+        | PlanKind::Fence
+        | PlanKind::Readmit(_) => Prefix::Worker,
     })
 }
 
 fn rendered(roll: &Roll, plan: PlanId, done: &Done<'_>) -> Value {
     let items: Vec<Value> = done.events.iter().filter_map(|recorded| made(roll, &recorded.event)).collect();
     let progress = roll.plan(plan).and_then(|plan| plan.progress.as_ref());
-    let (count, total) = progress.map_or((0, 0), |progress| (progress.done, progress.total));
+    let (count, total) = progress.map_or((0, 0), |progress| match &progress.readmission {
+        Some(readmission) => (readmission.keyed, progress.total),
+        None => (progress.done, progress.total),
+    });
     json!({ "done": count, "total": total, "items": items, "changed": !done.events.is_empty() })
 }
 
@@ -131,6 +135,12 @@ fn made(roll: &Roll, event: &Event) -> Option<Value> {
             let pool = holders.first().map(|worker| worker.pool.as_str());
             Some(json!({
                 "kind": "key", "id": successor.to_string(), "replaces": key.to_string(), "pool": pool, "workers": workers
+            }))
+        }
+        Event::KeyCreated(KeyCreated { key, holder: KeyHolder::Worker(worker), .. }) => {
+            let pool = roll.worker(worker.as_str())?.pool.as_str();
+            Some(json!({
+                "kind": "key", "id": key.to_string(), "replaces": null, "pool": pool, "workers": [worker.as_str()]
             }))
         }
         Event::EnrollmentSecretRotated { secret, successor, .. } => {

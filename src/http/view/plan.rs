@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::readmission::WavesView;
 use super::{duration, time};
 use crate::domain::plan::{Approval, Counts, Delivery, Item, Plan};
 use crate::domain::roll::Roll;
@@ -51,6 +52,10 @@ pub(in crate::http) struct PlanView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::delivery, required = false)]
     delivery: Option<&'static str>,
+    /// How workers come back, of a plan that lets them in again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    waves: Option<WavesView>,
     /// Until when they can be collected, once it was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::time, required = false)]
@@ -142,6 +147,7 @@ impl PlanView {
             until: plan.kind.until().map(time),
             overlap: plan.kind.overlap().map(duration),
             delivery: plan.kind.delivery().map(Delivery::as_str),
+            waves: plan.kind.terms().map(|terms| WavesView::of(terms, plan.counts.workers)),
             collected_until: plan.collected_until().map(time),
             replaces: plan.replaces.map(|plan| plan.to_string()),
             approval_required: plan.approval,

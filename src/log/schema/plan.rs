@@ -46,7 +46,7 @@ struct CountsV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SelectorV1<'a> {
+pub(super) struct SelectorV1<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     before: Option<Text<'a>>,
     /// In the order of the domain, each once.
@@ -103,7 +103,7 @@ pub(super) struct MadeV2<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CountsV2 {
+pub(super) struct CountsV2 {
     enrollment_secrets: u64,
     keys: u64,
     signing_keys: u64,
@@ -128,7 +128,7 @@ pub(super) struct PolicyV1<'a> {
 }
 
 impl SelectorV1<'_> {
-    fn new(selector: &Selector) -> Result<Self, EntryError> {
+    pub(super) fn new(selector: &Selector) -> Result<Self, EntryError> {
         Ok(Self {
             before: Text::time_if(selector.before, "before")?,
             criteria: selector.criteria().iter().map(Text::of).collect(),
@@ -136,7 +136,7 @@ impl SelectorV1<'_> {
         })
     }
 
-    fn read(&self) -> Result<Selector, EntryError> {
+    pub(super) fn read(&self) -> Result<Selector, EntryError> {
         let malformed = EntryError::Malformed { field: "selector" };
         let criteria: Vec<Criterion> =
             self.criteria.iter().map(|text| text.parse("criteria")).collect::<Result<_, _>>()?;
@@ -148,6 +148,26 @@ impl SelectorV1<'_> {
     }
 }
 
+impl CountsV2 {
+    pub(super) fn new(counts: Counts) -> Result<Self, EntryError> {
+        Ok(Self {
+            enrollment_secrets: written_count(counts.enrollment_secrets, "counts")?,
+            keys: written_count(counts.keys, "counts")?,
+            signing_keys: written_count(counts.signing_keys, "counts")?,
+            workers: written_count(counts.workers, "counts")?,
+        })
+    }
+
+    pub(super) fn read(&self) -> Result<Counts, EntryError> {
+        Ok(Counts {
+            workers: read_count(self.workers, "counts")?,
+            keys: read_count(self.keys, "counts")?,
+            enrollment_secrets: read_count(self.enrollment_secrets, "counts")?,
+            signing_keys: read_count(self.signing_keys, "counts")?,
+        })
+    }
+}
+
 impl MadeV1<'_> {
     /// Whether this schema has a word for all of it.
     pub(super) fn can_say(made: &PlanMade) -> bool {
@@ -156,7 +176,8 @@ impl MadeV1<'_> {
             PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
-            | PlanKind::Fence => false,
+            | PlanKind::Fence
+            | PlanKind::Readmit(_) => false,
         };
         kind && !made.approval && made.replaces.is_none() && made.counts.signing_keys == 0
     }
@@ -221,12 +242,7 @@ impl MadeV2<'_> {
         };
         Ok(Self {
             approval: made.approval,
-            counts: CountsV2 {
-                enrollment_secrets: written_count(made.counts.enrollment_secrets, "counts")?,
-                keys: written_count(made.counts.keys, "counts")?,
-                signing_keys: written_count(made.counts.signing_keys, "counts")?,
-                workers: written_count(made.counts.workers, "counts")?,
-            },
+            counts: CountsV2::new(made.counts)?,
             delivery: delivery.map(|delivery| Text::borrowed(delivery.as_str())),
             digest: Text::of(&made.digest),
             expires_at: Text::time(made.expires_at, "expires_at")?,
@@ -246,12 +262,7 @@ impl MadeV2<'_> {
             kind: self.kind()?,
             selector: self.selector.read()?,
             digest: self.digest.parse("digest")?,
-            counts: Counts {
-                workers: read_count(self.counts.workers, "counts")?,
-                keys: read_count(self.counts.keys, "counts")?,
-                enrollment_secrets: read_count(self.counts.enrollment_secrets, "counts")?,
-                signing_keys: read_count(self.counts.signing_keys, "counts")?,
-            },
+            counts: self.counts.read()?,
             left_without_key: read_count(self.left_without_key, "left_without_key")?,
             replaces: optional(self.replaces.as_ref(), |plan| plan.parse("replaces"))?,
             approval: self.approval,

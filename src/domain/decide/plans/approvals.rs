@@ -19,7 +19,9 @@ use crate::domain::time::Timestamp;
 /// Whether the policy asks for a second operator: for the kind, or for a pool of which something is on the list.
 pub(super) fn is_needed(roll: &Roll, kind: &PlanKind, items: &[Item]) -> bool {
     let policy = roll.plan_policy();
-    if policy.kinds.iter().any(|name| **name == *kind.name()) {
+    // Whoever lets workers back in wave by wave releases them all the same.
+    let names = |name: &str| name == kind.name() || (kind.terms().is_some() && name == PlanKind::Release.name());
+    if policy.kinds.iter().any(|name| names(name)) {
         return true;
     }
     let guarded: BTreeSet<&PoolId> = policy.pools.iter().collect();

@@ -3,12 +3,12 @@
 use super::planned;
 use crate::domain::actor::Actor;
 use crate::domain::command::{Context, FreshSecret};
-use crate::domain::decide::{Decision, keys};
+use crate::domain::decide::{Decision, keys, readmissions};
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::Event;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PlanId};
 use crate::domain::key::KeyState;
-use crate::domain::plan::Item;
+use crate::domain::plan::{Item, Progress};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 
@@ -32,15 +32,14 @@ pub(in crate::domain::decide) fn collect(
 ) -> Decision {
     let found = planned(roll, plan)?;
     let progress = found.progress.as_ref().ok_or(Refusal::PlanNotApplied(plan))?;
+    if found.kind.terms().is_some() {
+        return readmissions::hand_out(roll, found, progress, done, successors, context);
+    }
     let until = found.collected_until().ok_or(Refusal::PlanNotCollected(plan))?;
     if progress.is_complete() {
         return Ok(vec![]);
     }
-    if let Actor::Operator(id) = context.author.actor
-        && roll.operator(id).map(|operator| operator.index) != progress.applied_by
-    {
-        return Err(Refusal::PlanOfAnother(plan));
-    }
+    of_whoever_applied(roll, plan, progress, context)?;
     if until <= context.now {
         return Err(Refusal::PlanExpired(plan));
     }
@@ -53,6 +52,21 @@ pub(in crate::domain::decide) fn collect(
     let (count, changed) = (next.count() as u64, events.len() as u64);
     events.push(Event::PlanProgressed { plan, done: done + count, changed: progress.changed + changed });
     Ok(events)
+}
+
+/// What it makes is handed to nobody else.
+pub(in crate::domain::decide) fn of_whoever_applied(
+    roll: &Roll,
+    plan: PlanId,
+    progress: &Progress,
+    context: &Context,
+) -> Result<(), Refusal> {
+    match context.author.actor {
+        Actor::Operator(id) if roll.operator(id).map(|operator| operator.index) != progress.applied_by => {
+            Err(Refusal::PlanOfAnother(plan))
+        }
+        Actor::Operator(_) | Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => Ok(()),
+    }
 }
 
 fn rotated(roll: &Roll, item: Item, successor: &FreshSecret, context: &Context) -> Option<Event> {

@@ -1,0 +1,144 @@
+//! The readmissions of the Roll: who is back, in which wave, and what was counted of them since.
+
+use std::sync::Arc;
+
+use super::Roll;
+use crate::domain::admit::Denial;
+use crate::domain::event::{Event, FailureCount};
+use crate::domain::ids::{KeyId, PlanId};
+use crate::domain::key::KeyState;
+use crate::domain::plan::{Item, Plan};
+use crate::domain::readmission::{Readmission, Stage, Terms, Wave};
+use crate::domain::time::Timestamp;
+use crate::domain::worker::{Worker, WorkerState};
+
+impl Roll {
+    /// Plans that let workers back in, in the order in which they were made, from the one after `cursor` on.
+    pub fn readmissions_after(&self, cursor: Option<PlanId>) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans_after(cursor).filter(|plan| plan.kind.terms().is_some())
+    }
+
+    /// How many of the list are of the canary pool.
+    #[must_use]
+    pub fn canaries(&self, terms: &Terms, items: &[Item]) -> u64 {
+        items.iter().take_while(|item| self.is_canary(terms, **item)).count() as u64
+    }
+
+    pub(super) fn is_canary(&self, terms: &Terms, item: Item) -> bool {
+        let Item::Worker(index) = item else { return false };
+        self.worker_at(index).is_some_and(|worker| terms.canary.as_ref() == Some(&worker.pool))
+    }
+
+    pub(super) fn evolve_readmission(&mut self, position: u64, at: Timestamp, event: &Event) {
+        match event {
+            Event::ReadmissionWaveReleased { plan, workers, .. } => self.with_readmission(*plan, |readmission| {
+                let from = readmission.begun();
+                let to = from + workers;
+                readmission.waves.push(Wave { from, to, released: position, released_at: at, refusals: 0, trips: 0 });
+            }),
+            Event::ReadmissionKeysMade { plan, done } => self.with_readmission(*plan, |readmission| {
+                (readmission.keyed, readmission.stands_since) = (*done, at);
+            }),
+            Event::ReadmissionPaused { plan } => self.with_readmission(*plan, |it| it.stage = Stage::Paused),
+            Event::ReadmissionStopped { plan, .. } => self.with_readmission(*plan, |it| it.stage = Stage::Stopped),
+            Event::ReadmissionCompleted { plan } => self.with_readmission(*plan, |it| it.stage = Stage::Completed),
+            // Whoever goes on has looked at what was counted, and at the last wave for as long as it stood still.
+            Event::ReadmissionResumed { plan } => self.with_readmission(*plan, |readmission| {
+                readmission.stage = Stage::Releasing;
+                (readmission.refusals, readmission.trips, readmission.stands_since) = (0, 0, at);
+            }),
+            Event::ReadmissionRolledBack { plan, .. } => self.roll_back(position, *plan),
+            _ => {}
+        }
+    }
+
+    /// All whom it had let in are isolated again, at once, and what they were given since is refused.
+    fn roll_back(&mut self, position: u64, id: PlanId) {
+        let Some(plan) = self.plan(id).cloned() else { return };
+        let Some((progress, readmission)) =
+            plan.progress.as_ref().and_then(|progress| Some((progress, progress.readmission.as_ref()?)))
+        else {
+            return;
+        };
+        let back = usize::try_from(progress.done).unwrap_or(usize::MAX).min(progress.items.len());
+        for item in &progress.items[..back] {
+            let Item::Worker(index) = item else { continue };
+            for key in self.new_keys(readmission, *item) {
+                self.with_key(key, |key| {
+                    if key.state != KeyState::Revoked {
+                        key.state = KeyState::Fenced;
+                    }
+                });
+            }
+            if self.worker_at(*index).is_some_and(Worker::is_member) {
+                self.set_worker_state(*index, WorkerState::Isolated { until: None });
+            }
+        }
+        self.with_plan(id, |plan| {
+            let Some(progress) = &mut plan.progress else { return };
+            progress.items = progress.items[..back].into();
+            (progress.total, progress.done, progress.changed) = (back as u64, 0, 0);
+            if let Some(readmission) = &mut progress.readmission {
+                (readmission.stage, readmission.rolled_back) = (Stage::RolledBack, Some(position));
+            }
+        });
+    }
+
+    /// The keys that a worker of the list was given since it was released.
+    #[must_use]
+    pub fn new_keys(&self, readmission: &Readmission, item: Item) -> Vec<KeyId> {
+        let Item::Worker(index) = item else { return vec![] };
+        let (Some(worker), Some((wave, _))) = (self.worker_at(index), readmission.wave_of(index)) else {
+            return vec![];
+        };
+        let released = readmission.waves[wave].released;
+        let keys = worker.keys.iter().filter_map(|id| self.key(*id));
+        keys.filter(|key| key.issued > released).map(|key| key.id).collect()
+    }
+
+    /// Counts refusals of workers that were released before the window began. Of those in whose window the release was,
+    /// nobody knows on which side they were. Only whoever had the secret counts: a public id alone stops nothing.
+    pub(super) fn count_refusals(&mut self, from: Timestamp, failures: &[FailureCount]) {
+        let open: Vec<PlanId> = self
+            .running_plans()
+            .filter(|(_, progress)| progress.readmission.as_ref().is_some_and(|it| !it.stage.is_over()))
+            .map(|(plan, _)| plan.id)
+            .collect();
+        for id in open {
+            for failure in failures {
+                self.count_refusal(id, from, failure);
+            }
+        }
+    }
+
+    fn count_refusal(&mut self, id: PlanId, from: Timestamp, failure: &FailureCount) {
+        let is_genuine =
+            Denial::ALL.iter().any(|denial| denial.is_of_genuine_key() && denial.code() == &*failure.reason);
+        let shown = failure.credential.as_deref().and_then(|text| text.strip_prefix("key:")?.parse().ok());
+        let Some(key) = shown.filter(|_| is_genuine).and_then(|id: KeyId| self.key(id)) else { return };
+        let (holders, issued) = (key.workers().to_vec(), key.issued);
+        let count = failure.count;
+        self.with_readmission(id, |readmission| {
+            // Of a shared key it is not known who came with it, and one of them is enough.
+            let found = holders.iter().filter_map(|index| readmission.wave_of(*index));
+            let Some((wave, place)) = found.into_iter().find(|(wave, _)| readmission.waves[*wave].released_at <= from)
+            else {
+                return;
+            };
+            let wave = &mut readmission.waves[wave];
+            wave.refusals += count;
+            readmission.refusals += count;
+            if issued <= wave.released && !readmission.stale.contains(&place) {
+                Arc::make_mut(&mut readmission.stale).insert(place);
+            }
+        });
+    }
+
+    fn with_readmission(&mut self, id: PlanId, change: impl FnOnce(&mut Readmission)) {
+        self.with_plan(id, |plan| {
+            if let Some(readmission) = plan.progress.as_mut().and_then(|progress| progress.readmission.as_mut()) {
+                change(readmission);
+            }
+        });
+    }
+}
