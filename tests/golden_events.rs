@@ -23,6 +23,7 @@ use portcullis::domain::key::{Digest, KeyKind};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
+use portcullis::domain::readmission::Terms;
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
@@ -255,6 +256,36 @@ fn later_plan_events() -> Vec<Event> {
     ]
 }
 
+/// Later still.
+fn readmission_events() -> Vec<Event> {
+    let plan = PlanId(ID + 22);
+    let terms = |delivery, overlap| {
+        let canary = Some(pool());
+        let (wave_size, wave_every, refusals_max, trips_max) = (500, Seconds(300), 20, 0);
+        Arc::new(Terms { canary, canaries: 3, wave_size, wave_every, refusals_max, trips_max, delivery, overlap })
+    };
+    vec![
+        Event::PlanMade(PlanMade {
+            plan,
+            kind: PlanKind::Readmit(terms(Delivery::Fetch, Seconds(7_200))),
+            selector: Selector::new(vec!["pool:blue".parse().unwrap()], None, None).unwrap(),
+            digest: Digest([9; 32]),
+            counts: Counts { workers: 1_200, ..Counts::default() },
+            left_without_key: 0,
+            replaces: None,
+            approval: true,
+            expires_at: later(3_600),
+        }),
+        Event::ReadmissionWaveReleased { plan, wave: 1, workers: 3 },
+        Event::ReadmissionKeysMade { plan, done: 3 },
+        Event::ReadmissionPaused { plan },
+        Event::ReadmissionResumed { plan },
+        Event::ReadmissionStopped { plan, refusals: 21, trips: 0 },
+        Event::ReadmissionCompleted { plan },
+        Event::ReadmissionRolledBack { plan, workers: 3 },
+    ]
+}
+
 fn incident_events() -> Vec<Event> {
     let incident = || -> IncidentId { "INC-7".parse().unwrap() };
     let description = Description {
@@ -319,6 +350,7 @@ fn samples() -> Vec<Recorded> {
         service_events(),
         incident_events(),
         later_plan_events(),
+        readmission_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

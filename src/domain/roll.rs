@@ -38,6 +38,7 @@ mod readmissions;
 mod rows;
 pub mod scope;
 mod selection;
+mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;

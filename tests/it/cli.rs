@@ -5,6 +5,7 @@ mod events;
 mod incidents;
 mod plans;
 mod projections;
+mod readmit;
 mod tokens;
 
 use std::path::{Path, PathBuf};

@@ -25,6 +25,7 @@ mod postgres;
 mod projections;
 mod python;
 mod readme;
+mod readmission;
 mod restore;
 mod rights;
 mod schemathesis;

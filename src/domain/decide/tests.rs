@@ -32,6 +32,7 @@ mod plan_approvals;
 mod plan_rotation;
 pub(crate) mod plans;
 mod pools;
+mod readmissions;
 mod signing_keys;
 mod standings;
 mod static_secrets;

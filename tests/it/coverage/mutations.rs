@@ -38,9 +38,9 @@ struct Change<'a> {
 // === impl Trial ===
 
 impl Trial<'_> {
-    /// Where the log ends, but for what the service records by itself: that a change is in force everywhere.
+    /// Where the log ends, but for what the service records by itself: that a change is in force everywhere, or a wave of workers back.
     async fn head(&self) -> u64 {
-        let newest = "select max(position) + 1 from log.event where kind <> 'barrier.passed'";
+        let newest = "select coalesce(max(position) + 1, 0) from log.event where actor <> 'system'";
         let row = self.log.query_one(newest, &[]).await.unwrap();
         u64::try_from(row.get::<_, i64>(0)).unwrap()
     }
@@ -160,6 +160,7 @@ async fn fleet(trial: &mut Trial<'_>) {
     let digest = plan["digest"].clone();
     trial.admin("POST", "/v1/plans/{id}/apply", &id(&plan), json!({ "digest": digest })).await;
     plans(trial).await;
+    readmissions(trial).await;
 }
 
 async fn plans(trial: &mut Trial<'_>) {
@@ -175,6 +176,25 @@ async fn plans(trial: &mut Trial<'_>) {
     let collected = trial.admin("POST", "/v1/plans/{id}/collect", &id(&plan), json!({ "done": 0 })).await;
     assert!(text(&collected["items"][0], "secret").starts_with("ptc_en_"), "{collected}");
     trial.admin("PATCH", "/v1/plan-policy", "", json!({ "kinds": ["release"] })).await;
+}
+
+async fn readmissions(trial: &mut Trial<'_>) {
+    let service = trial.service;
+    for worker in ["back-1", "back-2"] {
+        service.post("/v1/workers", json!({ "id": worker })).await.expect(201);
+        service.post(&format!("/v1/workers/{worker}/isolate"), json!({})).await.expect(200);
+    }
+    let waves = json!({ "size": 1, "every": "7d", "stop_after_refusals": 0, "stop_after_trips": 0 });
+    let select = json!(["worker:back-1", "worker:back-2"]);
+    let body = json!({ "kind": "readmit", "select": select, "delivery": "fetch", "overlap": "1h", "waves": waves });
+    let plan = service.post("/v1/plans", body).await.expect(201);
+    service.post(&format!("/v1/plans/{}/apply", id(&plan)), json!({ "digest": plan["digest"] })).await.expect(200);
+    let path = format!("/v1/readmissions/{}", id(&plan));
+    service.until("one is back", async || service.get(&path).await.expect(200)["released"] == json!(1)).await;
+    trial.admin("POST", "/v1/readmissions/{id}/pause", &id(&plan), json!({})).await;
+    trial.admin("POST", "/v1/readmissions/{id}/resume", &id(&plan), json!({})).await;
+    trial.admin("POST", "/v1/readmissions/{id}/next", &id(&plan), json!({ "wave": 2 })).await;
+    trial.admin("POST", "/v1/readmissions/{id}/rollback", &id(&plan), json!({})).await;
 }
 
 async fn incidents(trial: &mut Trial<'_>) {

@@ -26,6 +26,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApplyPlan { .. }
+        // A rollback; and what a worker held ends as it comes back, also where its isolation had ended by itself.
+        | Command::SteerReadmission { .. }
+        | Command::ContinuePlan { .. }
         | Command::RemoveOperator { .. }
         // A drill's copies go with it.
         | Command::CloseIncident { .. } => true,
@@ -49,7 +52,6 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::CreateOperator { .. }
-        // What a plan takes away is gone when it was applied; what follows is the record.
         | Command::MakePlan(_)
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
@@ -59,7 +61,6 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
-        | Command::ContinuePlan { .. }
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -102,6 +103,14 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::PlanProgressed { .. }
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
+        | Event::ReadmissionWaveReleased { .. }
+        | Event::ReadmissionKeysMade { .. }
+        | Event::ReadmissionPaused { .. }
+        | Event::ReadmissionResumed { .. }
+        | Event::ReadmissionStopped { .. }
+        | Event::ReadmissionCompleted { .. }
+        // Of its plan's list it is the plan's matter too.
+        | Event::ReadmissionRolledBack { .. }
         // An overlap ends by itself.
         | Event::KeyRotationDue { .. }
         | Event::IncidentOpened(_)

@@ -7,9 +7,9 @@ use super::wish::{
     apply_plan, approve, approve_plan, bootstrap, close, collect_plan, create_key, create_operator,
     create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
     disable_secret, enroll, ensure_secret, expire, fence, isolate, issue, make_plan, note, open_incident,
-    plain_incident, plan_policy, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, retitle,
-    review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing, update_operator,
-    update_pool, worker_id,
+    plain_incident, plan_policy, readmit, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
+    retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing, steer,
+    update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -19,12 +19,13 @@ use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::operator::{Permission, Role};
 use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::pool::PoolSettings;
+use crate::domain::readmission::Steering;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 42;
+const COMMANDS: usize = 43;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -49,6 +50,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApprovePlan { .. }
+        | Command::SteerReadmission { .. }
         | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) if make.kind.name() == "rotate_signing_keys" => Some(Permission::ManageSigningKeys),
         Command::ApplyPlan { plan: PlanId(6), .. } => Some(Permission::ManageSigningKeys),
@@ -101,12 +103,14 @@ fn known() -> World {
         make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
         create_operator(13, Role::Operator),
         make_plan(5, PlanKind::RotateAll { overlap: Seconds(600), delivery: Delivery::File }, &["worker:isolated"]),
+        make_plan(8, readmit(1, Delivery::File), &["worker:isolated"]),
         make_plan(6, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
         open_incident(Some("case")),
         Command::OpenIncident(OpenIncident { checklist: vec![], ..plain_incident(Some("closed"), &[]) }),
     ]);
     // Of an empty list all is collected.
     world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
+    world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 8));
     world.must(&operator_by(13, 13), &make_plan(4, PlanKind::Release, &["pool:blue"]));
     world.reason = Some("as agreed".into());
     world
@@ -155,6 +159,7 @@ fn examples() -> Examples {
         apply_plan(&world, 6),
         approve_plan(&world, 4),
         collect_plan(5, 0, [90]),
+        steer(8, Steering::Pause),
         plan_policy(&["revoke_all"], &["blue"]),
         open_incident(None),
         retitle("case", "worse"),

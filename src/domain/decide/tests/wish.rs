@@ -16,8 +16,9 @@ use crate::domain::ids::{
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
-use crate::domain::plan::{PlanKind, Selector};
+use crate::domain::plan::{Delivery, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
+use crate::domain::readmission::{Steering, Terms};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
@@ -356,6 +357,24 @@ pub(super) fn approve_plan(world: &World, plan: u128) -> Command {
 pub(super) fn collect_plan(plan: u128, done: u64, ids: impl IntoIterator<Item = u128>) -> Command {
     let successors = ids.into_iter().map(|id| FreshSecret { id, verifier: digest(id) }).collect();
     Command::CollectPlan { plan: PlanId(plan), done, successors }
+}
+
+/// Waves of so many, ten seconds apart, stopped by more than two refusals.
+pub(super) fn readmit(wave_size: u32, delivery: Delivery) -> PlanKind {
+    PlanKind::Readmit(Arc::new(Terms {
+        canary: None,
+        canaries: 0,
+        wave_size,
+        wave_every: Seconds(10),
+        refusals_max: 2,
+        trips_max: 0,
+        delivery,
+        overlap: Seconds(if delivery == Delivery::Fetch { 600 } else { 0 }),
+    }))
+}
+
+pub(super) fn steer(plan: u128, steering: Steering) -> Command {
+    Command::SteerReadmission { plan: PlanId(plan), steering }
 }
 
 pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {

@@ -22,6 +22,7 @@ use crate::domain::key::{Digest, KeyKind};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
+use crate::domain::readmission::Terms;
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::NewToken;
@@ -185,6 +186,7 @@ fn service_event() -> impl Strategy<Value = Event> {
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
         plan_event().boxed(),
+        readmission_event(),
         incident_event().boxed(),
         observed,
     ]
@@ -234,6 +236,44 @@ fn criteria() -> BoxedStrategy<Vec<Criterion>> {
     prop_oneof![Just(vec![Criterion::Everything]), vec(criterion, 1..4)].boxed()
 }
 
+fn terms() -> BoxedStrategy<Terms> {
+    let bounds = (any::<u32>(), any::<u32>(), count(), count());
+    (of(pool()), count(), bounds, select(Delivery::ALL.to_vec()), any::<u32>())
+        .prop_map(|(canary, canaries, (wave_size, every, refusals_max, trips_max), delivery, overlap)| Terms {
+            canary,
+            canaries,
+            wave_size,
+            wave_every: Seconds(every),
+            refusals_max,
+            trips_max,
+            delivery,
+            overlap: Seconds(if delivery == Delivery::Fetch { overlap } else { 0 }),
+        })
+        .boxed()
+}
+
+fn readmission_event() -> BoxedStrategy<Event> {
+    let plan = || any::<u128>().prop_map(PlanId);
+    prop_oneof![
+        (plan(), count(), count()).prop_map(|(plan, wave, workers)| Event::ReadmissionWaveReleased {
+            plan,
+            wave,
+            workers
+        }),
+        (plan(), count()).prop_map(|(plan, done)| Event::ReadmissionKeysMade { plan, done }),
+        plan().prop_map(|plan| Event::ReadmissionPaused { plan }),
+        plan().prop_map(|plan| Event::ReadmissionResumed { plan }),
+        (plan(), count(), count()).prop_map(|(plan, refusals, trips)| Event::ReadmissionStopped {
+            plan,
+            refusals,
+            trips
+        }),
+        plan().prop_map(|plan| Event::ReadmissionCompleted { plan }),
+        (plan(), count()).prop_map(|(plan, workers)| Event::ReadmissionRolledBack { plan, workers }),
+    ]
+    .boxed()
+}
+
 fn plan_event() -> impl Strategy<Value = Event> {
     let plan = || any::<u128>().prop_map(PlanId);
     let kind = prop_oneof![
@@ -246,6 +286,7 @@ fn plan_event() -> impl Strategy<Value = Event> {
         any::<u32>().prop_map(|overlap| PlanKind::RotateEnrollment { overlap: Seconds(overlap) }),
         any::<u32>().prop_map(|overlap| PlanKind::RotateSigningKeys { overlap: Seconds(overlap) }),
         Just(PlanKind::Fence),
+        terms().prop_map(|terms| PlanKind::Readmit(terms.into())),
     ];
     let selector = (criteria(), of(time()), of(time()))
         .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
