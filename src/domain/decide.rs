@@ -84,9 +84,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
 
         Command::IssueToken(issue) => tokens::issue(roll, issue, context.now),
         Command::RevokeToken(facts) => Ok(tokens::revoke(roll, facts)),
-        Command::RecordTokensIssued { worker, count, from, to } => {
-            Ok(vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }])
-        }
+        Command::RecordTokensIssued { worker, count, from, to } => Ok(tokens::counted(worker, *count, *from, *to)),
         Command::RotateSigningKeys { next, overlap } => tokens::rotate_signing_keys(roll, next, *overlap, context.now),
 
         Command::CreateOperator { operator, name, role, key, verifier, expires_at } => {
@@ -105,8 +103,8 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
         | Command::SetPlanPolicy(_)
-        | Command::ContinuePlan { .. } => plans::decide(roll, command, context),
-        Command::SteerReadmission { plan, steering } => readmissions::steer(roll, *plan, *steering),
+        | Command::ContinuePlan { .. }
+        | Command::SteerReadmission { .. } => plans::decide(roll, command, context),
         Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }

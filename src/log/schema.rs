@@ -24,7 +24,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::canonical::{self, Raw};
 use super::entry::{EntryError, SubjectText};
-use crate::domain::event::Event;
+use crate::domain::event::{Event, PlanMade};
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
 const KIND_BYTES_MAX: usize = 64;
@@ -149,22 +149,14 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::BarrierPassed { through, confirmed, waited_out } => {
             json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
         }
-        Event::PlanMade(made) if plan::MadeV1::can_say(made) => json(&plan::MadeV1::new(made)?),
-        Event::PlanMade(made) => match made.kind.terms() {
-            Some(terms) => json(&readmission::MadeV3::new(made, terms)?),
-            None => json(&plan::MadeV2::new(made)?),
-        },
-        Event::ReadmissionWaveReleased { plan, wave, workers } => {
-            json(&readmission::WaveReleasedV1::new(*plan, *wave, *workers)?)
-        }
-        Event::ReadmissionKeysMade { plan, done } => json(&readmission::KeysMadeV1::new(*plan, *done)?),
-        Event::ReadmissionPaused { plan }
-        | Event::ReadmissionResumed { plan }
-        | Event::ReadmissionCompleted { plan } => json(&readmission::NamedV1::new(*plan)),
-        Event::ReadmissionStopped { plan, refusals, trips } => {
-            json(&readmission::StoppedV1::new(*plan, *refusals, *trips)?)
-        }
-        Event::ReadmissionRolledBack { plan, workers } => json(&readmission::RolledBackV1::new(*plan, *workers)?),
+        Event::PlanMade(made) => write_plan(made),
+        Event::ReadmissionWaveReleased { .. }
+        | Event::ReadmissionKeysMade { .. }
+        | Event::ReadmissionPaused { .. }
+        | Event::ReadmissionResumed { .. }
+        | Event::ReadmissionStopped { .. }
+        | Event::ReadmissionCompleted { .. }
+        | Event::ReadmissionRolledBack { .. } => write_readmission(event),
         Event::PlanApproved { plan } => json(&plan::ApprovedV1::new(*plan)),
         Event::PlanPolicySet(policy) => json(&plan::PolicyV1::new(policy)),
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
@@ -180,6 +172,31 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
+    }
+}
+
+fn write_plan(made: &PlanMade) -> Result<Box<RawValue>, EntryError> {
+    match made.kind.terms() {
+        Some(terms) => json(&readmission::MadeV3::new(made, terms)?),
+        None if plan::MadeV1::can_say(made) => json(&plan::MadeV1::new(made)?),
+        None => json(&plan::MadeV2::new(made)?),
+    }
+}
+
+fn write_readmission(event: &Event) -> Result<Box<RawValue>, EntryError> {
+    match event {
+        Event::ReadmissionWaveReleased { plan, wave, workers } => {
+            json(&readmission::WaveReleasedV1::new(*plan, *wave, *workers)?)
+        }
+        Event::ReadmissionKeysMade { plan, done } => json(&readmission::KeysMadeV1::new(*plan, *done)?),
+        Event::ReadmissionPaused { plan }
+        | Event::ReadmissionResumed { plan }
+        | Event::ReadmissionCompleted { plan } => json(&readmission::NamedV1::new(*plan)),
+        Event::ReadmissionStopped { plan, refusals, trips } => {
+            json(&readmission::StoppedV1::new(*plan, *refusals, *trips)?)
+        }
+        Event::ReadmissionRolledBack { plan, workers } => json(&readmission::RolledBackV1::new(*plan, *workers)?),
+        _ => Err(EntryError::Unwritable { field: "data" }),
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn decide(roll: &Roll, command: &Command, context: &Context) -> Decis
         Command::ApprovePlan { plan, digest } => approvals::approve(roll, *plan, digest, context),
         Command::CollectPlan { plan, done, successors } => rotation::collect(roll, *plan, *done, successors, context),
         Command::SetPlanPolicy(policy) => approvals::set_policy(roll, policy),
+        Command::SteerReadmission { plan, steering } => readmissions::steer(roll, *plan, *steering),
         Command::ContinuePlan { plan, done } => Ok(go_on(roll, *plan, *done, context.now)),
         _ => Ok(vec![]),
     }

@@ -110,9 +110,7 @@ impl Roll {
                 self.insert_enrollment_secret(origin, *secret, pool, *verifier, limits, None);
             }
             Event::EnrollmentSecretRotated { .. } => self.rotate_enrollment_secret(origin, event),
-            Event::EnrollmentSecretDisabled { secret } => {
-                self.with_enrollment_secret(*secret, |secret| secret.state = EnrollmentState::Disabled);
-            }
+            Event::EnrollmentSecretDisabled { secret } => self.disable_enrollment_secret(*secret),
 
             // A token carries its own facts; only what was revoked of tokens is state.
             Event::TokenIssued(_) | Event::TokensIssued { .. } => {}
@@ -124,10 +122,7 @@ impl Roll {
             }
 
             Event::OperatorCreated { operator, name, role } => self.create_operator(origin, *operator, name, *role),
-            Event::OperatorUpdated { operator, name, role } => self.with_operator(*operator, |operator| {
-                operator.name = name.clone();
-                operator.role = *role;
-            }),
+            Event::OperatorUpdated { operator, name, role } => self.update_operator(*operator, name, *role),
             Event::OperatorRemoved { operator } => self.with_operator(*operator, |operator| operator.removed = true),
 
             Event::FenceRaised { scope, up_to } => self.raise_fence(position, at, scope, *up_to),
@@ -200,6 +195,14 @@ impl Roll {
         let (name, removed, keys) = (name.clone(), false, Vec::new());
         let new = Operator { id, index, name, role, removed, created_at, created, created_by, keys };
         self.operators.insert(id, Arc::new(new));
+    }
+
+    fn update_operator(&mut self, id: OperatorId, name: &Arc<str>, role: Role) {
+        self.with_operator(id, |operator| (operator.name, operator.role) = (name.clone(), role));
+    }
+
+    fn disable_enrollment_secret(&mut self, id: EnrollmentSecretId) {
+        self.with_enrollment_secret(id, |secret| secret.state = EnrollmentState::Disabled);
     }
 
     fn create_worker(&mut self, origin: Origin, created: &WorkerCreated) {

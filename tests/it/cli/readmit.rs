@@ -41,7 +41,10 @@ async fn workers_of_an_incident_come_back_with_the_keys_in_a_file() {
     shell.run("validate -f probe-1.key").await.failed(6);
 
     let table = shell.run(&format!("incident readmit show {id}")).await.ok().stdout;
-    assert!(table.contains("completed") && table.contains("new key used") && table.lines().count() < 40, "{table}");
+    assert!(
+        table.contains("completed") && table.to_lowercase().contains("canary") && table.lines().count() < 40,
+        "{table}"
+    );
     assert_eq!(shell.json("incident readmit list").await["items"].as_array().unwrap().len(), 1);
     shell.run(&format!("incident readmit pause {id}")).await.failed(3);
     shell.run(&format!("incident readmit rollback {id} --dry-run")).await.ok();
