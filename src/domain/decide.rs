@@ -15,6 +15,7 @@ mod fences;
 mod incidents;
 mod keys;
 mod limits;
+mod netguard;
 mod operators;
 mod plans;
 mod pools;
@@ -111,6 +112,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
+        Command::Netguard(command) => netguard::change(roll, command),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::actor::Author;
 use super::enrollment::Limits;
 use super::fence::FenceScope;
@@ -13,6 +15,7 @@ use super::ids::{
 };
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardEvent;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
@@ -185,6 +188,8 @@ pub enum Event {
         changed: u64,
     },
 
+    /// Netguard's list has changed.
+    Netguard(NetguardEvent),
     /// An operator other than its maker would do the same.
     PlanApproved {
         plan: PlanId,
@@ -336,6 +341,7 @@ pub struct Subject {
 pub enum SubjectId<'a> {
     Chosen(&'a str),
     Made(u128),
+    Network(IpNet),
 }
 
 impl Event {
@@ -384,6 +390,7 @@ impl Event {
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
+            Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
             Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
                 ("plan", SubjectId::Made(plan.0))
             }
@@ -437,6 +444,7 @@ impl Event {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
@@ -476,6 +484,7 @@ impl SubjectId<'_> {
             SubjectId::Chosen(id) => id == text,
             // There is one spelling of each, and reading is cheaper than writing.
             SubjectId::Made(id) => decode_base62(text.as_bytes()) == Some(id),
+            SubjectId::Network(network) => network.to_string() == text,
         }
     }
 }
@@ -484,6 +493,7 @@ impl fmt::Display for SubjectId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SubjectId::Chosen(id) => f.write_str(id),
+            SubjectId::Network(network) => network.fmt(f),
             SubjectId::Made(id) => f.write_str(std::str::from_utf8(&encode_base62(*id)).expect("base62 is ASCII")),
         }
     }

@@ -9,6 +9,7 @@ use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::command::{Command, Context};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, TokenId};
+use crate::domain::netguard::NetguardEvent;
 use crate::domain::operator::Role;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -244,6 +245,8 @@ fn kind(event: &Event) -> &'static str {
         Event::PlanMade(_) => "plan.made",
         Event::PlanApplied { .. } => "plan.applied",
         Event::PlanProgressed { .. } => "plan.progressed",
+        Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
+        Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
         Event::PlanApproved { .. } => "plan.approved",
         Event::PlanPolicySet(_) => "plan_policy.set",
         Event::KeyRotationDue { .. } => "key.rotation_due",

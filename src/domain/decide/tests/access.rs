@@ -60,6 +60,8 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
+        // Netguard drops packets, and no credential.
+        | Command::Netguard(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -100,6 +102,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         // An overlap ends by itself.
