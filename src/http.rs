@@ -188,7 +188,7 @@ impl App {
     }
 
     fn log(&self) -> LogId {
-        self.0.log
+        self.0.parts.log
     }
 
     fn checklists(&self) -> &Checklists {

@@ -79,6 +79,7 @@ const COLUMNS: &[Column] = &[
     ("brought back", "brought_back"),
     ("of these take access away", "reductions"),
     ("by kind", "kinds"),
+    ("ends at", "ends_at"),
     ("lost", "lost"),
     ("restored at position", "position"),
     ("cluster before", "cluster_before"),
@@ -114,13 +115,22 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
     let bar = offline::progress("read the mirror", "events");
     let outlook = Outlook::of(&backup, mirrors(folders, &keys), seen, |position| bar.set_position(position));
     bar.finish_and_clear();
-    let outlook = outlook.map_err(failure)?;
+    let mut outlook = outlook.map_err(failure)?;
     let mut shown = foreseen(&backup, &outlook);
     if args.dry_run {
         screen.note("nothing was changed");
         return screen.object(COLUMNS, &shown);
     }
     check_loss(&outlook, args.accept_lost_revocations)?;
+    // Who knows of more than anything here has seen may say so.
+    outlook.loss = args.accept_lost_revocations;
+    shown["lost"] = json!(outlook.loss.map(|loss| loss.to_string()));
+    if outlook.loss.is_none() {
+        screen.note(format_args!(
+            "the log that comes of it ends at {}: if more was recorded after that, say so with --accept-lost-revocations unknown",
+            outlook.ends_at
+        ));
+    }
     let reason = reason.ok_or_else(|| Failure::Usage("say why, with --reason: it is kept in the log".to_owned()))?;
 
     let program = args.offline.program(&data_dir, "pg_restore")?;
@@ -159,10 +169,12 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
 /// Nothing is given up by accident: whoever does it names what it is.
 fn check_loss(outlook: &Outlook, accepted: Option<Loss>) -> Result<(), Failure> {
     let why = match (outlook.loss, accepted) {
-        (None, None) => return Ok(()),
+        (None, None | Some(Loss::Unknown)) => return Ok(()),
         (Some(loss), Some(accepted)) if loss == accepted => return Ok(()),
-        (None, Some(_)) => {
-            return Err(Failure::Usage("nothing is lost; leave out --accept-lost-revocations".to_owned()));
+        (None, Some(Loss::Positions { .. })) => {
+            let message =
+                "nothing here has seen these positions; leave out --accept-lost-revocations, or give `unknown`";
+            return Err(Failure::Usage(message.to_owned()));
         }
         (Some(Loss::Unknown), _) => {
             "there is no mirror that goes on from this backup, so nobody can say what was revoked after it".to_owned()
@@ -187,6 +199,7 @@ fn foreseen(backup: &Backup, outlook: &Outlook) -> Value {
         "brought_back": outlook.end.next_position - outlook.backup.next_position,
         "reductions": outlook.reductions,
         "kinds": outlook.brought_back,
+        "ends_at": outlook.ends_at,
         "lost": outlook.loss.map(|loss| loss.to_string()),
     })
 }

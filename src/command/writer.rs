@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use self::clock::Clock;
+pub use self::ended::OUTCOMES;
 use self::following::hear;
 use self::leasing::Leasing;
 use self::link::{Link, no_link, patient, unhurried};
@@ -19,7 +20,6 @@ use self::setback::{Setback, chain, with_remedy};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::command::Command;
 use crate::domain::ids::{CommandId, LogId};
 use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
@@ -36,6 +36,7 @@ use crate::postgres::{Database, is_refused_for_good};
 use crate::telemetry::Metrics;
 
 mod clock;
+mod ended;
 mod following;
 mod leasing;
 mod link;
@@ -292,8 +293,7 @@ impl Writer {
         }
         let replies = self.write(&submissions).instrument(span).await;
         for (submission, reply) in submissions.into_iter().zip(replies) {
-            let command = index_of(&Command::NAMES, submission.wish.command.name());
-            self.metrics.commanded(command, index_of(&OUTCOMES, outcome_name(&reply)));
+            ended::count(&self.metrics, &submission.wish.command, &reply);
             // A caller who has gone away misses the answer, not the command.
             drop(submission.reply.send(reply));
         }
@@ -479,23 +479,3 @@ impl Writer {
         Err(Setback::Again)
     }
 }
-
-fn outcome_name(reply: &Reply) -> &'static str {
-    match reply {
-        Ok(outcome) if outcome.repeated => "repeated",
-        Ok(outcome) if outcome.changed => "changed",
-        Ok(_) => "unchanged",
-        Err(CommandError::Tampered(_) | CommandError::OutcomeLost { .. }) => "failed",
-        Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
-        Err(CommandError::QueueFull | CommandError::Stopping | CommandError::Fault(_) | CommandError::Unknown(_)) => {
-            "failed"
-        }
-    }
-}
-
-fn index_of(names: &[&str], name: &str) -> usize {
-    names.iter().position(|known| *known == name).unwrap_or(names.len())
-}
-
-/// What metrics may say of a command's end.
-pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];

@@ -1,5 +1,6 @@
 //! Commands: wishes, with everything in them that deciding needs. Ids, verifiers and times were minted before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::actor::Author;
@@ -171,7 +172,7 @@ pub enum Command {
         successors: Vec<FreshSecret>,
     },
     /// Sets anew which plans need a second operator.
-    SetPlanPolicy(ApprovalPolicy),
+    SetPlanPolicy(PolicyChange),
     /// Records the next items of a plan that was applied. Holds already where it has come further than `done`.
     ContinuePlan {
         plan: PlanId,
@@ -289,6 +290,13 @@ pub struct FreshSecret {
     pub verifier: Digest,
 }
 
+/// What is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    pub kinds: Option<Arc<[Arc<str>]>>,
+    pub pools: Option<Arc<[PoolId]>>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenIncident {
     /// `None`: the next of our own count.
@@ -322,6 +330,23 @@ pub enum Settling {
     Done,
     Waived,
     Reopened,
+}
+
+impl PolicyChange {
+    /// The policy that comes of it: kinds and pools in order, each once.
+    #[must_use]
+    pub fn onto(&self, standing: &ApprovalPolicy) -> ApprovalPolicy {
+        fn ordered<T: Ord + Clone>(given: Option<&Arc<[T]>>, standing: &Arc<[T]>) -> Arc<[T]> {
+            given.map_or_else(
+                || standing.clone(),
+                |given| given.iter().cloned().collect::<BTreeSet<T>>().into_iter().collect(),
+            )
+        }
+        ApprovalPolicy {
+            kinds: ordered(self.kinds.as_ref(), &standing.kinds),
+            pools: ordered(self.pools.as_ref(), &standing.pools),
+        }
+    }
 }
 
 impl DescriptionChange {

@@ -243,7 +243,7 @@ pub(super) async fn read(
 
 /// Says otherwise what an incident is, how bad, and who works on it.
 #[utoipa::path(
-    patch, path = "/v1/incidents/{id}", tag = "incidents", request_body = IncidentChange,
+    patch, path = "/v1/incidents/{id}", tag = "incidents", request_body = Option<IncidentChange>,
     params(IncidentPath, IdempotencyKey), responses((status = 200, body = Changed<IncidentView>), Refusals)
 )]
 pub(super) async fn update(

@@ -32,6 +32,8 @@ use blocks::{Blocks, Isolated, SHARED_FOR, SHARERS_LOOKED_AT};
 const FRESH: Duration = Duration::from_millis(500);
 /// What comes in a burst is worked out together.
 const SETTLE: Duration = Duration::from_millis(10);
+/// Of a digest: enough that no two answers have the same.
+const VERSION_CHARS: usize = 32;
 /// How many may wait at a time; whoever finds no place is answered at once, and asks again.
 static PLACES: Semaphore = Semaphore::const_new(256);
 
@@ -80,6 +82,9 @@ pub(super) async fn read(
 ) -> Result<Reply<Arc<Answer>>, Problem> {
     let mut query = Pairs::of(&uri)?;
     let unless = query.one("unless")?;
+    if unless.as_deref().is_some_and(|unless| !is_version(unless)) {
+        return Err(Problem::invalid("unless", "the `version` of an answer before"));
+    }
     let patience = query.one("timeout")?.map(|text| patience(&text)).transpose()?;
     // The answer must come before the request is given up.
     let patience = patience.unwrap_or(Duration::from_secs(20)).min(app.settings().request_timeout / 2);
@@ -95,6 +100,10 @@ pub(super) async fn read(
         }
         changed(&app, deadline).await;
     }
+}
+
+fn is_version(text: &str) -> bool {
+    text.len() == VERSION_CHARS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Waits until there may be something new.
@@ -130,7 +139,8 @@ impl Guarding {
             app.used().flush(app.database()).await?;
         }
         let blocks = work_out(app, &of).await?;
-        let version = blake3::hash(&serde_json::to_vec(&blocks).map_err(Problem::internal)?).to_hex()[..32].to_owned();
+        let digest = blake3::hash(&serde_json::to_vec(&blocks).map_err(Problem::internal)?);
+        let version = digest.to_hex()[..VERSION_CHARS].to_owned();
         let answer = Arc::new(Answer { version, blocks });
         *known = Some(Known { at: Instant::now(), of, blocks: answer.clone() });
         Ok(answer)

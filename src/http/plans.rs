@@ -1,6 +1,6 @@
 //! `/v1/plans`: what a batch command would touch is shown first; then exactly that is done, or nothing (promise 12).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json as Reply;
 use axum::extract::State;
@@ -213,16 +213,18 @@ pub(super) async fn make(
     }
     let sending = Sending::new(&app, author, asked).reason(value.reason)?;
     let now = sending.now();
-    let after = Arc::new(OnceLock::new());
+    let after = Arc::new(Mutex::new(None));
     let kept = after.clone();
     let answer = sending.send(command, move |roll, done| {
-        // A copy costs a few pointers, and what the plan selects on it is what was shown.
-        kept.get_or_init(|| roll.clone());
+        // A copy costs a few pointers, and what the plan selects on it is what was shown. The last one counts: of what was
+        // decided before, and lost its place to another node, nothing was shown.
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(roll.clone());
         json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(roll, plan, now))))
     });
     let mut answer = answer.await?;
     if let Some(replaced) = replaces {
-        let roll = after.get().cloned().unwrap_or_else(|| app.node().snapshot().roll.clone());
+        let roll = after.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let roll = roll.unwrap_or_else(|| app.node().snapshot().roll.clone());
         let new = answer.body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(plan);
         answer.body["difference"] = difference::between(&app, roll, replaced, new).await?;
     }

@@ -93,7 +93,7 @@ impl Report {
         } else {
             self.roll.apply(recorded);
         }
-        if is_configuration(&recorded.event) {
+        if recorded.event.is_configuration() {
             if self.changes.len() == CHANGES_MAX {
                 self.changes.pop_front();
             }
@@ -172,12 +172,6 @@ impl Firsts {
     fn all_everywhere(&self) -> Option<At> {
         self.everywhere.filter(|at| at.position > self.reduced)
     }
-}
-
-/// What an auditor calls a change of configuration: pools, operators, signing keys, and the doors that workers come in by.
-fn is_configuration(event: &Event) -> bool {
-    let kind = event.kind();
-    ["pool.", "operator.", "signing_keys.", "enrollment_secret."].iter().any(|noun| kind.starts_with(noun))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
 
+/// How long the database may take to begin: a server that was frozen in the middle of a question never answers it.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the database may take for the next row.
 const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,8 @@ where
     F: FnMut(Vec<RawEvent>) -> Fut,
     Fut: Future<Output = bool>,
 {
-    let rows = client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]).await?;
+    let asked = Box::pin(client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]));
+    let rows = tokio::time::timeout(BEGIN_PATIENCE, asked).await.map_err(|_| LogFault::Silent)??;
     let mut rows = pin!(rows);
     let mut pending = Vec::with_capacity(chunk);
     loop {

@@ -161,7 +161,7 @@ impl Target {
         let look = async |number| {
             let (unheard, _) = mpsc::channel(1);
             let mut last = Ok(());
-            for address in addresses(&self.config, number).await? {
+            for address in within(patience, addresses(&self.config, number)).await? {
                 last = within(patience, self.connect_to(&address, unheard.clone())).await.map(|_| ());
             }
             last

@@ -14,6 +14,7 @@ use super::remembered::{SEEN_FILE, SNAPSHOTS_FOLDER, Witness, witnesses};
 use super::{VaultError, at};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::{Event, LogRestored};
+use crate::domain::ids::LogId;
 use crate::log::head::{self, Head};
 use crate::log::mirror::{Mirror, unused};
 use crate::log::{LogFault, Tampered, entry};
@@ -54,18 +55,46 @@ pub async fn adopt(
     let Some(shortest) = disagreeing.iter().map(|(witness, _)| witness.seen.next_position).min() else {
         return Ok(Adopted { parted: None, aside: Vec::new() });
     };
-    // The first that explains all of them: what they have seen parts from the log there or later.
-    let given_up = given_up(client, &folded.head).await?;
-    let Some(parts) = given_up.into_iter().rfind(|position| *position < shortest) else {
-        let (_, found) = disagreeing.swap_remove(0);
-        return Err(LogFault::from(found).into());
-    };
-    Ok(Adopted { parted: Some(parts), aside: put_aside(data_dir, mirror, parts)? })
+    // The first that is news to this node: what it has seen parts from the log there. A restore that it has seen explains
+    // nothing that came after it; to whoever cuts off the end of the log it would be a way in.
+    for restored in given_up(client, &folded.head).await? {
+        if restored.parts < shortest && !restored.is_in(mirror, client, log, &folded.head).await? {
+            let parts = restored.parts;
+            return Ok(Adopted { parted: Some(parts), aside: put_aside(data_dir, mirror, parts)? });
+        }
+    }
+    let (_, found) = disagreeing.swap_remove(0);
+    Err(LogFault::from(found).into())
 }
 
-/// Where the log is another than it was, since a restore has given something up; in order. The log was verified up to `head`, its columns too.
-async fn given_up(client: &Client, head: &Head) -> Result<Vec<u64>, VaultError> {
-    let mut positions = Vec::new();
+/// A restore that gave something up.
+struct Restored {
+    /// From here on there was another history.
+    parts: u64,
+    /// Of its event.
+    position: u64,
+}
+
+impl Restored {
+    /// Whether this node's mirror has the restore itself.
+    async fn is_in(&self, mirror: &Mirror, client: &Client, log: LogId, head: &Head) -> Result<bool, VaultError> {
+        let end = self.position + 1;
+        if mirror.end()?.is_none_or(|seen| seen.next_position < end) {
+            return Ok(false);
+        }
+        let Some(mut reader) = mirror.read_from(end)? else { return Ok(false) };
+        while reader.seen().next_position < end && reader.read_next()?.is_some() {}
+        match reader.seen().check_against(client, log, head).await {
+            Ok(()) => Ok(true),
+            Err(LogFault::Tampered(_)) => Ok(false),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+}
+
+/// The restores that have given something up, in order. The log was verified up to `head`, its columns too.
+async fn given_up(client: &Client, head: &Head) -> Result<Vec<Restored>, VaultError> {
+    let mut found = Vec::new();
     for row in client.query(include_str!("adopt/restores.sql"), &[]).await? {
         let (position, bytes): (i64, &[u8]) = (row.try_get("position")?, row.try_get("entry")?);
         let position = position.unsigned_abs();
@@ -75,10 +104,10 @@ async fn given_up(client: &Client, head: &Head) -> Result<Vec<u64>, VaultError> 
         }
         if let Event::LogRestored(LogRestored { backup, brought_back, given_up: Some(_), .. }) = recorded.event {
             // What stands there is the restore's own: the log parts before its event.
-            positions.push(backup + brought_back);
+            found.push(Restored { parts: backup + brought_back, position });
         }
     }
-    Ok(positions)
+    Ok(found)
 }
 
 /// Puts aside everything that remembers the history that parted at `parts`.

@@ -10,6 +10,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use chrono::SecondsFormat;
+
 use super::VaultError;
 use super::backup::Backup;
 use super::remembered::Witness;
@@ -20,6 +22,7 @@ use crate::log::mirror::{Mirror, MirrorError, Reader};
 use crate::log::schema;
 use crate::log::seal::Hash;
 use crate::log::seen::Seen;
+use crate::log::time::date_time;
 use crate::log::{LogFault, Tampered};
 
 pub mod place;
@@ -31,6 +34,9 @@ pub struct Outlook {
     pub backup: Seen,
     /// Where the log ends that comes of it.
     pub end: Seen,
+    /// When its last event was recorded, as RFC 3339 has it. A mirror that stood still for days says nothing of them, and where
+    /// nothing else has seen more only a person can tell.
+    pub ends_at: String,
     /// The one that goes on from the backup.
     pub mirror: Option<Mirror>,
     /// What is brought back from it, by kind.
@@ -101,6 +107,7 @@ impl Outlook {
         let mirror = longest.filter(|(_, end)| end.next_position >= start.next_position).map(|(mirror, _)| mirror);
         let mut outlook = Self {
             end: start.clone(),
+            ends_at: backup.statement.recorded_at.clone(),
             backup: start,
             mirror,
             brought_back: BTreeMap::new(),
@@ -136,6 +143,7 @@ impl Outlook {
             let recorded = entry::decode(&copied.entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
             *self.brought_back.entry(schema::kind(&recorded.event).0).or_default() += 1;
             self.reductions += u64::from(recorded.event.reduces_access());
+            self.ends_at = date_time(recorded.recorded_at).to_rfc3339_opts(SecondsFormat::Micros, true);
         }
     }
 
@@ -160,7 +168,7 @@ impl Outlook {
 fn end_of(backup: &Backup) -> Result<Seen, VaultError> {
     let statement = &backup.statement;
     let mac = hash(&statement.mac).ok_or(VaultError::NotAsStated("its mac is no mac"))?;
-    Ok(Seen { log: LogId::from_uuid(statement.log), next_position: statement.events(), mac })
+    Ok(Seen { log: LogId::from_uuid(statement.log), next_position: statement.next_position, mac })
 }
 
 pub(super) fn hash(text: &str) -> Option<Hash> {

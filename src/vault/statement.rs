@@ -61,12 +61,6 @@ impl Statement {
             Err("it is of a format that this version does not read")
         }
     }
-
-    /// How much of the log it is, as the log itself counts.
-    #[must_use]
-    pub fn events(&self) -> u64 {
-        self.next_position
-    }
 }
 
 /// The public half of the key that signs backups, for whoever is to check one without the root key.

@@ -206,6 +206,12 @@ async fn a_machine_that_has_seen_nothing_needs_a_mirror_or_a_word() {
     let mirror = world.service.file("mirror");
     let restored = done(&restore(&into, machine.path(), &backup, &["--mirror", mirror.to_str().unwrap()]));
     assert_eq!(restored["lost"], Value::Null);
+    // Who knows that the mirror had stood still says so: the tokens end, and other nodes can be told.
+    let (third, other) = (TempDir::new().unwrap(), Scratch::unmigrated().await);
+    fs::copy(world.service.file("root.key"), third.path().join("root.key")).unwrap();
+    let stood_still = ["--mirror", mirror.to_str().unwrap(), "--accept-lost-revocations", "unknown"];
+    let restored = done(&restore(&other, third.path(), &backup, &stood_still));
+    assert_eq!((&restored["lost"], restored["ends_at"].is_string()), (&json!("unknown"), true));
     let service = world.start_on(&into).await;
     assert_eq!(verdict(&service, &world.revoked).await, (false, "key_revoked".to_owned()));
 }
@@ -225,9 +231,15 @@ async fn a_node_that_has_seen_what_was_given_up_refuses_until_it_adopts_the_rest
     let adopted = done(&adopt(&into, world.service.data_dir()));
     assert_eq!(adopted["put_aside"].as_array().unwrap().len(), 2, "{adopted}");
     let mut service = launch().start().await;
+    service.post("/v1/pools", json!({ "name": "later" })).await.expect(201);
     assert!(service.stop());
     assert_eq!(verified(service.data_dir())["events"], json!(next_position(&into.owner_url()).await));
     assert_eq!(done(&adopt(&into, service.data_dir()))["parted"], Value::Null);
+    // A restore that it has seen explains nothing that is missing since.
+    let last = "delete from log.event where position = (select max(position) from log.event)";
+    crate::log::tamper(&into, last).await;
+    crate::log::refit_head(&into).await;
+    refused(&adopt(&into, service.data_dir()), "an older database was put in its place");
 }
 
 /// An older database that nobody has restored is adopted by nobody.

@@ -16,7 +16,7 @@ use crate::support::program::{python_program, run};
 use crate::support::service::{Launch, Service};
 
 /// Of the whole run; the phases that could go on for ever end by then.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_mins(9);
 
 /// Of the document's links, those that it follows at least. Which ones is its choice, but the same in every run.
 const LINKS_FOLLOWED_MIN: u32 = 6;

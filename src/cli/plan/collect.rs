@@ -41,7 +41,8 @@ pub(super) struct Place {
     /// What all pages are asked for under.
     key: String,
     done: u64,
-    is_new: bool,
+    /// Whether its first line stands. Where nothing was applied after all, no file is left in the way of the next attempt.
+    begun: bool,
 }
 
 impl Into {
@@ -57,7 +58,7 @@ impl Into {
 impl Place {
     fn create(path: PathBuf) -> Result<Self, Failure> {
         let file = create_private(&path)?;
-        Ok(Self { path, file, key: uuid::Uuid::new_v4().to_string(), done: 0, is_new: true })
+        Ok(Self { path, file, key: uuid::Uuid::new_v4().to_string(), done: 0, begun: false })
     }
 
     /// Cuts off what came after the last whole page, which is asked for again.
@@ -70,6 +71,7 @@ impl Place {
             let read: Value = serde_json::from_str(line).unwrap_or_default();
             if read["plan"] == plan {
                 (key, whole) = (read["collection"].as_str().map(str::to_owned), at);
+                done = read["done"].as_u64().unwrap_or_default();
             } else if let Some(count) = read["done"].as_u64() {
                 (done, whole) = (count, at);
             }
@@ -77,7 +79,13 @@ impl Place {
         let key = key.ok_or_else(|| Failure::Usage(format!("{} is no collection of this plan", path.display())))?;
         let mut file = OpenOptions::new().write(true).open(&path).map_err(fault)?;
         file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(fault)?;
-        Ok(Self { path, file, key, done, is_new: false })
+        Ok(Self { path, file, key, done, begun: true })
+    }
+
+    /// What was collected into another file, up to `done`, is not collected again.
+    fn begin(&mut self, plan: &str, done: u64) -> Result<(), Failure> {
+        (self.done, self.begun) = (done, true);
+        self.write(&[json!({ "plan": plan, "collection": self.key, "done": done })])
     }
 
     fn write(&mut self, lines: &[Value]) -> Result<(), Failure> {
@@ -85,6 +93,15 @@ impl Place {
         let text = zeroize::Zeroizing::new(text);
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
         written.map_err(|error| Failure::fault(format_args!("cannot write to {}", self.path.display()), error))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.begun {
+            // It is empty; who cannot remove it finds it there.
+            std::fs::remove_file(&self.path).ok();
+        }
     }
 }
 
@@ -97,11 +114,9 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
 /// Collects page after page.
 pub(super) async fn into(session: &Session, plan: &str, place: Option<Place>) -> Result<(), Failure> {
     let Some(mut place) = place else { return Ok(()) };
-    if place.is_new {
-        place.write(&[json!({ "plan": plan, "collection": place.key })])?;
-        // What was collected into another file is not collected again.
+    if !place.begun {
         let found = session.read(Call::get(&["v1", "plans", plan])).await?;
-        place.done = found["progress"]["done"].as_u64().unwrap_or_default();
+        place.begin(plan, found["progress"]["done"].as_u64().unwrap_or_default())?;
     }
     let operator = session.operator()?;
     let mut count = 0;
@@ -133,13 +148,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new.jsonl");
         let mut place = Place::create(path.clone()).expect("a new file");
-        place.write(&[json!({ "plan": "p", "collection": place.key.clone() })]).expect("written");
+        place.begin("p", 0).expect("written");
         place.write(&[json!({ "id": "k1", "secret": "s1" }), json!({ "done": 100 })]).expect("written");
         place.write(&[json!({ "id": "k2", "secret": "s2" })]).expect("written");
         let again = Place::reopen(path.clone(), "p").expect("a collection");
-        assert_eq!((again.done, &again.key, again.is_new), (100, &place.key, false));
+        assert_eq!((again.done, &again.key, again.begun), (100, &place.key, true));
         let text = std::fs::read_to_string(&path).expect("the file");
         assert!(text.contains("s1") && !text.contains("s2") && text.ends_with('\n'), "{text}");
         assert!(matches!(Place::reopen(path, "q"), Err(Failure::Usage(_))), "of another plan");
+    }
+
+    #[test]
+    fn a_collection_that_began_after_another_goes_on_there_and_one_that_never_began_leaves_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rest.jsonl");
+        drop(Place::create(path.clone()).expect("a new file"));
+        assert!(!path.exists());
+        Place::create(path.clone()).expect("a new file").begin("p", 100).expect("written");
+        assert_eq!(Place::reopen(path, "p").expect("a collection").done, 100);
     }
 }

@@ -23,15 +23,18 @@ pub(super) struct Link {
 impl Writer {
     pub(super) async fn connect(&mut self) -> Result<(), Setback> {
         let session = self.database.session().await.map_err(|error| Setback::Lost(error.to_string()))?;
-        let failed = |error| Setback::from(LogFault::Database(error));
         bounded(&session.client).await?;
         planned_once(&session.client).await?;
         patient(self.clock.compare(&session.client)).await?;
         // Listening first: what is appended between this and the first look is heard.
-        session.client.batch_execute(&format!("listen {CHANNEL}")).await.map_err(failed)?;
-        let append = append::prepare(&session.client).await.map_err(failed)?;
-        let outcomes = outcome::prepare(&session.client).await.map_err(failed)?;
-        let look = Look::prepare(&session.client).await.map_err(failed)?;
+        let client = &session.client;
+        let prepared = Box::pin(async {
+            client.batch_execute(&format!("listen {CHANNEL}")).await?;
+            let append = append::prepare(client).await?;
+            let outcomes = outcome::prepare(client).await?;
+            Ok((append, outcomes, Look::prepare(client).await?))
+        });
+        let (append, outcomes, look) = patient(prepared).await?;
         self.link = Some(Link { session, append, outcomes, look });
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Plans: made, applied as they were shown or not at all, and recorded item by item.
 
+use std::sync::Arc;
+
 use super::{Decision, enrollment, limits, workers};
 use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::enrollment::EnrollmentState;
@@ -24,7 +26,7 @@ pub(super) fn decide(roll: &Roll, command: &Command, context: &Context) -> Decis
         Command::ApprovePlan { plan, digest } => approvals::approve(roll, *plan, digest, context),
         Command::CollectPlan { plan, done, successors } => rotation::collect(roll, *plan, *done, successors, context),
         Command::SetPlanPolicy(policy) => approvals::set_policy(roll, policy),
-        Command::ContinuePlan { plan, done } => Ok(go_on(roll, *plan, *done)),
+        Command::ContinuePlan { plan, done } => Ok(go_on(roll, *plan, *done, context.now)),
         _ => Ok(vec![]),
     }
 }
@@ -147,8 +149,10 @@ fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
 ///
 /// `done` says how far whoever asks has seen the plan come: of two nodes that go on with it, one is late and does nothing.
 /// What somebody has changed since is left as they changed it.
-pub(super) fn go_on(roll: &Roll, plan: PlanId, done: u64) -> Vec<Event> {
-    let Some(found) = roll.plan(plan) else { return vec![] };
+fn go_on(roll: &Roll, plan: PlanId, done: u64, now: Timestamp) -> Vec<Event> {
+    // What an operator can still collect is theirs to go on with.
+    let is_due = |plan: &&Arc<Plan>| plan.collected_until().is_none_or(|until| until <= now);
+    let Some(found) = roll.plan(plan).filter(is_due) else { return vec![] };
     let waits = |progress: &&Progress| progress.done == done && !progress.is_complete();
     let Some(progress) = found.progress.as_ref().filter(waits) else { return vec![] };
     let next = progress.next_items();

@@ -9,7 +9,6 @@ use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::command::{Command, Context};
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, TokenId};
-use crate::domain::netguard::NetguardEvent;
 use crate::domain::operator::Role;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -210,55 +209,12 @@ fn outcome(decision: &Decision) -> String {
     }
 }
 
+/// The kind, and what the tables of decisions tell apart beside it.
 fn kind(event: &Event) -> &'static str {
     match event {
-        Event::PoolCreated { .. } => "pool.created",
-        Event::PoolUpdated { .. } => "pool.updated",
-        Event::PoolRemoved { .. } => "pool.removed",
         Event::WorkerCreated(created) if created.pending => "worker.created(pending)",
-        Event::WorkerCreated(_) => "worker.created",
-        Event::WorkerUpdated { .. } => "worker.updated",
-        Event::WorkerApproved { .. } => "worker.approved",
-        Event::WorkerRejected { .. } => "worker.rejected",
-        Event::WorkerIsolated { .. } => "worker.isolated",
-        Event::WorkerReleased { .. } => "worker.released",
-        Event::WorkerRemoved { .. } => "worker.removed",
-        Event::KeyCreated(_) => "key.created",
-        Event::KeyShared { .. } => "key.shared",
         Event::KeyRotated { derived: true, .. } => "key.rotated(derived)",
-        Event::KeyRotated { .. } => "key.rotated",
-        Event::KeyRevoked { .. } => "key.revoked",
-        Event::EnrollmentSecretCreated { .. } => "enrollment.created",
-        Event::EnrollmentSecretRotated { .. } => "enrollment.rotated",
-        Event::EnrollmentSecretDisabled { .. } => "enrollment.disabled",
-        Event::TokenIssued(_) => "token.issued",
-        Event::TokensIssued { .. } => "tokens.issued",
-        Event::TokenRevoked { .. } => "token.revoked",
-        Event::SigningKeysInstalled { .. } => "signing_keys.installed",
-        Event::SigningKeysRotated { .. } => "signing_keys.rotated",
-        Event::OperatorCreated { .. } => "operator.created",
-        Event::OperatorUpdated { .. } => "operator.updated",
-        Event::OperatorRemoved { .. } => "operator.removed",
-        Event::FenceRaised { .. } => "fence.raised",
-        Event::BarrierPassed { .. } => "barrier.passed",
-        Event::LogRestored(_) => "log.restored",
-        Event::PlanMade(_) => "plan.made",
-        Event::PlanApplied { .. } => "plan.applied",
-        Event::PlanProgressed { .. } => "plan.progressed",
-        Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
-        Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
-        Event::PlanApproved { .. } => "plan.approved",
-        Event::PlanPolicySet(_) => "plan_policy.set",
-        Event::KeyRotationDue { .. } => "key.rotation_due",
-        Event::IncidentOpened(_)
-        | Event::IncidentUpdated { .. }
-        | Event::IncidentNoted { .. }
-        | Event::IncidentReviewed { .. }
-        | Event::IncidentStepDone { .. }
-        | Event::IncidentStepWaived { .. }
-        | Event::IncidentStepReopened { .. }
-        | Event::IncidentClosed { .. } => event.kind(),
-        Event::AuthFailuresObserved { .. } => "auth.failures_observed",
+        other => other.kind(),
     }
 }
 

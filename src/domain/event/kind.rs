@@ -55,4 +55,56 @@ impl Event {
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }
+
+    /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
+    /// to approve what, the addresses that are blocked by hand; and a restore, which may have changed all of them.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Event::PoolCreated { .. }
+            | Event::PoolUpdated { .. }
+            | Event::PoolRemoved { .. }
+            | Event::EnrollmentSecretCreated { .. }
+            | Event::EnrollmentSecretRotated { .. }
+            | Event::EnrollmentSecretDisabled { .. }
+            | Event::SigningKeysInstalled { .. }
+            | Event::SigningKeysRotated { .. }
+            | Event::OperatorCreated { .. }
+            | Event::OperatorUpdated { .. }
+            | Event::OperatorRemoved { .. }
+            | Event::PlanPolicySet(_)
+            | Event::Netguard(_)
+            | Event::LogRestored(_) => true,
+            Event::WorkerCreated(_)
+            | Event::WorkerUpdated { .. }
+            | Event::WorkerApproved { .. }
+            | Event::WorkerRejected { .. }
+            | Event::WorkerIsolated { .. }
+            | Event::WorkerReleased { .. }
+            | Event::WorkerRemoved { .. }
+            | Event::KeyCreated(_)
+            | Event::KeyShared { .. }
+            | Event::KeyRotated { .. }
+            | Event::KeyRevoked { .. }
+            | Event::KeyRotationDue { .. }
+            | Event::TokenIssued(_)
+            | Event::TokensIssued { .. }
+            | Event::TokenRevoked { .. }
+            | Event::FenceRaised { .. }
+            | Event::BarrierPassed { .. }
+            | Event::PlanMade(_)
+            | Event::PlanApproved { .. }
+            | Event::PlanApplied { .. }
+            | Event::PlanProgressed { .. }
+            | Event::IncidentOpened(_)
+            | Event::IncidentUpdated { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentStepDone { .. }
+            | Event::IncidentStepWaived { .. }
+            | Event::IncidentStepReopened { .. }
+            | Event::IncidentClosed { .. }
+            | Event::AuthFailuresObserved { .. } => false,
+        }
+    }
 }

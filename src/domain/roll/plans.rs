@@ -61,9 +61,9 @@ impl Roll {
     pub(super) fn approve_plan(&mut self, origin: Origin, id: PlanId) {
         let (Some(by), Some(key)) = (origin.by, origin.key) else { return };
         self.with_plan(id, |plan| {
-            if plan.approvals.iter().all(|approval| approval.by != by) {
-                plan.approvals.push(Approval { by, key, at: origin.at });
-            }
+            // The key that the one before came with may have ended since.
+            plan.approvals.retain(|approval| approval.by != by);
+            plan.approvals.push(Approval { by, key, at: origin.at });
         });
     }
 

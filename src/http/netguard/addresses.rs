@@ -39,7 +39,7 @@ pub(in crate::http) struct NewAddress {
 #[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
 pub(in crate::http) struct AddressQuery {
     /// The address or network, as it was listed.
-    #[param(schema_with = schema::address_or_cidr)]
+    #[param(schema_with = schema::address_or_cidr, required = true)]
     address: String,
     /// Why, for the log.
     #[param(schema_with = schema::reason, required = false)]

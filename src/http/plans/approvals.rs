@@ -9,10 +9,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Application;
-use crate::domain::command::Command;
+use crate::domain::command::{self, Command};
 use crate::domain::ids::{PlanId, PoolId};
 use crate::domain::key::Digest;
-use crate::domain::plan::ApprovalPolicy;
+use crate::domain::plan::{ApprovalPolicy, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::http::App;
 use crate::http::body::CommandJson;
 use crate::http::caller::{Caller, MayManageFleet, MayManageOperators, MayReadFleet};
@@ -87,7 +87,7 @@ pub(in crate::http) async fn read_policy(State(app): State<App>, _caller: Caller
 
 /// Sets which plans need a second operator. Plans that were made before need one if either policy says so.
 #[utoipa::path(
-    patch, path = "/v1/plan-policy", tag = "plans", request_body = PolicyChange, params(IdempotencyKey),
+    patch, path = "/v1/plan-policy", tag = "plans", request_body = Option<PolicyChange>, params(IdempotencyKey),
     responses((status = 200, body = Changed<PolicyView>), Refusals)
 )]
 pub(in crate::http) async fn change_policy(
@@ -95,10 +95,9 @@ pub(in crate::http) async fn change_policy(
     caller: Caller<MayManageOperators>,
     CommandJson { value, asked }: CommandJson<PolicyChange>,
 ) -> Result<Answered, Problem> {
-    let standing = app.node().snapshot().roll.plan_policy().clone();
-    let policy = ApprovalPolicy {
-        kinds: value.kinds.map_or(standing.kinds, ordered),
-        pools: value.pools.map_or(Ok(standing.pools), |pools| self::pools(&pools))?,
+    let policy = command::PolicyChange {
+        kinds: value.kinds.map(kinds).transpose()?,
+        pools: value.pools.as_deref().map(pools).transpose()?,
     };
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let answer = sending.send(Command::SetPlanPolicy(policy), |roll, done| {
@@ -107,16 +106,17 @@ pub(in crate::http) async fn change_policy(
     answer.await
 }
 
-fn ordered(mut kinds: Vec<String>) -> Arc<[Arc<str>]> {
-    kinds.sort();
-    kinds.dedup();
-    kinds.into_iter().map(Arc::from).collect()
+fn kinds(kinds: Vec<String>) -> Result<Arc<[Arc<str>]>, Problem> {
+    if kinds.len() > PLAN_KINDS.len() {
+        return Err(Problem::invalid("kinds", format!("each once: there are {}", PLAN_KINDS.len())));
+    }
+    Ok(kinds.into_iter().map(Arc::from).collect())
 }
 
 fn pools(texts: &[String]) -> Result<Arc<[PoolId]>, Problem> {
+    if texts.len() > POLICY_POOLS_MAX {
+        return Err(Problem::invalid("pools", format!("at most {POLICY_POOLS_MAX}")));
+    }
     let read = |text: &String| text.parse().map_err(|_| Problem::invalid("pools", "ids of pools"));
-    let mut pools: Vec<PoolId> = texts.iter().map(read).collect::<Result<_, _>>()?;
-    pools.sort();
-    pools.dedup();
-    Ok(pools.into())
+    texts.iter().map(read).collect()
 }

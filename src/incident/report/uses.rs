@@ -64,20 +64,22 @@ impl Uses {
         }
         match &recorded.event {
             Event::TokensIssued { worker, count, .. } => *self.counted.entry(worker.clone()).or_default() += count,
-            Event::AuthFailuresObserved { from, failures, .. } => {
+            Event::AuthFailuresObserved { from, to, failures } => {
                 for failure in failures {
-                    self.failed(*from, failure);
+                    self.failed(*from, *to, failure);
                 }
             }
             _ => {}
         }
     }
 
-    fn failed(&mut self, from: Timestamp, failure: &FailureCount) {
+    /// Of a window that was over before the credential was ended, though it was recorded later, all was before.
+    fn failed(&mut self, from: Timestamp, to: Timestamp, failure: &FailureCount) {
         let id = failure.credential.as_deref().and_then(|text| text.parse::<KeyId>().ok());
         let Some(KeyId(id)) = id else { return };
         match self.ended.get(&id) {
             None => self.all.entry(id).or_default().failed += failure.count,
+            Some(end) if to <= end.at => self.failed_before += failure.count,
             Some(end) if from < end.at => self.failed_around += failure.count,
             Some(_) => {
                 self.failed_after += failure.count;

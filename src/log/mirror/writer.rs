@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::segment::{self, HEADER_BYTES};
 use super::{Mirror, MirrorError, at};
 use crate::domain::ids::LogId;
-use crate::log::seal::{Hash, genesis_mac};
+use crate::log::seal::genesis_mac;
 use crate::log::seen::Seen;
 
 /// A start reads the newest segment, and a restore those after its backup: 64 MiB are a tenth of a second.
@@ -59,11 +59,6 @@ impl Writer {
     /// Where it ends.
     pub fn seen(&self) -> &Seen {
         &self.at
-    }
-
-    /// The mac that an entry gets which is added next.
-    pub fn mac_of(&self, entry: &[u8]) -> Hash {
-        crate::log::seal::next_mac(self.mirror.keys.log_chain(), &self.at.mac, entry)
     }
 
     /// Adds entries, which follow the last one: all of them or, where it fails, none. After a failure the writer is of no

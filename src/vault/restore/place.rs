@@ -226,7 +226,9 @@ impl<'a> Writing<'a> {
         let Some(mut reader) = outlook.after_backup()? else { return Ok(()) };
         while self.head.next_position < outlook.end.next_position {
             let mut batch = Batch::after(&self.head);
+            // A mirror that another node goes on writing has become longer since.
             while batch.event_count() < PAGE
+                && batch.head().next_position < outlook.end.next_position
                 && let Some(copied) = reader.read_next()?
             {
                 let recorded = batch.push_again(copied.entry, self.keys)?;

@@ -1,5 +1,8 @@
 //! What a responder types: a plan is shown, then applied; or both in one go.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use serde_json::json;
 
 use super::Shell;
@@ -89,7 +92,9 @@ async fn new_keys_come_into_a_file_and_a_changed_plan_is_made_anew() {
     let text = std::fs::read_to_string(shell.folder.path().join("new.jsonl")).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["workers"], &lines[2]["done"]), (3, &json!(["probe-1"]), &json!(1)));
-    std::fs::write(shell.folder.path().join("new.key"), lines[1]["secret"].as_str().unwrap()).unwrap();
+    let mut private = std::fs::OpenOptions::new();
+    let mut file = private.write(true).create_new(true).mode(0o600).open(shell.folder.path().join("new.key")).unwrap();
+    file.write_all(lines[1]["secret"].as_str().unwrap().as_bytes()).unwrap();
     shell.run("validate -f new.key").await.ok();
     shell.run("validate -f probe-1.key").await.ok();
     let plan = lines[0]["plan"].as_str().unwrap();

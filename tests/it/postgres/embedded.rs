@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
+use super::schema::MIGRATIONS;
 use crate::support::cluster::{connect, is_alive, postmaster};
 
 async fn start(data_dir: &Path) -> Result<Cluster, EmbeddedError> {
@@ -25,7 +26,7 @@ fn running(data_dir: &Path) -> Pid {
 async fn start_with_a_row(data_dir: &Path) -> (Cluster, Database) {
     let cluster = start(data_dir).await.unwrap();
     let database = Database::open(cluster.options()).await.unwrap();
-    assert_eq!(database.migrate().await.unwrap().applied, ["V1__log", "V2__nodes", "V3__projections", "V4__incidents"]);
+    assert_eq!(database.migrate().await.unwrap().applied, MIGRATIONS);
     let client = database.client().await.unwrap();
     client
         .batch_execute(

@@ -7,7 +7,8 @@ use tokio_postgres::error::SqlState;
 use crate::support::cluster::Scratch;
 
 /// All of them, in their order.
-const MIGRATIONS: [&str; 5] = ["V1__log", "V2__nodes", "V3__projections", "V4__incidents", "V5__key_sources"];
+pub(super) const MIGRATIONS: [&str; 5] =
+    ["V1__log", "V2__nodes", "V3__projections", "V4__incidents", "V5__key_sources"];
 const VERSION: i32 = 5;
 
 /// What nobody may do. Each finds a row to do it to.

@@ -443,19 +443,24 @@ pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
 /// none.
 pub(crate) fn kill_server(data: &Path, frozen: Duration) -> bool {
     let Some(server) = postmaster(data) else { return false };
-    let children = children(server);
     // A process that has ended meanwhile is as good as one that is killed.
     let signal = |signal| {
-        for child in &children {
-            kill_process(*child, signal).ok();
+        for child in children(server) {
+            kill_process(child, signal).ok();
         }
     };
     if !frozen.is_zero() {
         signal(Signal::STOP);
         std::thread::sleep(frozen);
     }
-    kill_process(server, Signal::KILL).ok();
+    // One that it starts while the others are killed may wait for ever for a lock that died with them, and hold the
+    // server's memory for as long: it starts none once it stands still.
+    kill_process(server, Signal::STOP).ok();
+    while state(server).is_some_and(|state| !matches!(state, 'T' | 'Z' | 'X')) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     signal(Signal::KILL);
+    kill_process(server, Signal::KILL).ok();
     true
 }
 
@@ -467,8 +472,13 @@ fn children(server: Pid) -> Vec<Pid> {
 
 /// Whether a process runs. One that has ended, and whose parent has not looked yet, does not.
 pub(crate) fn is_alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The letter of proc(5), or nothing where the process is gone.
+fn state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn log_tail(folder: &Path) -> String {

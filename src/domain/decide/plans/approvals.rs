@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use super::planned;
 use crate::domain::actor::Actor;
-use crate::domain::command::Context;
+use crate::domain::command::{Context, PolicyChange};
 use crate::domain::decide::author::of_plan;
 use crate::domain::decide::{Decision, limits, pools};
 use crate::domain::event::Event;
 use crate::domain::ids::{PlanId, PoolId};
-use crate::domain::key::{Digest, KeyState};
+use crate::domain::key::Digest;
 use crate::domain::operator::OperatorIndex;
-use crate::domain::plan::{Approval, ApprovalPolicy, Item, Plan, PlanKind};
+use crate::domain::plan::{Approval, Item, Plan, PlanKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::time::Timestamp;
 
 /// Whether the policy asks for a second operator: for the kind, or for a pool of which something is on the list.
 pub(super) fn is_needed(roll: &Roll, kind: &PlanKind, items: &[Item]) -> bool {
@@ -42,25 +43,38 @@ pub(super) fn given(roll: &Roll, plan: &Plan, items: &[Item], context: &Context)
         return Ok(());
     }
     let involved = [plan.made_by, index_of(roll, &context.author.actor)];
-    if plan.approvals.iter().any(|approval| counts(roll, plan, approval, involved)) {
+    if plan.approvals.iter().any(|approval| counts(roll, plan, approval, involved, context.now)) {
         Ok(())
     } else {
         Err(Refusal::ApprovalRequired(plan.id))
     }
 }
 
-/// Whether it is somebody else's, who may still do the same: there when the plan was made, so that nobody makes an approver
-/// for the occasion, and with a key that neither of those involved has made for them since.
-fn counts(roll: &Roll, plan: &Plan, approval: &Approval, involved: [Option<OperatorIndex>; 2]) -> bool {
+/// Whether it is somebody else's, who may still do the same: an operator who was there when the plan was made, with a key of
+/// then that still works. So nobody makes an approver, or a key of one, for the occasion.
+fn counts(roll: &Roll, plan: &Plan, approval: &Approval, involved: [Option<OperatorIndex>; 2], now: Timestamp) -> bool {
     let Some(operator) = roll.operator_at(approval.by) else { return false };
-    let Some(key) = roll.key(approval.key) else { return false };
-    let made_for_it = key.issued > plan.made && key.created_by.is_some() && involved.contains(&key.created_by);
     !involved.contains(&Some(approval.by))
         && !operator.removed
         && operator.role.permits(of_plan(&plan.kind))
         && operator.created < plan.made
-        && key.state != KeyState::Revoked
-        && !made_for_it
+        && roll.key(approval.key).is_some_and(|key| key.is_good(now))
+        && is_from_before(roll, plan, approval)
+}
+
+/// Whether the key was there when the plan was made, or comes of such a one by rotations of the approver's own.
+fn is_from_before(roll: &Roll, plan: &Plan, approval: &Approval) -> bool {
+    let mut next = roll.key(approval.key);
+    while let Some(key) = next {
+        if key.issued < plan.made {
+            return true;
+        }
+        if key.created_by != Some(approval.by) {
+            return false;
+        }
+        next = key.parent.and_then(|parent| roll.key(parent));
+    }
+    false
 }
 
 fn index_of(roll: &Roll, actor: &Actor) -> Option<OperatorIndex> {
@@ -70,7 +84,8 @@ fn index_of(roll: &Roll, actor: &Actor) -> Option<OperatorIndex> {
     }
 }
 
-/// Approves exactly what was shown. That of the plan's maker would count for nothing, and is refused.
+/// Approves exactly what was shown. That of the plan's maker would count for nothing, and is refused; one that counts no more,
+/// since its key has ended, can be given again.
 pub(in crate::domain::decide) fn approve(roll: &Roll, plan: PlanId, digest: &Digest, context: &Context) -> Decision {
     let found = planned(roll, plan)?;
     if found.digest != *digest {
@@ -86,17 +101,22 @@ pub(in crate::domain::decide) fn approve(roll: &Roll, plan: PlanId, digest: &Dig
     if by.is_some() && by == found.made_by {
         return Err(Refusal::ApprovalOwn(plan));
     }
-    if found.approvals.iter().any(|approval| Some(approval.by) == by) {
+    let own = |approval: &&Approval| Some(approval.by) == by;
+    if found.approvals.iter().find(own).is_some_and(|own| counts(roll, found, own, [found.made_by, None], context.now))
+    {
         return Ok(vec![]);
     }
     Ok(vec![Event::PlanApproved { plan }])
 }
 
-pub(in crate::domain::decide) fn set_policy(roll: &Roll, policy: &ApprovalPolicy) -> Decision {
-    limits::approval_policy(policy)?;
+/// What is not named stays as it stands now, and not as whoever asks has last seen it.
+pub(in crate::domain::decide) fn set_policy(roll: &Roll, change: &PolicyChange) -> Decision {
+    let standing = roll.plan_policy();
+    let policy = change.onto(standing);
+    limits::approval_policy(&policy)?;
     policy.pools.iter().try_for_each(|pool| pools::existing(roll, pool).map(|_| ()))?;
-    if roll.plan_policy() == policy {
+    if *standing == policy {
         return Ok(vec![]);
     }
-    Ok(vec![Event::PlanPolicySet(policy.clone())])
+    Ok(vec![Event::PlanPolicySet(policy)])
 }

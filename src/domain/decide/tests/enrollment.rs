@@ -40,12 +40,12 @@ fn a_secret_is_created_rotated_and_disabled() {
     world.clone().at(10).table(
         &admin(),
         &[
-            (create_secret(9, Limits::default()), "enrollment.created"),
+            (create_secret(9, Limits::default()), "enrollment_secret.created"),
             (create_secret_in("default", 1, 9, Limits::default()), "no: invalid"),
             (create_secret_in("default", 9, 1, Limits::default()), "no: enrollment_secret_in_use"),
             // Not even what was disabled comes back as another's.
             (create_secret_in("default", 9, 2, Limits::default()), "no: enrollment_secret_in_use"),
-            (rotate_secret(1, 9, 9, 0), "enrollment.rotated"),
+            (rotate_secret(1, 9, 9, 0), "enrollment_secret.rotated"),
             (rotate_secret(1, 9, 9, OVERLAP_MAX.0 + 1), "no: invalid"),
             (rotate_secret(1, 9, 1, 0), "no: enrollment_secret_in_use"),
             (rotate_secret(1, 2, 9, 0), "no: invalid"),
@@ -53,14 +53,14 @@ fn a_secret_is_created_rotated_and_disabled() {
             (rotate_secret(3, 9, 9, 0), "no: enrollment_secret_ended"),
             (rotate_secret(4, 9, 9, 0), "no: enrollment_secret_ended"),
             (rotate_secret(99, 9, 9, 0), "no: enrollment_secret_unknown"),
-            (disable_secret(1), "enrollment.disabled"),
+            (disable_secret(1), "enrollment_secret.disabled"),
             (disable_secret(2), "nothing"),
-            (disable_secret(3), "enrollment.disabled"),
-            (disable_secret(4), "enrollment.disabled"),
+            (disable_secret(3), "enrollment_secret.disabled"),
+            (disable_secret(4), "enrollment_secret.disabled"),
             (disable_secret(99), "no: enrollment_secret_unknown"),
         ],
     );
-    assert_eq!(outcome(&world.at(9).decide(&admin(), &rotate_secret(4, 9, 9, 0))), "enrollment.rotated");
+    assert_eq!(outcome(&world.at(9).decide(&admin(), &rotate_secret(4, 9, 9, 0))), "enrollment_secret.rotated");
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn limits_have_limits() {
     world.table(
         &admin(),
         &[
-            (create_secret(1, cidrs(CIDRS_MAX)), "enrollment.created"),
+            (create_secret(1, cidrs(CIDRS_MAX)), "enrollment_secret.created"),
             (create_secret(1, cidrs(CIDRS_MAX + 1)), "no: invalid"),
-            (create_secret(1, uses(1)), "enrollment.created"),
+            (create_secret(1, uses(1)), "enrollment_secret.created"),
             (create_secret(1, uses(0)), "no: invalid"),
-            (create_secret(1, expires(6)), "enrollment.created"),
+            (create_secret(1, expires(6)), "enrollment_secret.created"),
             (create_secret(1, expires(5)), "no: invalid"),
         ],
     );
@@ -87,7 +87,7 @@ fn limits_have_limits() {
 fn ensuring_a_secret_never_revives_one() {
     let world = World::new().given([create_secret(1, Limits::default()), disable_secret(1)]);
     for (wish, expected) in [
-        (ensure_secret("default", 9, 9), "enrollment.created"),
+        (ensure_secret("default", 9, 9), "enrollment_secret.created"),
         (ensure_secret("default", 9, 1), "nothing"),
         (ensure_secret("default", 1, 9), "no: invalid"),
         (ensure_secret("none", 9, 9), "no: pool_unknown"),

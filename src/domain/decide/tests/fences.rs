@@ -171,12 +171,12 @@ fn what_is_issued_after_the_fence_is_good_at_once() {
         &admin(),
         &[
             (create_key("a", 30), "key.created"),
-            (create_secret(9, Limits::default()), "enrollment.created"),
+            (create_secret(9, Limits::default()), "enrollment_secret.created"),
             // What a fence refuses is not made good by another's hand.
             (rotate(20, 30, 0), "no: key_fenced"),
             (rotate_secret(2, 9, 9, 0), "no: enrollment_secret_fenced"),
             (revoke(20), "key.revoked"),
-            (disable_secret(2), "enrollment.disabled"),
+            (disable_secret(2), "enrollment_secret.disabled"),
         ],
     );
     for (who, wish) in [

@@ -5,7 +5,7 @@ use super::wish::{
     create_worker_in, make_plan, plan_policy, remove_operator, revoke, rotate, sharing, update_operator,
 };
 use super::{World, admin, operator, operator_by, outcome};
-use crate::domain::command::Command;
+use crate::domain::command::{Command, PolicyChange};
 use crate::domain::ids::PlanId;
 use crate::domain::key::Digest;
 use crate::domain::operator::Role;
@@ -96,7 +96,25 @@ fn no_way_leads_around_the_second_person() {
     let wish = approve_plan(&world, 1);
     world.must(&operator_by(11, 32), &wish);
     assert_eq!(outcome(&world.decide(&admin(), &apply_plan(&world, 1))), NO);
-    assert_eq!(applying(&world)[0], YES, "10 did not make that key");
+    assert_eq!(applying(&world)[0], NO, "it was made for the occasion, whoever applies it");
+    // Nor if they rotate it as the one whom they made it for, or rotate that one's own.
+    world.must(&operator_by(11, 32), &rotate(32, 33, 600));
+    let wish = approve_plan(&world, 1);
+    world.must(&operator_by(11, 33), &wish);
+    assert_eq!(applying(&world)[0], NO);
+    let mut world = guarded().given([rotate(11, 34, 600)]);
+    let wish = approve_plan(&world, 1);
+    world.must(&operator_by(11, 34), &wish);
+    assert_eq!(applying(&world)[0], NO, "the admin has that key");
+
+    // A key that was rotated at once, since it leaked, approves nothing; with the new one it can be said again.
+    let mut world = approved(11, 11);
+    world.must(&operator_by(11, 11), &rotate(11, 35, 0));
+    assert_eq!(applying(&world)[0], NO);
+    let wish = approve_plan(&world, 1);
+    assert_eq!(outcome(&world.decide(&operator_by(11, 35), &wish)), "plan.approved");
+    world.must(&operator_by(11, 35), &wish);
+    assert_eq!(applying(&world)[0], YES);
 
     // What needed a second operator when it was made needs one after the policy was lifted; and the other way round.
     let lifted = guarded().given([plan_policy(&[], &[])]);
@@ -130,6 +148,11 @@ fn the_policy_is_of_kinds_and_of_pools_and_an_admins_to_set() {
         ],
     );
     assert_eq!(outcome(&world.decide(&operator_by(10, 10), &plan_policy(&[], &[]))), "no: not_permitted");
+    // What is not named stays as it stands when it is decided.
+    let kinds_alone = PolicyChange { kinds: Some(["release".into()].into()), pools: None };
+    world.must(&admin(), &Command::SetPlanPolicy(kinds_alone));
+    let policy = world.roll.plan_policy();
+    assert_eq!((&*policy.kinds, &*policy.pools), (&["release".into()][..], &["blue".parse().unwrap()][..]));
     // Who may not rotate signing keys approves no such plan.
     let rotation = PlanKind::RotateSigningKeys { overlap: Seconds(600) };
     world.must(&admin(), &make_plan(7, rotation, &["everything"]));

@@ -113,7 +113,7 @@ fn enrollment_secrets_are_rotated_with_their_limits() {
     world.must(&admin(), &apply_plan(&world.clone(), 1));
     assert_eq!(outcome(&world.decide(&enrollee(1), &enroll(1, "a", 20))), "no: enrollment_secret_ended");
     let made = world.must(&admin(), &collect_plan(1, 0, [7]));
-    assert_eq!(kinds(&made), "enrollment.rotated plan.progressed");
+    assert_eq!(kinds(&made), "enrollment_secret.rotated plan.progressed");
     let heir = world.roll.enrollment_secret(EnrollmentSecretId(7)).unwrap();
     assert_eq!((heir.parent, heir.state), (Some(EnrollmentSecretId(1)), EnrollmentState::Live));
     world.must(&enrollee(7), &enroll(7, "a", 20));

@@ -315,9 +315,14 @@ fn all_of_it_is_in_force_when_it_is_applied_and_recorded_after() {
             PlanKind::RevokeAll,
             &[LINEAGE],
             vec![22, 23],
-            "key.revoked key.revoked enrollment.disabled enrollment.disabled plan.progressed",
+            "key.revoked key.revoked enrollment_secret.disabled enrollment_secret.disabled plan.progressed",
         ),
-        (PlanKind::DisableEnrollment, &["pool:blue"], vec![20, 21, 22, 23], "enrollment.disabled plan.progressed"),
+        (
+            PlanKind::DisableEnrollment,
+            &["pool:blue"],
+            vec![20, 21, 22, 23],
+            "enrollment_secret.disabled plan.progressed",
+        ),
     ] {
         let mut world = fleet().given([make_plan(1, plan.clone(), criteria)]);
         world.must(&admin(), &apply_plan(&world.clone(), 1));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::World;
 use crate::domain::command::{
     Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
-    MakePlan, OpenIncident, Settling,
+    MakePlan, OpenIncident, PolicyChange, Settling,
 };
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
@@ -17,7 +17,7 @@ use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::netguard::{Listing, NetguardCommand};
 use crate::domain::operator::Role;
-use crate::domain::plan::{ApprovalPolicy, PlanKind, Selector};
+use crate::domain::plan::{PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
@@ -361,7 +361,7 @@ pub(super) fn collect_plan(plan: u128, done: u64, ids: impl IntoIterator<Item = 
 
 pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {
     let pools = pools.iter().map(|pool| pool_id(pool)).collect();
-    Command::SetPlanPolicy(ApprovalPolicy { kinds: texts(kinds), pools })
+    Command::SetPlanPolicy(PolicyChange { kinds: Some(texts(kinds)), pools: Some(pools) })
 }
 
 /// With the digest that it was shown with.

@@ -1,0 +1,33 @@
+//! How commands have ended, for the metrics.
+
+use crate::command::{CommandError, Reply};
+use crate::domain::command::Command;
+use crate::telemetry::Metrics;
+
+/// What metrics may say of a command's end.
+pub const OUTCOMES: [&str; 5] = ["changed", "unchanged", "repeated", "refused", "failed"];
+
+pub(super) fn count(metrics: &Metrics, command: &Command, reply: &Reply) {
+    metrics.commanded(index_of(&Command::NAMES, command.name()), index_of(&OUTCOMES, outcome_name(reply)));
+}
+
+fn outcome_name(reply: &Reply) -> &'static str {
+    match reply {
+        Ok(outcome) if outcome.repeated => "repeated",
+        Ok(outcome) if outcome.changed => "changed",
+        Ok(_) => "unchanged",
+        Err(CommandError::Refused(_) | CommandError::RefusedBefore { .. } | CommandError::OtherContent) => "refused",
+        Err(
+            CommandError::Tampered(_)
+            | CommandError::OutcomeLost { .. }
+            | CommandError::QueueFull
+            | CommandError::Stopping
+            | CommandError::Fault(_)
+            | CommandError::Unknown(_),
+        ) => "failed",
+    }
+}
+
+fn index_of(names: &[&str], name: &str) -> usize {
+    names.iter().position(|known| *known == name).unwrap_or(names.len())
+}
