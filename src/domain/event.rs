@@ -1,18 +1,12 @@
 //! Events: past facts, with today's meaning. How they lie on disk, in every schema ever, is [`crate::log`]'s matter.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 use super::actor::Author;
 use super::enrollment::Limits;
 use super::fence::FenceScope;
-use super::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId, decode_base62,
-    encode_base62,
-};
+use super::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
 use super::netguard::NetguardEvent;
@@ -25,6 +19,9 @@ use super::token::NewToken;
 use super::worker::Labels;
 
 mod kind;
+mod subject;
+
+pub use subject::{Subject, SubjectId};
 
 /// One fact, in its place in the one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,84 +326,7 @@ pub struct FailureCount {
     pub count: u64,
 }
 
-/// What an event is about, for search: a kind and an id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    pub kind: &'static str,
-    pub id: String,
-}
-
-/// A subject's id, of whichever type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubjectId<'a> {
-    Chosen(&'a str),
-    Made(u128),
-    Network(IpNet),
-}
-
 impl Event {
-    #[must_use]
-    pub fn subject(&self) -> Subject {
-        let (kind, id) = self.about();
-        Subject { kind, id: id.to_string() }
-    }
-
-    /// The subject's kind and its id, without writing it.
-    #[must_use]
-    pub fn about(&self) -> (&'static str, SubjectId<'_>) {
-        match self {
-            Event::PoolCreated { pool, .. } | Event::PoolUpdated { pool, .. } | Event::PoolRemoved { pool } => {
-                ("pool", SubjectId::Chosen(pool.as_str()))
-            }
-            Event::WorkerCreated(created) => ("worker", SubjectId::Chosen(created.worker.as_str())),
-            Event::WorkerUpdated { worker, .. }
-            | Event::WorkerApproved { worker }
-            | Event::WorkerRejected { worker }
-            | Event::WorkerIsolated { worker, .. }
-            | Event::WorkerReleased { worker }
-            | Event::WorkerRemoved { worker }
-            | Event::TokensIssued { worker, .. } => ("worker", SubjectId::Chosen(worker.as_str())),
-            Event::KeyCreated(created) => ("key", SubjectId::Made(created.key.0)),
-            Event::KeyShared { key, .. }
-            | Event::KeyRotated { key, .. }
-            | Event::KeyRotationDue { key, .. }
-            | Event::KeyRevoked { key } => ("key", SubjectId::Made(key.0)),
-            Event::EnrollmentSecretCreated { secret, .. }
-            | Event::EnrollmentSecretRotated { secret, .. }
-            | Event::EnrollmentSecretDisabled { secret } => ("enrollment_secret", SubjectId::Made(secret.0)),
-            Event::TokenIssued(issued) => ("worker", SubjectId::Chosen(issued.worker.as_str())),
-            Event::TokenRevoked { token, .. } => ("token", SubjectId::Made(token.0)),
-            Event::SigningKeysInstalled { active, .. } => ("signing_key", SubjectId::Made(active.id.0)),
-            Event::SigningKeysRotated { next, .. } => ("signing_key", SubjectId::Made(next.id.0)),
-            Event::OperatorCreated { operator, .. }
-            | Event::OperatorUpdated { operator, .. }
-            | Event::OperatorRemoved { operator } => ("operator", SubjectId::Made(operator.0)),
-            Event::FenceRaised { scope, .. } => match scope {
-                FenceScope::Everything => ("log", SubjectId::Chosen("everything")),
-                FenceScope::Pool(pool) => ("pool", SubjectId::Chosen(pool.as_str())),
-                FenceScope::Lineage(secret) => ("enrollment_secret", SubjectId::Made(secret.0)),
-                FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
-            },
-            Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
-            Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
-            Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
-            Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
-            Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
-                ("plan", SubjectId::Made(plan.0))
-            }
-            Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
-            Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
-            Event::IncidentUpdated { incident, .. }
-            | Event::IncidentNoted { incident, .. }
-            | Event::IncidentReviewed { incident, .. }
-            | Event::IncidentStepDone { incident, .. }
-            | Event::IncidentStepWaived { incident, .. }
-            | Event::IncidentStepReopened { incident, .. }
-            | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
-            Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
-        }
-    }
-
     /// Whether somebody may be refused from this event on who was accepted before: what can be waited for until it is in
     /// force on every node.
     #[must_use]
@@ -472,29 +392,6 @@ impl Event {
             | Event::IncidentStepReopened { incident, .. }
             | Event::IncidentClosed { incident, .. } => Some(incident),
             _ => None,
-        }
-    }
-}
-
-impl SubjectId<'_> {
-    /// Whether `text` is how it is written.
-    #[must_use]
-    pub fn is(self, text: &str) -> bool {
-        match self {
-            SubjectId::Chosen(id) => id == text,
-            // There is one spelling of each, and reading is cheaper than writing.
-            SubjectId::Made(id) => decode_base62(text.as_bytes()) == Some(id),
-            SubjectId::Network(network) => network.to_string() == text,
-        }
-    }
-}
-
-impl fmt::Display for SubjectId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SubjectId::Chosen(id) => f.write_str(id),
-            SubjectId::Network(network) => network.fmt(f),
-            SubjectId::Made(id) => f.write_str(std::str::from_utf8(&encode_base62(*id)).expect("base62 is ASCII")),
         }
     }
 }

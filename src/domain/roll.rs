@@ -40,6 +40,7 @@ mod prefetch;
 mod rows;
 pub mod scope;
 mod selection;
+mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;

@@ -86,6 +86,7 @@ pub(super) async fn read(
         return Err(Problem::invalid("unless", "the `version` of an answer before"));
     }
     let patience = query.one("timeout")?.map(|text| patience(&text)).transpose()?;
+    query.end()?;
     // The answer must come before the request is given up.
     let patience = patience.unwrap_or(Duration::from_secs(20)).min(app.settings().request_timeout / 2);
     let deadline = Instant::now() + patience;

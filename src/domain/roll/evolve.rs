@@ -11,13 +11,12 @@ use crate::domain::actor::{Actor, CredentialUsed};
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::Floor;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, TokenId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
 use crate::domain::operator::{Operator, OperatorIndex, Role};
 use crate::domain::pool::{Pool, PoolSettings};
 use crate::domain::signing_key::{NewSigningKey, SigningKey, SigningKeyState};
 use crate::domain::time::Timestamp;
-use crate::domain::token::{SESSION_CUT_KEPT, SessionCut};
 use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 /// What the record of an event says beside the event.
@@ -384,30 +383,6 @@ impl Roll {
         };
         self.enrollment_secrets.insert(id, Arc::new(secret));
         self.enrollment_verifiers.insert(verifier, id);
-    }
-
-    fn cut_session(&mut self, session: TokenId, from: u64, at: Timestamp) {
-        let keep_until = at.after(SESSION_CUT_KEPT);
-        let cut = match self.session_cuts.get(&session) {
-            Some(earlier) => {
-                self.session_cut_ends.remove(&(earlier.keep_until, session));
-                SessionCut { from: from.min(earlier.from), keep_until }
-            }
-            None => SessionCut { from, keep_until },
-        };
-        self.session_cuts.insert(session, cut);
-        self.session_cut_ends.insert((keep_until, session));
-    }
-
-    /// Forgetting by the time of the record, and not of the clock, keeps the state a function of the log.
-    fn forget_ended_cuts(&mut self, now: Timestamp) {
-        while let Some((until, session)) = self.session_cut_ends.get_min().copied() {
-            if until > now {
-                break;
-            }
-            self.session_cut_ends.remove(&(until, session));
-            self.session_cuts.remove(&session);
-        }
     }
 
     fn install_signing_keys(&mut self, active: &NewSigningKey, next: &NewSigningKey, at: Timestamp) {
