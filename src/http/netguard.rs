@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Json as Reply;
 use axum::extract::State;
+use axum::http::Uri;
 use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -78,15 +79,15 @@ pub(super) struct Answer {
 pub(super) async fn read(
     State(app): State<App>,
     _caller: Caller<MayReadNetguard>,
-    uri: axum::http::Uri,
+    uri: Uri,
+    mut query: Pairs,
 ) -> Result<Reply<Arc<Answer>>, Problem> {
-    let mut query = Pairs::of(&uri)?;
     let unless = query.one("unless")?;
     if unless.as_deref().is_some_and(|unless| !is_version(unless)) {
         return Err(Problem::invalid("unless", "the `version` of an answer before"));
     }
-    let patience = query.one("timeout")?.map(|text| patience(&text)).transpose()?;
     query.end()?;
+    let patience = Pairs::of(&uri)?.one("timeout")?.map(|text| patience(&text)).transpose()?;
     // The answer must come before the request is given up.
     let patience = patience.unwrap_or(Duration::from_secs(20)).min(app.settings().request_timeout / 2);
     let deadline = Instant::now() + patience;

@@ -4,6 +4,8 @@ use axum::extract::State;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::command::Done;
@@ -12,7 +14,7 @@ use crate::domain::netguard::{Listed, Listing, NetguardCommand, NotAListing};
 use crate::domain::roll::Roll;
 use crate::http::body::{Asked, CommandJson};
 use crate::http::caller::{Caller, MayManageFleet};
-use crate::http::openapi::{IdempotencyKey, Refusals};
+use crate::http::openapi::{IdempotencyKey, Reason, Refusals};
 use crate::http::problem::Problem;
 use crate::http::query::Pairs;
 use crate::http::view::{Changed, time};
@@ -33,17 +35,19 @@ pub(in crate::http) struct NewAddress {
     reason: Option<String>,
 }
 
-/// Which network goes.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
-pub(in crate::http) struct AddressQuery {
-    /// The address or network, as it was listed.
-    #[param(schema_with = schema::address_or_cidr, required = true)]
-    address: String,
-    /// Why, for the log.
-    #[param(schema_with = schema::reason, required = false)]
-    reason: Option<String>,
+/// Which network goes. By hand, since a derived parameter with a schema of its own is never a required one.
+pub(in crate::http) struct AddressQuery;
+
+impl IntoParams for AddressQuery {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let address = ParameterBuilder::new()
+            .name("address")
+            .parameter_in(ParameterIn::Query)
+            .required(Required::True)
+            .description(Some("The address or network, as it was listed."))
+            .schema(Some(schema::address_or_cidr()));
+        vec![address.build()]
+    }
 }
 
 /// A network and what is listed of it.
@@ -81,7 +85,7 @@ pub(in crate::http) async fn add(
 
 /// Takes a network off the list. What was blocked by it flows again, unless an isolated worker is there.
 #[utoipa::path(
-    delete, path = "/v1/netguard/addresses", tag = "netguard", params(AddressQuery, IdempotencyKey),
+    delete, path = "/v1/netguard/addresses", tag = "netguard", params(AddressQuery, Reason, IdempotencyKey),
     responses((status = 200, body = Changed<ListedAddress>), Refusals)
 )]
 pub(in crate::http) async fn remove(
