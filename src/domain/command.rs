@@ -10,6 +10,7 @@ use super::fence::FenceScope;
 use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, Severity, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardCommand;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
@@ -185,6 +186,7 @@ pub enum Command {
         steering: Steering,
     },
 
+    Netguard(NetguardCommand),
     OpenIncident(OpenIncident),
     UpdateIncident {
         incident: IncidentId,
@@ -370,7 +372,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 43] = [
+    pub const NAMES: [&'static str; 45] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -406,6 +408,8 @@ impl Command {
         "set_plan_policy",
         "continue_plan",
         "steer_readmission",
+        "add_netguard_address",
+        "remove_netguard_address",
         "open_incident",
         "update_incident",
         "note_incident",
@@ -467,6 +471,8 @@ impl Command {
             Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
             Command::SteerReadmission { .. } => "steer_readmission",
+            Command::Netguard(NetguardCommand::Add { .. }) => "add_netguard_address",
+            Command::Netguard(NetguardCommand::Remove { .. }) => "remove_netguard_address",
             Command::OpenIncident(_) => "open_incident",
             Command::UpdateIncident { .. } => "update_incident",
             Command::NoteIncident { .. } => "note_incident",

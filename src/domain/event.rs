@@ -9,6 +9,7 @@ use super::fence::FenceScope;
 use super::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardEvent;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
@@ -184,6 +185,8 @@ pub enum Event {
         changed: u64,
     },
 
+    /// Netguard's list has changed.
+    Netguard(NetguardEvent),
     /// An operator other than its maker would do the same.
     PlanApproved {
         plan: PlanId,
@@ -395,6 +398,7 @@ impl Event {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::ReadmissionWaveReleased { .. }
             | Event::ReadmissionKeysMade { .. }

@@ -123,6 +123,8 @@ pub enum Refusal {
     ReadmissionOver(PlanId),
     #[error("readmission `{0}` stands still; resume it first")]
     ReadmissionStands(PlanId),
+    #[error("the next wave of readmission `{plan}` is {next}")]
+    ReadmissionWave { plan: PlanId, next: u64 },
     #[error("new keys of workers that are back were not collected yet: `POST /v1/plans/{0}/collect`")]
     ReadmissionKeysWait(PlanId),
 
@@ -222,6 +224,7 @@ impl Refusal {
             Refusal::ReadmissionNone(_) => "readmission_none",
             Refusal::ReadmissionOver(_) => "readmission_over",
             Refusal::ReadmissionStands(_) => "readmission_stands",
+            Refusal::ReadmissionWave { .. } => "readmission_wave",
             Refusal::ReadmissionKeysWait(_) => "readmission_keys_wait",
             Refusal::IncidentUnknown(_) => "incident_unknown",
             Refusal::IncidentClosed(_) => "incident_closed",

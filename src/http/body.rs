@@ -148,6 +148,11 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     count.map(Some).ok_or_else(|| serde::de::Error::custom("expected a whole number"))
 }
 
+/// A count that has to be there.
+pub(super) fn needed_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    count(deserializer)?.ok_or_else(|| serde::de::Error::custom("expected a whole number, and not null"))
+}
+
 fn incident(headers: &HeaderMap) -> Result<Option<IncidentId>, Problem> {
     let Some(value) = headers.get(INCIDENT_HEADER) else { return Ok(None) };
     if is_repeated(headers, &INCIDENT_HEADER) {

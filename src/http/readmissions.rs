@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
-use super::body::{Asked, CommandJson};
+use super::body::{Asked, CommandJson, needed_count};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
 use super::openapi::{IdempotencyKey, Refusals, WaitQuery};
 use super::page::{PagingQuery, remembered};
@@ -35,6 +35,7 @@ const ASKED_WORKERS: usize = 2_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct NextWave {
     /// Its number, as `next.wave` has it: of two who ask for the same one only one does something.
+    #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::wave_number)]
     wave: u64,
     #[schema(schema_with = schema::reason_or_null)]

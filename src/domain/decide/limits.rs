@@ -114,10 +114,6 @@ pub(super) fn waves(terms: &Terms, total: u64) -> Result<(), Refusal> {
     })
 }
 
-pub(super) fn next_wave(wave: u64, next: u64) -> Result<(), Refusal> {
-    check(wave == next, "wave", || format!("the next one is {next}"))
-}
-
 pub(super) fn approval_policy(policy: &ApprovalPolicy) -> Result<(), Refusal> {
     let is_kind = |kind: &Arc<str>| PLAN_KINDS.contains(&&**kind);
     check(policy.kinds.iter().all(is_kind), "kinds", || format!("each one of {}", PLAN_KINDS.join(", ")))?;

@@ -168,7 +168,9 @@ fn hurry(plan: PlanId, number: u64, terms: &Terms, progress: &Progress, readmiss
     if (1..=begun).contains(&number) {
         return Ok(vec![]);
     }
-    limits::next_wave(number, begun + 1)?;
+    if number != begun + 1 {
+        return Err(Refusal::ReadmissionWave { plan, next: begun + 1 });
+    }
     if readmission.exceeds(terms) {
         return Err(Refusal::ReadmissionStands(plan));
     }

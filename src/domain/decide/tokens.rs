@@ -96,8 +96,3 @@ pub(super) fn rotate_signing_keys(roll: &Roll, next: &NewSigningKey, overlap: Se
     limits::unused("next", roll.signing_key(next.id).is_none())?;
     Ok(vec![Event::SigningKeysRotated { next: next.clone(), retired_verifies_until: now.after(overlap) }])
 }
-
-/// What a worker was given in a window, where its pool only counts.
-pub(super) fn counted(worker: &WorkerId, count: u64, from: Timestamp, to: Timestamp) -> Vec<Event> {
-    vec![Event::TokensIssued { worker: worker.clone(), count, from, to }]
-}

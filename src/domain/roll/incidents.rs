@@ -163,9 +163,20 @@ impl Roll {
             Event::PlanApplied { plan, .. } if !self.is_recorded(*plan) => {
                 self.incidents.plans.insert(*plan, id.clone());
             }
-            Event::PlanProgressed { plan, .. } if self.is_recorded(*plan) => _ = self.incidents.plans.remove(plan),
+            // Of a readmission it is asked for as long as that is kept.
+            Event::PlanProgressed { plan, .. } if self.is_recorded(*plan) && !self.is_readmission(*plan) => {
+                _ = self.incidents.plans.remove(plan);
+            }
             _ => {}
         }
+    }
+
+    fn is_readmission(&self, plan: PlanId) -> bool {
+        self.plan(plan).is_some_and(|plan| plan.kind.terms().is_some())
+    }
+
+    pub(super) fn forget_plan_of_incident(&mut self, plan: PlanId) {
+        self.incidents.plans.remove(&plan);
     }
 
     fn is_recorded(&self, plan: PlanId) -> bool {

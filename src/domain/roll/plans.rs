@@ -95,6 +95,7 @@ impl Roll {
         while let Some((at, id)) = self.plan_ends.get_min().copied().filter(|(at, _)| *at <= now) {
             self.plan_ends.remove(&(at, id));
             self.plans.remove(&id);
+            self.forget_plan_of_incident(id);
         }
     }
 
@@ -147,9 +148,7 @@ impl Roll {
     }
 
     pub(super) fn set_worker_state(&mut self, index: WorkerIndex, state: WorkerState) {
-        if let Some(worker) = self.workers.get_mut(index.0 as usize) {
-            worker.state = state;
-        }
+        self.with_worker_at(index, |worker| worker.state = state);
     }
 
     pub(super) fn progress_plan(&mut self, at: Timestamp, id: PlanId, done: u64, changed: u64) {

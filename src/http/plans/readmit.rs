@@ -9,7 +9,7 @@ use crate::domain::ids::PoolId;
 use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::readmission::Terms;
 use crate::domain::time::Seconds;
-use crate::http::body::duration;
+use crate::http::body::{duration, needed_count};
 use crate::http::problem::Problem;
 use crate::http::schema;
 
@@ -21,16 +21,19 @@ pub(in crate::http) struct NewWaves {
     #[schema(schema_with = schema::chosen_id_or_null)]
     canary_pool: Option<String>,
     /// How many come back at once, at the most.
+    #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::wave_size)]
-    size: u32,
+    size: u64,
     /// How long a wave stands before the next one, such as `5m`. Refusals are counted by the minute, so less than two tell
     /// little.
     #[schema(schema_with = schema::duration)]
     every: String,
     /// It stops once workers that are back were refused more often than so.
+    #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::bound)]
     stop_after_refusals: u64,
     /// It stops once more tripwires were touched with what workers hold that are back.
+    #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::bound)]
     stop_after_trips: u64,
 }
@@ -41,7 +44,8 @@ pub(super) fn kind(waves: Option<&NewWaves>, delivery: Delivery, overlap: Second
     Ok(PlanKind::Readmit(Arc::new(Terms {
         canary,
         canaries: 0,
-        wave_size: waves.size,
+        // What is too large is refused where the others are.
+        wave_size: u32::try_from(waves.size).unwrap_or(u32::MAX),
         wave_every: duration("every", &waves.every)?,
         refusals_max: waves.stop_after_refusals,
         trips_max: waves.stop_after_trips,

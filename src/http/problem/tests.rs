@@ -67,6 +67,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ReadmissionNone(PlanId::from_uuid(uuid)),
         Refusal::ReadmissionOver(PlanId::from_uuid(uuid)),
         Refusal::ReadmissionStands(PlanId::from_uuid(uuid)),
+        Refusal::ReadmissionWave { plan: PlanId::from_uuid(uuid), next: 2 },
         Refusal::ReadmissionKeysWait(PlanId::from_uuid(uuid)),
         Refusal::IncidentUnknown("INC-7".parse().unwrap()),
         Refusal::IncidentClosed("INC-7".parse().unwrap()),

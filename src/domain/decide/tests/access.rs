@@ -61,6 +61,8 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
+        // Netguard drops packets, and no credential.
+        | Command::Netguard(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -101,6 +103,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::ReadmissionWaveReleased { .. }

@@ -317,6 +317,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
         | Command::SteerReadmission { .. }
+        | Command::Netguard(_)
         | Command::SetPlanPolicy(_)
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }

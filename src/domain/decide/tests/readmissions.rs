@@ -192,7 +192,7 @@ fn refusals_of_workers_that_are_back_stop_it_and_noise_does_not() {
 #[test]
 fn an_operator_pauses_hurries_and_goes_on() {
     let mut world = applied(readmit(2, Delivery::File));
-    assert_eq!(outcome(&world.decide(&admin(), &steer(1, Steering::Next(2)))), "no: invalid");
+    assert_eq!(outcome(&world.decide(&admin(), &steer(1, Steering::Next(2)))), "no: readmission_wave");
     go_on(&mut world);
     let table = |world: &World, lines: &[(Steering, &str)]| {
         let lines: Vec<(Command, &str)> = lines.iter().map(|(it, expected)| (steer(1, *it), *expected)).collect();
@@ -205,7 +205,7 @@ fn an_operator_pauses_hurries_and_goes_on() {
             (Steering::Resume, "nothing"),
             (Steering::Next(1), "nothing"),
             (Steering::Next(2), "no: readmission_keys_wait"),
-            (Steering::Next(3), "no: invalid"),
+            (Steering::Next(3), "no: readmission_wave"),
             (Steering::RollBack, "readmission.rolled_back"),
         ],
     );
