@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
+use portcullis::domain::certificate::{CertificateOrigin, CertificateServed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
 use portcullis::domain::event::{
     Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
@@ -252,6 +253,12 @@ fn later_plan_events() -> Vec<Event> {
             pools: Arc::new([pool()]),
         }),
         Event::KeyRotationDue { key: key(), until: later(86_400) },
+        Event::TlsCertificateServed(CertificateServed {
+            node: "gate-1".into(),
+            fingerprint: Digest([5; 32]),
+            not_after: later(7_776_000),
+            origin: CertificateOrigin::OwnAuthority,
+        }),
     ]
 }
 

@@ -20,6 +20,7 @@ use crate::domain::command::Command;
 use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
+use crate::http::tls::recording::Recording;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::incident::checklists::Checklists;
 use crate::log::head::check_root_key;
@@ -136,9 +137,19 @@ async fn serve_on(
     });
     let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
+    let (following, queue, heads) = (running.node.clone(), running.queue.clone(), running.heads.clone());
     let listening = async {
         let tls = tls(settings, is_first_start)?;
-        listen(settings, app, &metrics, tls).await
+        let name: Arc<str> = settings.node_name.as_str().into();
+        let recording = match tls.clone() {
+            Some(tls) => Some(tokio::spawn(Recording::begin(tls, name, following, queue, heads).await.run())),
+            None => None,
+        };
+        let listened = listen(settings, app, &metrics, tls).await;
+        if let Some(recording) = recording {
+            recording.abort();
+        }
+        listened
     };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;

@@ -112,6 +112,10 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
 
+        Command::ServeCertificate(served) => {
+            let is_known = roll.certificate(&served.node).is_some_and(|known| known.served == *served);
+            Ok(if is_known { vec![] } else { vec![Event::TlsCertificateServed(served.clone())] })
+        }
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {
             through: *through,

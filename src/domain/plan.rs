@@ -90,6 +90,9 @@ pub enum PlanKind {
     RotateEnrollment { overlap: Seconds },
     /// The next signing key signs; what the active one has signed is good until the overlap ends.
     RotateSigningKeys { overlap: Seconds },
+    /// What each node serves TLS with: where it has an authority of its own, it makes another certificate; where the files are
+    /// from elsewhere, it is done once they are others.
+    RotateTlsCertificates,
     /// What `RevokeAll` would revoke, by fences alone, and without a record of each.
     Fence,
 }
@@ -110,6 +113,8 @@ pub enum Item {
     Key(KeyId),
     EnrollmentSecret(EnrollmentSecretId),
     SigningKey(SigningKeyId),
+    /// By its fingerprint.
+    TlsCertificate(Digest),
 }
 
 /// How long the list is.
@@ -119,6 +124,7 @@ pub struct Counts {
     pub keys: u64,
     pub enrollment_secrets: u64,
     pub signing_keys: u64,
+    pub tls_certificates: u64,
 }
 
 /// That somebody else has looked at a plan, and would do the same.
@@ -185,7 +191,7 @@ impl Plan {
     pub fn marks_items(&self) -> bool {
         match self.kind {
             PlanKind::RevokeAll => self.selector.fence_scope().is_none(),
-            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } => false,
+            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates => false,
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::DisableEnrollment
@@ -207,6 +213,7 @@ impl Plan {
             | PlanKind::DisableEnrollment
             | PlanKind::RotateAll { delivery: Delivery::Fetch, .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => return None,
         };
         self.progress.as_ref().map(|progress| progress.applied_at.after(overlap.max(COLLECTED_MIN)))
@@ -231,6 +238,7 @@ impl Counts {
                 Item::Key(_) => counts.keys += 1,
                 Item::EnrollmentSecret(_) => counts.enrollment_secrets += 1,
                 Item::SigningKey(_) => counts.signing_keys += 1,
+                Item::TlsCertificate(_) => counts.tls_certificates += 1,
             }
             counts
         })
@@ -238,7 +246,7 @@ impl Counts {
 
     #[must_use]
     pub fn total(self) -> u64 {
-        self.workers + self.keys + self.enrollment_secrets + self.signing_keys
+        self.workers + self.keys + self.enrollment_secrets + self.signing_keys + self.tls_certificates
     }
 }
 
@@ -257,7 +265,7 @@ impl Progress {
 }
 
 /// Every name that [`PlanKind::name`] gives.
-pub const PLAN_KINDS: [&str; 8] = [
+pub const PLAN_KINDS: [&str; 9] = [
     "isolate",
     "release",
     "revoke_all",
@@ -265,6 +273,7 @@ pub const PLAN_KINDS: [&str; 8] = [
     "rotate_all",
     "rotate_enrollment",
     "rotate_signing_keys",
+    "rotate_tls_certificates",
     "fence",
 ];
 
@@ -280,6 +289,7 @@ impl PlanKind {
             PlanKind::RotateAll { .. } => "rotate_all",
             PlanKind::RotateEnrollment { .. } => "rotate_enrollment",
             PlanKind::RotateSigningKeys { .. } => "rotate_signing_keys",
+            PlanKind::RotateTlsCertificates => "rotate_tls_certificates",
             PlanKind::Fence => "fence",
         }
     }
@@ -295,6 +305,7 @@ impl PlanKind {
             | PlanKind::Release
             | PlanKind::RevokeAll
             | PlanKind::DisableEnrollment
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => None,
         }
     }
@@ -309,6 +320,7 @@ impl PlanKind {
             | PlanKind::RevokeAll
             | PlanKind::DisableEnrollment
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => None,
         }
     }
@@ -323,6 +335,7 @@ impl PlanKind {
             | PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => None,
         }
     }
@@ -330,7 +343,7 @@ impl PlanKind {
     /// Whether each item gets a record of its own once the plan was applied.
     #[must_use]
     pub fn records_items(&self) -> bool {
-        !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::Fence)
+        !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates | PlanKind::Fence)
     }
 
     /// Whether somebody may be refused who was accepted before.
@@ -344,7 +357,8 @@ impl PlanKind {
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
             | PlanKind::Fence => true,
-            PlanKind::Release => false,
+            // Clients know the authority, and not the certificate.
+            PlanKind::Release | PlanKind::RotateTlsCertificates => false,
         }
     }
 }

@@ -43,8 +43,8 @@ mod difference;
 pub(super) struct NewPlan {
     /// `isolate` and `release` touch workers; `revoke_all` keys, static secrets, with their tokens, and the enrollment secrets
     /// of the scopes selected; `disable_enrollment` only those; `fence` all of these by fences alone, without a record of each.
-    /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys` is for
-    /// `everything`.
+    /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys`
+    /// and `rotate_tls_certificates` are for `everything`.
     #[schema(schema_with = schema::plan_kind)]
     kind: String,
     /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
@@ -250,6 +250,7 @@ fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
         "rotate_signing_keys" => PlanKind::RotateSigningKeys {
             overlap: overlap.unwrap_or_else(|| signing_keys::overlap_of(&app.node().snapshot().roll)),
         },
+        "rotate_tls_certificates" => PlanKind::RotateTlsCertificates,
         _ => return Err(Problem::invalid("kind", format!("one of {}", PLAN_KINDS.join(", ")))),
     };
     if until.is_some() && kind.until().is_none() {

@@ -290,7 +290,7 @@ async fn a_log_that_was_changed_or_has_gone_back_is_not_backed_up() {
     let world = World::new().await;
     let out = world.folder.path().join("second.backup");
     let attempt = || backup(&world.scratch, world.service.data_dir(), &out);
-    tamper(&world.scratch, "update log.event set subject = 'w-good' where position = 3").await;
+    tamper(&world.scratch, "update log.event set subject_id = 'w-good' where position = 3").await;
     refused(&attempt(), "position 3");
 
     let world = World::new().await;

@@ -31,6 +31,7 @@ pub(super) fn named<'a>(roll: &'a Roll, context: &Context) -> Result<Option<&'a 
 pub fn carried(roll: &Roll, command: &Command, context: &Context, events: &[Event]) -> Option<IncidentId> {
     let follows = match command {
         Command::ContinuePlan { plan, .. } => roll.incident_of_plan(*plan),
+        Command::ServeCertificate(served) => roll.incident_of_certificate(&served.node),
         Command::RecordBarrier { through, .. } => roll.incident_awaiting(*through),
         _ => context.incident.as_ref(),
     };

@@ -33,6 +33,7 @@ impl Event {
             Event::OperatorUpdated { .. } => "operator.updated",
             Event::OperatorRemoved { .. } => "operator.removed",
             Event::FenceRaised { .. } => "fence.raised",
+            Event::TlsCertificateServed(_) => "tls_certificate.served",
             Event::BarrierPassed { .. } => "barrier.passed",
             Event::PlanMade(_) => "plan.made",
             Event::PlanApplied { .. } => "plan.applied",
@@ -70,6 +71,7 @@ impl Event {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
+            | Event::TlsCertificateServed(_)
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }

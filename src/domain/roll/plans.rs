@@ -137,8 +137,13 @@ impl Roll {
                 | PlanKind::RotateAll { .. }
                 | PlanKind::RotateEnrollment { .. }
                 | PlanKind::RotateSigningKeys { .. }
+                | PlanKind::RotateTlsCertificates
                 | PlanKind::Fence,
-                Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
+                Item::Worker(_)
+                | Item::Key(_)
+                | Item::EnrollmentSecret(_)
+                | Item::SigningKey(_)
+                | Item::TlsCertificate(_),
             ) => {}
         }
     }

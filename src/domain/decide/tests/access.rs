@@ -60,6 +60,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
+        | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -96,6 +97,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::SigningKeysRotated { .. }
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
+        | Event::TlsCertificateServed(_)
         | Event::BarrierPassed { .. }
         | Event::LogRestored(_)
         | Event::PlanMade(_)

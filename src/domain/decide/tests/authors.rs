@@ -8,8 +8,8 @@ use super::wish::{
     create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
     disable_secret, enroll, ensure_secret, expire, fence, isolate, issue, make_plan, note, open_incident,
     plain_incident, plan_policy, reject, release, remove_operator, remove_pool, remove_worker, rename, renew, retitle,
-    review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing, update_operator,
-    update_pool, worker_id,
+    review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, serve_certificate, settle, share,
+    sharing, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -71,6 +71,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::ContinuePlan { .. }
+        | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
@@ -163,6 +164,7 @@ fn examples() -> Examples {
         settle("case", "restore", Settling::Waived),
         close("closed"),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
+        serve_certificate("n-1", 1),
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];

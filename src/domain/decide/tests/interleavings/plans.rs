@@ -31,6 +31,7 @@ pub(super) fn ask() -> BoxedStrategy<AskOfPlans> {
         rotation,
         select(&[0, 20][..]).prop_map(|overlap| PlanKind::RotateEnrollment { overlap: Seconds(overlap) }),
         Just(PlanKind::RotateSigningKeys { overlap: Seconds(20) }),
+        Just(PlanKind::RotateTlsCertificates),
     ];
     let criterion =
         select(&["everything", "pool:blue", "pool:default", "worker:a", "worker:b", "source:10.0.0.0/8"][..]);
