@@ -19,6 +19,7 @@ mod incident;
 mod key;
 mod manual;
 mod mirror;
+mod netguard;
 mod node;
 mod offline;
 mod operator;
@@ -137,6 +138,9 @@ enum Ask {
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
+    /// Netguard: drops the packets of isolated workers.
+    #[command(subcommand, after_help = "Example:\n  portcullis netguard run --token-file gateway.token")]
+    Netguard(netguard::Verb),
     /// Nodes: the services that share one log, and how far each has followed it.
     #[command(subcommand, after_help = "Example:\n  portcullis node list")]
     Node(node::Verb),
@@ -216,6 +220,7 @@ impl Ask {
             Ask::Plan(verb) => plan::run(verb, session).await,
             Ask::Incident(verb) => incident::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
+            Ask::Netguard(verb) => netguard::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
             Ask::Operator(verb) => operator::run(verb, session).await,
             Ask::Token(verb) => token::run(verb, session).await,

@@ -21,6 +21,7 @@ use portcullis::domain::ids::{
 };
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
+use portcullis::domain::netguard::{Listing, NetguardEvent};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
@@ -289,6 +290,14 @@ fn incident_events() -> Vec<Event> {
     ]
 }
 
+fn guard_events() -> Vec<Event> {
+    let network = "192.0.2.0/24".parse().unwrap();
+    vec![
+        Event::Netguard(NetguardEvent::AddressAdded { network, listing: Listing::Excepted }),
+        Event::Netguard(NetguardEvent::AddressRemoved { network }),
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -326,6 +335,7 @@ fn samples() -> Vec<Recorded> {
         service_events(),
         incident_events(),
         later_plan_events(),
+        guard_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

@@ -11,6 +11,7 @@ use super::fence::FenceScope;
 use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, Severity, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardCommand;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
@@ -179,6 +180,7 @@ pub enum Command {
         done: u64,
     },
 
+    Netguard(NetguardCommand),
     OpenIncident(OpenIncident),
     UpdateIncident {
         incident: IncidentId,
@@ -367,7 +369,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 43] = [
+    pub const NAMES: [&'static str; 45] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -402,6 +404,8 @@ impl Command {
         "collect_plan",
         "set_plan_policy",
         "continue_plan",
+        "add_netguard_address",
+        "remove_netguard_address",
         "open_incident",
         "update_incident",
         "note_incident",
@@ -463,6 +467,8 @@ impl Command {
             Command::CollectPlan { .. } => "collect_plan",
             Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
+            Command::Netguard(NetguardCommand::Add { .. }) => "add_netguard_address",
+            Command::Netguard(NetguardCommand::Remove { .. }) => "remove_netguard_address",
             Command::OpenIncident(_) => "open_incident",
             Command::UpdateIncident { .. } => "update_incident",
             Command::NoteIncident { .. } => "note_incident",

@@ -15,6 +15,7 @@ mod fences;
 mod incidents;
 mod keys;
 mod limits;
+mod netguard;
 mod operators;
 mod plans;
 mod pools;
@@ -83,9 +84,6 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
 
         Command::IssueToken(issue) => tokens::issue(roll, issue, context.now),
         Command::RevokeToken(facts) => Ok(tokens::revoke(roll, facts)),
-        Command::RecordTokensIssued { worker, count, from, to } => {
-            Ok(vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }])
-        }
         Command::RotateSigningKeys { next, overlap } => tokens::rotate_signing_keys(roll, next, *overlap, context.now),
 
         Command::CreateOperator { operator, name, role, key, verifier, expires_at } => {
@@ -111,19 +109,36 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
+        Command::Netguard(command) => netguard::change(roll, command),
 
-        Command::ServeCertificate(served) => {
-            let is_known = roll.certificate(&served.node).is_some_and(|known| known.served == *served);
-            Ok(if is_known { vec![] } else { vec![Event::TlsCertificateServed(served.clone())] })
+        Command::RecordTokensIssued { .. }
+        | Command::ServeCertificate(_)
+        | Command::RecordBarrier { .. }
+        | Command::RecordAuthFailures { .. } => Ok(recorded(roll, command)),
+    }
+}
+
+/// What the service has seen itself: there is nobody to be refused.
+fn recorded(roll: &Roll, command: &Command) -> Vec<Event> {
+    match command {
+        Command::RecordTokensIssued { worker, count, from, to } => {
+            vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }]
         }
-        Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
-        Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {
-            through: *through,
-            confirmed: confirmed.clone(),
-            waited_out: waited_out.clone(),
-        }]),
+        Command::ServeCertificate(served)
+            if roll.certificate(&served.node).is_none_or(|known| known.served != *served) =>
+        {
+            vec![Event::TlsCertificateServed(served.clone())]
+        }
+        Command::RecordBarrier { through, confirmed, waited_out } if *through > roll.in_force() => {
+            vec![Event::BarrierPassed {
+                through: *through,
+                confirmed: confirmed.clone(),
+                waited_out: waited_out.clone(),
+            }]
+        }
         Command::RecordAuthFailures { from, to, failures } => {
-            Ok(vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }])
+            vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }]
         }
+        _ => vec![],
     }
 }

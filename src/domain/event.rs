@@ -10,6 +10,7 @@ use super::fence::FenceScope;
 use super::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardEvent;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
@@ -188,6 +189,8 @@ pub enum Event {
         changed: u64,
     },
 
+    /// Netguard's list has changed.
+    Netguard(NetguardEvent),
     /// An operator other than its maker would do the same.
     PlanApproved {
         plan: PlanId,
@@ -366,6 +369,7 @@ impl Event {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)

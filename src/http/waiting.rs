@@ -170,6 +170,8 @@ mod tests {
             ("post", "/v1/plans", "what applying it would do"),
             ("post", "/v1/plans/{id}/approve", "says something"),
             ("patch", "/v1/plan-policy", "who has to say so"),
+            ("post", "/v1/netguard/addresses", "packets, and no credential"),
+            ("delete", "/v1/netguard/addresses", "packets, and no credential"),
             ("post", "/v1/projections/{id}/rebuild", "lists"),
             ("post", "/v1/projections/{id}/verify", "lists"),
             ("post", "/v1/compromised", "takes away, and tells nobody how it went (H31)"),

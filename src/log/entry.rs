@@ -234,6 +234,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::PlanMade(_)
         | Event::PlanApplied { .. }
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::KeyRotationDue { .. }

@@ -11,6 +11,7 @@ mod enrollment;
 mod fence;
 mod incident;
 mod key;
+mod netguard;
 mod operator;
 mod plan;
 mod pool;
@@ -25,6 +26,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::canonical::{self, Raw};
 use super::entry::{EntryError, SubjectText};
 use crate::domain::event::Event;
+use crate::domain::netguard::NetguardEvent;
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
 const KIND_BYTES_MAX: usize = 64;
@@ -62,6 +64,8 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.made", 1),
     ("plan.applied", 1),
     ("plan.progressed", 1),
+    ("netguard.address_added", 1),
+    ("netguard.address_removed", 1),
     ("incident.opened", 1),
     ("incident.updated", 1),
     ("incident.noted", 1),
@@ -149,6 +153,10 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
         Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
         Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
+        Event::Netguard(NetguardEvent::AddressAdded { network, listing }) => {
+            json(&netguard::AddedV1::new(*network, *listing))
+        }
+        Event::Netguard(NetguardEvent::AddressRemoved { network }) => json(&netguard::RemovedV1::new(*network)),
         Event::IncidentOpened(opened) => json(&incident::OpenedV1::new(opened)?),
         Event::IncidentUpdated { incident, description } => json(&incident::UpdatedV1::new(incident, description)?),
         Event::IncidentNoted { incident, note: text }
@@ -201,6 +209,8 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("key.rotation_due", 1) => written.read::<key::RotationDueV1<'_>>()?.due(),
         ("plan.applied", 1) => written.read::<plan::AppliedV1<'_>>()?.applied(),
         ("plan.progressed", 1) => written.read::<plan::ProgressedV1<'_>>()?.progressed(),
+        ("netguard.address_added", 1) => written.read::<netguard::AddedV1<'_>>()?.added(),
+        ("netguard.address_removed", 1) => written.read::<netguard::RemovedV1<'_>>()?.removed(),
         ("incident.opened", 1) => written.read::<incident::OpenedV1<'_>>()?.opened(),
         ("incident.updated", 1) => written.read::<incident::UpdatedV1<'_>>()?.updated(),
         ("incident.noted", 1) => written.read::<incident::ToldV1<'_>>()?.noted(),

@@ -80,6 +80,7 @@ impl Touched {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)

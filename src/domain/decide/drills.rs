@@ -160,6 +160,8 @@ impl Bounds<'_> {
             | Event::PlanPolicySet(_)
             | Event::LogRestored(_)
             | Event::IncidentOpened(_)
+            // Who has a network, the Roll does not know: it may be a real worker's.
+            | Event::Netguard(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -1,6 +1,7 @@
 //! What each event is called: on disk, in lists, and by the steps of a checklist. A name never changes.
 
 use super::Event;
+use crate::domain::netguard::NetguardEvent;
 
 impl Event {
     /// The kind, under which it is on disk and in every list.
@@ -38,6 +39,8 @@ impl Event {
             Event::PlanMade(_) => "plan.made",
             Event::PlanApplied { .. } => "plan.applied",
             Event::PlanProgressed { .. } => "plan.progressed",
+            Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
+            Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
             Event::PlanApproved { .. } => "plan.approved",
             Event::PlanPolicySet(_) => "plan_policy.set",
             Event::KeyRotationDue { .. } => "key.rotation_due",
@@ -55,7 +58,7 @@ impl Event {
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what; and a restore, which may have changed all of them.
+    /// to approve what, the addresses that are blocked by hand; and a restore, which may have changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -72,6 +75,7 @@ impl Event {
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
             | Event::TlsCertificateServed(_)
+            | Event::Netguard(_)
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::Event;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{decode_base62, encode_base62};
@@ -18,6 +20,7 @@ pub struct Subject {
 pub enum SubjectId<'a> {
     Chosen(&'a str),
     Made(u128),
+    Network(IpNet),
 }
 
 impl Event {
@@ -70,6 +73,7 @@ impl Event {
             Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
                 ("plan", SubjectId::Made(plan.0))
             }
+            Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }
@@ -92,6 +96,7 @@ impl SubjectId<'_> {
             SubjectId::Chosen(id) => id == text,
             // There is one spelling of each, and reading is cheaper than writing.
             SubjectId::Made(id) => decode_base62(text.as_bytes()) == Some(id),
+            SubjectId::Network(network) => network.to_string() == text,
         }
     }
 }
@@ -100,6 +105,7 @@ impl fmt::Display for SubjectId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SubjectId::Chosen(id) => f.write_str(id),
+            SubjectId::Network(network) => network.fmt(f),
             SubjectId::Made(id) => f.write_str(std::str::from_utf8(&encode_base62(*id)).expect("base62 is ASCII")),
         }
     }

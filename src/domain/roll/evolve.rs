@@ -142,6 +142,8 @@ impl Roll {
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
+            Event::Netguard(change) => self.change_netguard(position, at, change),
+
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
@@ -417,10 +419,8 @@ impl Roll {
     }
 
     pub(super) fn with_worker(&mut self, id: &WorkerId, change: impl FnOnce(&mut Worker)) {
-        if let Some(index) = self.worker_index(id.as_str())
-            && let Some(worker) = self.workers.get_mut(index.0 as usize)
-        {
-            change(worker);
+        if let Some(index) = self.worker_index(id.as_str()) {
+            self.with_worker_at(index, change);
         }
     }
 

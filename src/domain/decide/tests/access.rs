@@ -61,6 +61,8 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
+        // Netguard drops packets, and no credential.
+        | Command::Netguard(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -102,6 +104,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         // An overlap ends by itself.

@@ -316,6 +316,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
+        | Command::Netguard(_)
         | Command::SetPlanPolicy(_)
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }

@@ -20,6 +20,7 @@ use crate::domain::ids::{
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
+use crate::domain::netguard::{Listing, NetguardEvent};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
@@ -192,6 +193,7 @@ fn service_event() -> impl Strategy<Value = Event> {
         passed,
         served,
         plan_event().boxed(),
+        netguard_event().boxed(),
         incident_event().boxed(),
         observed,
     ]
@@ -297,6 +299,16 @@ fn plan_event() -> impl Strategy<Value = Event> {
         (plan(), count()).prop_map(|(plan, items)| Event::PlanApplied { plan, items }),
         (plan(), count(), count()).prop_map(|(plan, done, changed)| Event::PlanProgressed { plan, done, changed }),
     ]
+}
+
+fn netguard_event() -> impl Strategy<Value = Event> {
+    let network = || (address(), 0..=32_u8).prop_map(|(address, bits)| ipnet::IpNet::new(address, bits).unwrap());
+    let listing = select(Listing::ALL.to_vec());
+    prop_oneof![
+        (network(), listing).prop_map(|(network, listing)| NetguardEvent::AddressAdded { network, listing }),
+        network().prop_map(|network| NetguardEvent::AddressRemoved { network }),
+    ]
+    .prop_map(Event::Netguard)
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
