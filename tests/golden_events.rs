@@ -254,12 +254,6 @@ fn later_plan_events() -> Vec<Event> {
             pools: Arc::new([pool()]),
         }),
         Event::KeyRotationDue { key: key(), until: later(86_400) },
-        Event::TlsCertificateServed(CertificateServed {
-            node: "gate-1".into(),
-            fingerprint: Digest([5; 32]),
-            not_after: later(7_776_000),
-            origin: CertificateOrigin::OwnAuthority,
-        }),
     ]
 }
 
@@ -295,6 +289,12 @@ fn guard_events() -> Vec<Event> {
     vec![
         Event::Netguard(NetguardEvent::AddressAdded { network, listing: Listing::Excepted }),
         Event::Netguard(NetguardEvent::AddressRemoved { network }),
+        Event::TlsCertificateServed(CertificateServed {
+            node: "gate-1".into(),
+            fingerprint: Digest([5; 32]),
+            not_after: later(7_776_000),
+            origin: CertificateOrigin::OwnAuthority,
+        }),
     ]
 }
 

@@ -56,7 +56,8 @@ async fn a_plan_replaces_the_certificates_of_all_nodes_and_clients_notice_nothin
     let plan = one.post("/v1/plans", wish).await.expect(201);
     assert_eq!(plan["counts"]["tls_certificates"], 2, "{plan}");
     let path = format!("/v1/plans/{}/apply", plan["id"].as_str().unwrap());
-    let request = one.request(reqwest::Method::POST, &path).header("Portcullis-Incident", "case");
+    let request =
+        one.request(reqwest::Method::POST, &path).bearer_auth(&one.token).header("Portcullis-Incident", "case");
     one.send(request.json(&json!({ "digest": plan["digest"] }))).await.expect(200);
     let is_done = async || {
         let found = certificates(&one).await;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Roll;
 use crate::domain::actor::Author;
-use crate::domain::certificate::{CertificateOrigin, CertificateServed};
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{CommandId, EnrollmentSecretId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WorkerId};
@@ -110,12 +109,6 @@ fn events_about_nothing() -> Vec<Event> {
         Event::FenceRaised { scope: FenceScope::Pool(pool()), up_to: 3 },
         Event::FenceRaised { scope: FenceScope::Lineage(EnrollmentSecretId(1)), up_to: 3 },
         Event::FenceRaised { scope: FenceScope::Worker(nobody()), up_to: 3 },
-        Event::TlsCertificateServed(CertificateServed {
-            node: "n-1".into(),
-            fingerprint: Digest([1; 32]),
-            not_after: Timestamp::MAX,
-            origin: CertificateOrigin::Files,
-        }),
         Event::BarrierPassed { through: 0, confirmed: vec![], waited_out: vec![] },
         Event::AuthFailuresObserved { from: at, to: at, failures: vec![] },
     ]
