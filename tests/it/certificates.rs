@@ -67,7 +67,7 @@ async fn a_plan_replaces_the_certificates_of_all_nodes_and_clients_notice_nothin
     let after = [shown(&one), shown(&other)];
     assert!(before.iter().all(|old| !after.contains(old)), "{before:?} {after:?}");
 
-    let path = "/v1/events?kind=tls_certificate.served&newest_first=true&limit=2";
+    let path = "/v1/events?kind=tls_certificate.served&order=desc&limit=2";
     let events = one.get(path).await.expect(200);
     let applied = certificates(&one).await["wanted_since"].clone();
     for event in events["items"].as_array().unwrap() {
