@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod admit;
+pub mod certificate;
 pub mod command;
 pub mod decide;
 pub mod enrollment;

@@ -290,6 +290,7 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(incidents::report::report))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
+        .routes(routes!(nodes::certificates))
         .routes(routes!(nodes::in_force))
         .routes(routes!(projections::list))
         .routes(routes!(projections::read))

@@ -39,6 +39,8 @@ pub enum VaultError {
     NoLog,
     #[error("the database is not empty: a backup is put in place of nothing. Give it an empty one")]
     NotEmpty,
+    #[error("another restore works on this database; wait for its end")]
+    AnotherRestore,
     #[error("what was restored is not what the backup's statement says: {0}")]
     NotAsStated(&'static str),
     #[error(

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use portcullis::domain::actor::{Actor, Author, CredentialUsed};
+use portcullis::domain::certificate::{CertificateOrigin, CertificateServed};
 use portcullis::domain::enrollment::{Limits, NamePattern};
 use portcullis::domain::event::{
     Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
@@ -319,6 +320,12 @@ fn guard_events() -> Vec<Event> {
     vec![
         Event::Netguard(NetguardEvent::AddressAdded { network, listing: Listing::Excepted }),
         Event::Netguard(NetguardEvent::AddressRemoved { network }),
+        Event::TlsCertificateServed(CertificateServed {
+            node: "gate-1".into(),
+            fingerprint: Digest([5; 32]),
+            not_after: later(7_776_000),
+            origin: CertificateOrigin::OwnAuthority,
+        }),
     ]
 }
 

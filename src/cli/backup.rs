@@ -22,7 +22,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TakeArgs {
-    /// The file to write: one that is not there yet. It is for its owner alone; whoever reads it knows the fleet.
+    /// The file to write: one that is not there yet. It is for its owner alone; whoever reads it knows the fleet. The log is
+    /// verified before: of one that was changed, or that ends before what this machine has seen, there is no backup.
     #[arg(long, value_name = "FILE", required = true)]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -95,7 +96,8 @@ async fn take(args: TakeArgs, screen: Screen) -> Result<(), Failure> {
     let bar = offline::progress("dump", "bytes");
     let taken = async {
         let database = at.open().await?;
-        let source = Source { database: &database, options: at.options(), program: &program, keys: &keys };
+        let (options, data_dir) = (at.options(), data_dir.as_path());
+        let source = Source { database: &database, options, data_dir, program: &program, keys: &keys };
         backup::take(&source, &out, |bytes| bar.set_position(bytes)).await
     }
     .await;

@@ -123,6 +123,13 @@ pub(crate) enum Verb {
         #[command(flatten)]
         course: Course,
     },
+    /// Let each node make another TLS certificate from its own authority, so that clients need nothing new. A node whose files
+    /// are from elsewhere takes up new ones by itself, and is listed as due until then: `portcullis node certificates`.
+    #[command(after_help = "Example:\n  portcullis plan rotate-tls-certificates --reason 'the host was broken into'")]
+    RotateTlsCertificates {
+        #[command(flatten)]
+        course: Course,
+    },
     /// Refuse all that was issued so far to the scopes that are selected, without a record of each key.
     #[command(after_help = "Example:\n  portcullis plan fence pool:builders pool:testers --wait --reason 'incident 7'")]
     Fence {
@@ -214,6 +221,7 @@ const COLUMNS: &[Column] = &[
     ("enrollment secrets", "counts.enrollment_secrets"),
     ("left without a key", "left_without_key"),
     ("signing keys", "counts.signing_keys"),
+    ("TLS certificates", "counts.tls_certificates"),
     ("needs approval", "approval_required"),
     ("approved by", "approvals"),
     ("state", "state"),
@@ -232,6 +240,7 @@ const PREVIEW_COLUMNS: &[Column] = &[
     ("keys", "counts.keys"),
     ("enrollment secrets", "counts.enrollment_secrets"),
     ("signing keys", "counts.signing_keys"),
+    ("TLS certificates", "counts.tls_certificates"),
     ("left without a key", "left_without_key"),
     ("needs approval", "approval_required"),
     ("digest", "digest"),
@@ -279,6 +288,12 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 ("overlap", json!(overlap)),
             ];
             plan(session, given(fields), "rotate the signing keys, beside", course).await.map(drop)
+        }
+        Verb::RotateTlsCertificates { course } => {
+            let fields = [("kind", json!("rotate_tls_certificates")), ("select", json!(["everything"]))];
+            plan(session, given(fields), "replace the TLS certificates of all nodes, beside", course).await?;
+            session.screen.note("each node replaces its own: `portcullis node certificates` shows how far they are");
+            Ok(())
         }
         Verb::Fence { selection, course } => {
             let body = body("fence", &selection, session)?;

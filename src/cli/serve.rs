@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::command::CommandQueue;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::plans::Plans;
@@ -20,10 +22,12 @@ use crate::domain::command::Command;
 use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
+use crate::http::tls::recording::Recording;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
 use crate::incident::checklists::Checklists;
-use crate::log::head::check_root_key;
+use crate::log::head::{Head, check_root_key};
 use crate::log::seen::Seen;
+use crate::node::Node;
 use crate::node::barrier::Barriers;
 use crate::node::presence::{self, Identity};
 use crate::postgres::embedded::{self, Cluster, Lock};
@@ -136,9 +140,10 @@ async fn serve_on(
     });
     let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
+    let following = (running.node.clone(), running.queue.clone(), running.heads.clone());
     let listening = async {
         let tls = tls(settings, is_first_start)?;
-        listen(settings, app, &metrics, tls).await
+        listen_recorded(settings, app, &metrics, tls, following).await
     };
     let listened = while_writing(&mut running.task, listening).await;
     counting.end().await;
@@ -209,6 +214,28 @@ async fn start_writer(
         RollSize { keys: snapshot.roll.key_count() as u64, workers: snapshot.roll.worker_count() as u64 }
     });
     Ok(running)
+}
+
+/// Listens, and has it in the log what clients are shown meanwhile.
+async fn listen_recorded(
+    settings: &Settings,
+    app: App,
+    metrics: &Metrics,
+    tls: Option<Tls>,
+    (node, queue, heads): (Arc<Node>, CommandQueue, watch::Receiver<Head>),
+) -> anyhow::Result<()> {
+    let recording = match tls.clone() {
+        Some(tls) => {
+            let name = settings.node_name.as_str().into();
+            Some(tokio::spawn(Recording::begin(tls, name, node, queue, heads).await.run()))
+        }
+        None => None,
+    };
+    let listened = listen(settings, app, metrics, tls).await;
+    if let Some(recording) = recording {
+        recording.abort();
+    }
+    listened
 }
 
 /// Answers requests until a signal comes, and then those that are running.

@@ -134,6 +134,10 @@ impl Decided {
 fn cause(roll: &Roll, command: &Command) -> Option<u64> {
     match command {
         Command::ContinuePlan { plan, .. } => roll.plan(*plan)?.progress.as_ref().map(Progress::cause),
+        Command::ServeCertificate(served) => {
+            let due = roll.certificates_due();
+            roll.certificate(&served.node).filter(|known| known.position < due).map(|_| due)
+        }
         _ => None,
     }
 }

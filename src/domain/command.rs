@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::actor::Author;
+use super::certificate::CertificateServed;
 use super::enrollment::Limits;
 use super::event::{FailureCount, KeyHolder};
 use super::fence::FenceScope;
@@ -212,6 +213,9 @@ pub enum Command {
         summary: Arc<str>,
     },
 
+    /// Holds already where the node is known to serve with it.
+    ServeCertificate(CertificateServed),
+
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
         through: u64,
@@ -372,7 +376,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 45] = [
+    pub const NAMES: [&'static str; 46] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -416,6 +420,7 @@ impl Command {
         "review_incident",
         "settle_step",
         "close_incident",
+        "serve_certificate",
         "record_barrier",
         "record_auth_failures",
     ];
@@ -479,6 +484,7 @@ impl Command {
             Command::ReviewIncident { .. } => "review_incident",
             Command::SettleStep { .. } => "settle_step",
             Command::CloseIncident { .. } => "close_incident",
+            Command::ServeCertificate(_) => "serve_certificate",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }

@@ -113,9 +113,10 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
         Command::Netguard(command) => netguard::change(roll, command),
 
-        Command::RecordTokensIssued { .. } | Command::RecordBarrier { .. } | Command::RecordAuthFailures { .. } => {
-            Ok(recorded(roll, command))
-        }
+        Command::RecordTokensIssued { .. }
+        | Command::ServeCertificate(_)
+        | Command::RecordBarrier { .. }
+        | Command::RecordAuthFailures { .. } => Ok(recorded(roll, command)),
     }
 }
 
@@ -124,6 +125,11 @@ fn recorded(roll: &Roll, command: &Command) -> Vec<Event> {
     match command {
         Command::RecordTokensIssued { worker, count, from, to } => {
             vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }]
+        }
+        Command::ServeCertificate(served)
+            if roll.certificate(&served.node).is_none_or(|known| known.served != *served) =>
+        {
+            vec![Event::TlsCertificateServed(served.clone())]
         }
         Command::RecordBarrier { through, confirmed, waited_out } if *through > roll.in_force() => {
             vec![Event::BarrierPassed {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::actor::Author;
+use super::certificate::CertificateServed;
 use super::enrollment::Limits;
 use super::fence::FenceScope;
 use super::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
@@ -159,6 +160,9 @@ pub enum Event {
         scope: FenceScope,
         up_to: u64,
     },
+
+    /// A node serves TLS with another certificate than the log knew of.
+    TlsCertificateServed(CertificateServed),
 
     /// Every node has applied all up to and with `through`, or can answer for nothing any more.
     BarrierPassed {
@@ -394,6 +398,7 @@ impl Event {
             | Event::TokensIssued { .. }
             | Event::SigningKeysInstalled { .. }
             | Event::OperatorCreated { .. }
+            | Event::TlsCertificateServed(_)
             | Event::BarrierPassed { .. }
             | Event::LogRestored(_)
             | Event::PlanMade(_)

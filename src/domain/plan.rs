@@ -94,6 +94,9 @@ pub enum PlanKind {
     RotateEnrollment { overlap: Seconds },
     /// The next signing key signs; what the active one has signed is good until the overlap ends.
     RotateSigningKeys { overlap: Seconds },
+    /// What each node serves TLS with: where it has an authority of its own, it makes another certificate; where the files are
+    /// from elsewhere, it is done once they are others.
+    RotateTlsCertificates,
     /// What `RevokeAll` would revoke, by fences alone, and without a record of each.
     Fence,
     /// Isolated workers, let back in wave by wave.
@@ -116,6 +119,8 @@ pub enum Item {
     Key(KeyId),
     EnrollmentSecret(EnrollmentSecretId),
     SigningKey(SigningKeyId),
+    /// By its fingerprint.
+    TlsCertificate(Digest),
 }
 
 /// How long the list is.
@@ -125,6 +130,7 @@ pub struct Counts {
     pub keys: u64,
     pub enrollment_secrets: u64,
     pub signing_keys: u64,
+    pub tls_certificates: u64,
 }
 
 /// That somebody else has looked at a plan, and would do the same.
@@ -194,7 +200,10 @@ impl Plan {
         match self.kind {
             PlanKind::RevokeAll => self.selector.fence_scope().is_none(),
             // Each worker comes back with its record, and not before.
-            PlanKind::Fence | PlanKind::RotateSigningKeys { .. } | PlanKind::Readmit(_) => false,
+            PlanKind::Fence
+            | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
+            | PlanKind::Readmit(_) => false,
             PlanKind::Isolate { .. }
             | PlanKind::Release
             | PlanKind::DisableEnrollment
@@ -216,6 +225,7 @@ impl Plan {
             | PlanKind::DisableEnrollment
             | PlanKind::RotateAll { delivery: Delivery::Fetch, .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence
             // What is collected of these is no item that waits for its record.
             | PlanKind::Readmit(_) => return None,
@@ -242,6 +252,7 @@ impl Counts {
                 Item::Key(_) => counts.keys += 1,
                 Item::EnrollmentSecret(_) => counts.enrollment_secrets += 1,
                 Item::SigningKey(_) => counts.signing_keys += 1,
+                Item::TlsCertificate(_) => counts.tls_certificates += 1,
             }
             counts
         })
@@ -249,7 +260,7 @@ impl Counts {
 
     #[must_use]
     pub fn total(self) -> u64 {
-        self.workers + self.keys + self.enrollment_secrets + self.signing_keys
+        self.workers + self.keys + self.enrollment_secrets + self.signing_keys + self.tls_certificates
     }
 }
 
@@ -281,7 +292,7 @@ impl Progress {
 }
 
 /// Every name that [`PlanKind::name`] gives.
-pub const PLAN_KINDS: [&str; 9] = [
+pub const PLAN_KINDS: [&str; 10] = [
     "isolate",
     "release",
     "revoke_all",
@@ -289,6 +300,7 @@ pub const PLAN_KINDS: [&str; 9] = [
     "rotate_all",
     "rotate_enrollment",
     "rotate_signing_keys",
+    "rotate_tls_certificates",
     "fence",
     "readmit",
 ];
@@ -305,6 +317,7 @@ impl PlanKind {
             PlanKind::RotateAll { .. } => "rotate_all",
             PlanKind::RotateEnrollment { .. } => "rotate_enrollment",
             PlanKind::RotateSigningKeys { .. } => "rotate_signing_keys",
+            PlanKind::RotateTlsCertificates => "rotate_tls_certificates",
             PlanKind::Fence => "fence",
             PlanKind::Readmit(_) => "readmit",
         }
@@ -322,6 +335,7 @@ impl PlanKind {
             | PlanKind::Release
             | PlanKind::RevokeAll
             | PlanKind::DisableEnrollment
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => None,
         }
     }
@@ -337,6 +351,7 @@ impl PlanKind {
             | PlanKind::RevokeAll
             | PlanKind::DisableEnrollment
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence => None,
         }
     }
@@ -351,6 +366,7 @@ impl PlanKind {
             | PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence
             | PlanKind::Readmit(_) => None,
         }
@@ -368,7 +384,7 @@ impl PlanKind {
     /// Whether each item gets a record of its own once the plan was applied.
     #[must_use]
     pub fn records_items(&self) -> bool {
-        !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::Fence)
+        !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates | PlanKind::Fence)
     }
 
     /// Whether somebody may be refused who was accepted before.
@@ -382,8 +398,9 @@ impl PlanKind {
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
             | PlanKind::Fence => true,
-            // What a released worker held before is ended with its own record.
-            PlanKind::Release | PlanKind::Readmit(_) => false,
+            // What a released worker held before is ended with its own record; and clients know the authority, and not the
+            // certificate.
+            PlanKind::Release | PlanKind::RotateTlsCertificates | PlanKind::Readmit(_) => false,
         }
     }
 }

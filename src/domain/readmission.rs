@@ -160,7 +160,7 @@ impl Readmission {
     pub fn new(items: &[Item], at: Timestamp) -> Self {
         let place = |(place, item): (u32, &Item)| match item {
             Item::Worker(index) => Some((*index, place)),
-            Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
+            Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
         };
         let mut places: Vec<(WorkerIndex, u32)> = (0..).zip(items).filter_map(place).collect();
         places.sort_unstable();

@@ -11,8 +11,9 @@ use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
 use ipnet::IpNet;
 
+use super::certificate::Certificate;
 use super::enrollment::EnrollmentSecret;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use super::key::{Digest, Key};
 use super::netguard::Listed;
 use super::operator::{Operator, OperatorIndex};
@@ -27,6 +28,7 @@ use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
 
+mod certificates;
 mod evolve;
 mod fences;
 mod fragment;
@@ -82,6 +84,11 @@ pub struct Roll {
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,
     incidents: Incidents,
+    /// By the names of the nodes.
+    certificates: OrdMap<Arc<str>, Arc<Certificate>>,
+    certificates_due: u64,
+    /// The incident that the newest plan to replace them was applied for.
+    certificates_for: Option<IncidentId>,
 }
 
 /// Ids, found by themselves.

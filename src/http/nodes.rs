@@ -57,6 +57,37 @@ pub(super) struct Nodes {
     node: String,
 }
 
+/// A certificate that a node serves TLS with.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CertificateView {
+    /// The name of the node.
+    node: String,
+    /// SHA-256 of the certificate: 64 hexadecimal digits.
+    fingerprint: String,
+    #[schema(schema_with = schema::time)]
+    not_after: String,
+    /// `own_authority`: the node makes another when a plan wants it. `files`: somebody else does.
+    #[schema(example = "own_authority")]
+    origin: &'static str,
+    /// Since when, as the log has it.
+    #[schema(schema_with = schema::time)]
+    since: String,
+    /// The position of that record.
+    #[schema(schema_with = schema::position)]
+    recorded: u64,
+    /// Whether a plan wants another, and this is still the old one.
+    due: bool,
+}
+
+/// What each node has said last; nodes are known by their names here, those that are gone until their certificates end.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Certificates {
+    items: Vec<CertificateView>,
+    /// The position of the newest plan that was applied to replace them; null where there was none.
+    #[schema(required = false)]
+    wanted_since: Option<u64>,
+}
+
 /// Since when a position is in force on every node.
 #[derive(Serialize, ToSchema)]
 pub(super) struct InForceView {
@@ -153,6 +184,25 @@ pub(super) async fn in_force(
         waited_out: names(&passed.waited_out),
         missing: names(&passed.missing),
     }))
+}
+
+/// Lists the TLS certificates that nodes serve with, and whether each is what the newest plan wants.
+#[utoipa::path(
+    get, path = "/v1/nodes/certificates", tag = "nodes", responses((status = 200, body = Certificates), Refusals)
+)]
+pub(super) async fn certificates(State(app): State<App>, _caller: Caller<MayReadFleet>) -> Reply<Certificates> {
+    let snapshot = app.node().snapshot();
+    let due = snapshot.roll.certificates_due();
+    let items = snapshot.roll.certificates().map(|known| CertificateView {
+        node: known.served.node.to_string(),
+        fingerprint: known.served.fingerprint.to_string(),
+        not_after: view::time(known.served.not_after),
+        origin: known.served.origin.as_str(),
+        since: view::time(known.at),
+        recorded: known.position,
+        due: known.position < due,
+    });
+    Reply(Certificates { items: items.collect(), wanted_since: (due > 0).then_some(due) })
 }
 
 /// The first record of a barrier at or after the position.

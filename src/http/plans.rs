@@ -44,8 +44,8 @@ mod readmit;
 pub(super) struct NewPlan {
     /// `isolate` and `release` touch workers; `revoke_all` keys, static secrets, with their tokens, and the enrollment secrets
     /// of the scopes selected; `disable_enrollment` only those; `fence` all of these by fences alone, without a record of each.
-    /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys` is for
-    /// `everything`. `readmit` lets isolated workers back in wave by wave: see `/v1/readmissions`.
+    /// `rotate_all` gives API keys successors, `rotate_enrollment` enrollment secrets; `rotate_signing_keys`
+    /// and `rotate_tls_certificates` are for `everything`. `readmit` lets isolated workers back in wave by wave: see `/v1/readmissions`.
     #[schema(schema_with = schema::plan_kind)]
     kind: String,
     /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
@@ -259,6 +259,7 @@ fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
         "readmit" => {
             readmit::kind(value.waves.as_ref(), delivery.ok_or_else(no_delivery)?, overlap.unwrap_or(OVERLAP_DEFAULT))?
         }
+        "rotate_tls_certificates" => PlanKind::RotateTlsCertificates,
         _ => return Err(Problem::invalid("kind", format!("one of {}", PLAN_KINDS.join(", ")))),
     };
     if until.is_some() && kind.until().is_none() {

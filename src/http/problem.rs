@@ -205,6 +205,13 @@ impl Problem {
         Self { retry_after_seconds: Some(5), ..problem }
     }
 
+    /// Each reads many events of the log.
+    pub(super) fn scope_busy() -> Self {
+        let detail = "other scopes are being looked at; try again in a moment";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "scope_busy", detail);
+        Self { retry_after_seconds: Some(2), ..problem }
+    }
+
     /// The list of a plan that is recorded to its end is not kept beside the log.
     pub(super) fn plan_recorded(applied: u64) -> Self {
         let detail = format!(

@@ -116,7 +116,7 @@ async fn adopted(
 ) -> Result<Adoption, Problem> {
     let worker = |item: &Item| match item {
         Item::Worker(index) => roll.worker_at(*index).map(|worker| (*index, worker)),
-        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
+        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
     };
     let keys: Vec<KeyId> =
         items.iter().filter_map(worker).flat_map(|(_, worker)| worker.keys.iter().copied()).collect();

@@ -3,6 +3,7 @@
 use axum::Json as Reply;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use self::graph::{Graph, Listed, Node};
@@ -15,6 +16,7 @@ use super::page::scanned;
 use super::problem::Problem;
 use super::{body, schema, select, view};
 use crate::command::mint;
+use crate::domain::event::Recorded;
 use crate::log::search::about_any;
 use crate::projection::used;
 
@@ -28,6 +30,9 @@ pub(super) const NODES_DEFAULT: usize = 1_000;
 pub(super) const NODES_MAX: usize = 25_000;
 /// Events that are read for one answer, each checked against its seal: about a second's work.
 const EVENTS_MAX: usize = 200_000;
+
+/// Each keeps a connection of the pool while it reads. Two people who look at the same incident are let in.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// What is known.
 #[derive(Deserialize, ToSchema)]
@@ -88,6 +93,8 @@ pub(super) async fn scope(
     if !(1..=NODES_MAX).contains(&limit) {
         return Err(Problem::invalid("limit", format!("from 1 to {NODES_MAX}")));
     }
+    let place = tokio::time::timeout(app.settings().request_timeout / 4, PLACES.acquire()).await;
+    let _place = place.map_err(|_| Problem::scope_busy())?.map_err(Problem::internal)?;
     let selector = select::selector(&app, &known.select, known.since.as_deref(), known.before.as_deref()).await?;
     drop(app.node().current()?);
     let (snapshot, now) = (app.node().snapshot(), mint::now());
@@ -102,12 +109,11 @@ pub(super) async fn scope(
     .await?;
     let roll = &snapshot.roll;
     let subjects: Vec<(&str, String)> = graph.listed.iter().map(Listed::subject).collect();
+    let mut usage = Usage::of(&graph.listed);
     let client = app.database().client().await?;
-    let (events, more) = about_any(&client, app.node().keys(), &subjects, roll.next_position(), EVENTS_MAX)
-        .await
-        .map_err(Problem::from)?;
+    let see = |recorded: &Recorded| usage.see(roll, recorded, now);
+    let more = about_any(&client, app.node().keys(), &subjects, roll.next_position(), EVENTS_MAX, see).await?;
     drop(client);
-    let mut usage = Usage::of(roll, &graph.listed, &events, now);
     usage.validated(used::last_of(app.database(), &graph.keys()).await?);
     let complete = graph.is_whole && !more;
     graph.describe(&usage);

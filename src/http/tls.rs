@@ -2,6 +2,7 @@
 //! our own, and taken up again while the service runs.
 
 mod authority;
+pub mod recording;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,14 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
 
 use self::authority::Authority;
+use crate::domain::certificate::CertificateOrigin;
 
 /// How often the files are looked at. By content, not by time stamp or file system event: Kubernetes swaps a symbolic
 /// link, and network file systems report nothing.
@@ -30,12 +35,30 @@ pub struct Tls {
     source: Source,
     config: RustlsConfig,
     in_force: Arc<ArcSwap<InForce>>,
+    changes: Arc<watch::Sender<()>>,
 }
 
 #[derive(Debug)]
 struct InForce {
     digest: blake3::Hash,
-    fingerprint: String,
+    leaf: Leaf,
+}
+
+/// The node's own certificate.
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    /// SHA-256 of its DER.
+    fingerprint: [u8; 32],
+    not_after: DateTime<Utc>,
+}
+
+/// What clients are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// SHA-256 of the certificate's DER.
+    pub fingerprint: [u8; 32],
+    pub not_after: DateTime<Utc>,
+    pub origin: CertificateOrigin,
 }
 
 /// Where certificate and key are from.
@@ -48,7 +71,7 @@ enum Source {
 /// A certificate chain and the key that belongs to it.
 struct Identity {
     digest: blake3::Hash,
-    fingerprint: String,
+    leaf: Leaf,
     config: Arc<ServerConfig>,
 }
 
@@ -95,14 +118,41 @@ impl Tls {
     }
 
     fn open(source: Source, now: DateTime<Utc>) -> Result<Self, TlsError> {
-        let Identity { digest, fingerprint, config } = source.load(now)?;
-        let in_force = Arc::new(ArcSwap::from_pointee(InForce { digest, fingerprint }));
-        Ok(Self { source, config: RustlsConfig::from_config(config), in_force })
+        let Identity { digest, leaf, config } = source.load(now)?;
+        let in_force = Arc::new(ArcSwap::from_pointee(InForce { digest, leaf }));
+        let (config, changes) = (RustlsConfig::from_config(config), Arc::new(watch::Sender::new(())));
+        Ok(Self { source, config, in_force, changes })
     }
 
     /// The SHA-256 of the certificate in force, as `openssl x509 -fingerprint -sha256` prints it.
     pub fn fingerprint(&self) -> String {
-        self.in_force.load().fingerprint.clone()
+        let pairs: Vec<_> = self.in_force.load().leaf.fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+        pairs.join(":")
+    }
+
+    /// What clients are shown at the moment.
+    pub fn served(&self) -> Served {
+        let Leaf { fingerprint, not_after } = self.in_force.load().leaf;
+        let origin = match self.source {
+            Source::Files { .. } => CertificateOrigin::Files,
+            Source::Authority(_) => CertificateOrigin::OwnAuthority,
+        };
+        Served { fingerprint, not_after, origin }
+    }
+
+    /// Hears of each certificate that is taken up.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Takes up another certificate of the own authority, though the old one is good still. Files of others stay as they are.
+    ///
+    /// It writes files and computes signatures: not on the async runtime.
+    pub fn renew(&self, now: DateTime<Utc>) -> Result<(), TlsError> {
+        if let Source::Authority(authority) = &self.source {
+            authority.renew(now)?;
+        }
+        self.reload(now).map(drop)
     }
 
     /// The file that clients verify us by, where the authority is our own.
@@ -121,13 +171,14 @@ impl Tls {
     ///
     /// It reads files and computes signatures: not on the async runtime.
     pub fn reload(&self, now: DateTime<Utc>) -> Result<bool, TlsError> {
-        let Identity { digest, fingerprint, config } = self.source.load(now)?;
+        let Identity { digest, leaf, config } = self.source.load(now)?;
         if digest == self.in_force.load().digest {
             return Ok(false);
         }
         // Never `reload_from_pem`: it would build a configuration of its own, without the settings made here.
         self.config.reload_from_config(config);
-        self.in_force.store(Arc::new(InForce { digest, fingerprint }));
+        self.in_force.store(Arc::new(InForce { digest, leaf }));
+        self.changes.send_replace(());
         Ok(true)
     }
 
@@ -197,8 +248,8 @@ impl Identity {
     fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let (cert_pem, key_pem) = (read(cert)?, read(key)?);
         let chain = certificates(&cert_pem);
-        let Some(leaf) = chain.first() else { return Err(TlsError::NoCertificate { path: cert.to_owned() }) };
-        let fingerprint = fingerprint(leaf);
+        let no_certificate = || TlsError::NoCertificate { path: cert.to_owned() };
+        let leaf = chain.first().and_then(Leaf::of).ok_or_else(no_certificate)?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| TlsError::NoKey { path: key.to_owned() })?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(cert_pem.len() as u64).to_le_bytes()).update(&cert_pem).update(&key_pem);
@@ -207,7 +258,7 @@ impl Identity {
             key: key.to_owned(),
             source,
         })?;
-        Ok(Self { digest: hasher.finalize(), fingerprint, config: Arc::new(config) })
+        Ok(Self { digest: hasher.finalize(), leaf, config: Arc::new(config) })
     }
 }
 
@@ -237,10 +288,14 @@ fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).map_while(Result::ok).collect()
 }
 
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    let pairs: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-    pairs.join(":")
+impl Leaf {
+    /// `None` of what is no certificate.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let not_after = DateTime::from_timestamp(parsed.validity().not_after.timestamp(), 0)?;
+        Some(Self { fingerprint: digest.as_ref().try_into().ok()?, not_after })
+    }
 }
 
 #[cfg(test)]

@@ -228,6 +228,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::OperatorUpdated { .. }
         | Event::OperatorRemoved { .. }
         | Event::FenceRaised { .. }
+        | Event::TlsCertificateServed(_)
         | Event::BarrierPassed { .. }
         | Event::LogRestored(_)
         | Event::PlanMade(_)

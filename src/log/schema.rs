@@ -6,6 +6,7 @@
 
 mod auth;
 mod barrier;
+mod certificate;
 mod enrollment;
 mod fence;
 mod incident;
@@ -59,6 +60,7 @@ pub const KINDS: &[(&str, u32)] = &[
     ("operator.updated", 1),
     ("operator.removed", 1),
     ("fence.raised", 1),
+    ("tls_certificate.served", 1),
     ("barrier.passed", 1),
     ("plan.made", 1),
     ("plan.applied", 1),
@@ -150,6 +152,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         }
         Event::OperatorRemoved { operator } => json(&operator::RemovedV1::new(*operator)),
         Event::FenceRaised { scope, up_to } => json(&fence::RaisedV1::new(scope, *up_to)?),
+        Event::TlsCertificateServed(served) => json(&certificate::ServedV1::new(served)?),
         Event::BarrierPassed { through, confirmed, waited_out } => {
             json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
         }
@@ -242,6 +245,7 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("operator.updated", 1) => written.read::<operator::SettledV1<'_>>()?.updated(),
         ("operator.removed", 1) => written.read::<operator::RemovedV1<'_>>()?.removed(),
         ("fence.raised", 1) => written.read::<fence::RaisedV1<'_>>()?.raised(),
+        ("tls_certificate.served", 1) => written.read::<certificate::ServedV1<'_>>()?.served(),
         ("barrier.passed", 1) => written.read::<barrier::PassedV1<'_>>()?.passed(),
         ("plan.made", 1) => written.read::<plan::MadeV1<'_>>()?.made(),
         ("plan.made", 2) => written.read::<plan::MadeV2<'_>>()?.made(),

@@ -80,7 +80,8 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     let mut rows = pin!(client.query_raw(statement, parameters).await?);
     let (mut found, mut bytes) = (Found::default(), 0);
     while let Some(row) = rows.try_next().await? {
-        let entry = checked(&row, keys, search.from)?;
+        let (recorded, entry) = checked(&row, keys, search.from)?;
+        let entry = FoundEntry { position: recorded.position, entry };
         bytes += entry.entry.len();
         // The first one always fits, or a page could be empty and the search without an end.
         if found.entries.len() == search.limit || (bytes > ANSWER_BYTES_MAX && !found.entries.is_empty()) {
@@ -96,34 +97,35 @@ fn ordered(search: &Search<'_>, ascending: &'static str, descending: &'static st
     if search.newest_first { descending } else { ascending }
 }
 
-/// Events about any of these subjects, each a kind and an id, at positions below `to`: the newest `limit` of them, the
-/// newest first.
+/// Shows events about any of these subjects, each a kind and an id, at positions below `to`: the newest `limit` of them, the
+/// newest first. Answers whether there are more.
 pub async fn about_any(
     client: &Client,
     keys: &DerivedKeys,
     subjects: &[(&str, String)],
     to: u64,
     limit: usize,
-) -> Result<(Vec<Recorded>, bool), LogFault> {
+    mut see: impl FnMut(&Recorded),
+) -> Result<bool, LogFault> {
     let kinds: Vec<&str> = subjects.iter().map(|(kind, _)| *kind).collect();
     let ids: Vec<&str> = subjects.iter().map(|(_, id)| id.as_str()).collect();
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let parameters: [&(dyn ToSql + Sync); 4] = [&signed(to), &most, &kinds, &ids];
     let mut rows = pin!(client.query_raw(include_str!("search/subjects_descending.sql"), parameters).await?);
-    let mut found = Vec::new();
+    let mut seen = 0;
     while let Some(row) = rows.try_next().await? {
-        if found.len() == limit {
-            return Ok((found, true));
+        if seen == limit {
+            return Ok(true);
         }
-        let FoundEntry { position, entry } = checked(&row, keys, 0)?;
-        found.push(entry::decode(&entry).map_err(|cause| LogFault::Unreadable { position, cause })?);
+        see(&checked(&row, keys, 0)?.0);
+        seen += 1;
     }
-    Ok((found, false))
+    Ok(false)
 }
 
-/// The entry of a row, if a node with the root key has written it at this position and the columns are its own. Where not
+/// What a row says, and its entry, if a node with the root key has written it at this position and the columns are its own. Where not
 /// even its position can be read, the search `began` there.
-fn checked(row: &Row, keys: &DerivedKeys, began: u64) -> Result<FoundEntry, LogFault> {
+fn checked(row: &Row, keys: &DerivedKeys, began: u64) -> Result<(Recorded, Vec<u8>), LogFault> {
     let position =
         named_column::<i64>(row, "position").map_err(|column| Tampered::Column { position: began, column })?;
     let position = position.unsigned_abs();
@@ -139,7 +141,7 @@ fn checked(row: &Row, keys: &DerivedKeys, began: u64) -> Result<FoundEntry, LogF
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
     match Copied::of(row, FIRST_COPIED).map_err(damaged)?.differing(&recorded) {
-        None => Ok(FoundEntry { position, entry }),
+        None => Ok((recorded, entry)),
         Some(column) => Err(damaged(column).into()),
     }
 }

@@ -76,6 +76,7 @@ impl Touched {
             | Event::TokenRevoked { .. }
             | Event::SigningKeysInstalled { .. }
             | Event::SigningKeysRotated { .. }
+            | Event::TlsCertificateServed(_)
             | Event::BarrierPassed { .. }
             | Event::LogRestored(_)
             | Event::PlanMade(_)
@@ -176,7 +177,7 @@ impl Touched {
                 Item::Key(key) if plan.marks_items() || is_marked(roll, *key) => self.key(roll, *key),
                 Item::Key(_) => {}
                 Item::EnrollmentSecret(secret) => _ = self.enrollment_secrets.insert(*secret),
-                Item::SigningKey(_) => {}
+                Item::SigningKey(_) | Item::TlsCertificate(_) => {}
             }
         }
     }

@@ -31,12 +31,13 @@ pub(super) struct Draft {
     file: File,
     digest: Context,
     bytes: u64,
-    is_done: bool,
 }
 
 /// An archive whose statement was signed with this root key. Its dump is believed once it was compared with that.
 pub struct Backup {
     path: PathBuf,
+    /// Held open: what is verified is what is read afterwards, whatever has taken its name.
+    file: File,
     pub statement: Statement,
     dump_begins: u64,
 }
@@ -52,12 +53,16 @@ impl Draft {
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let part = out.with_file_name(name);
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(at(&part))?;
-        crate::secret::make_private(&part).map_err(at(&part))?;
+        // What a backup that was killed has left. Nothing that is there already is written to, nor followed: in a folder that
+        // others may write to it could be theirs.
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part)(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(at(&part))?;
         // Where the header of the dump will stand, once its length is known.
         file.write_all(&[0; BLOCK_BYTES]).map_err(at(&part))?;
-        Ok(Self { out: out.to_owned(), part, file, digest: Context::new(&SHA256), bytes: 0, is_done: false })
+        Ok(Self { out: out.to_owned(), part, file, digest: Context::new(&SHA256), bytes: 0 })
     }
 
     /// Adds to the dump.
@@ -79,8 +84,11 @@ impl Draft {
     pub(super) fn finish(mut self, statement: &Statement, keys: &DerivedKeys) -> Result<(), VaultError> {
         let (text, signature) = statement.sign(keys);
         self.write_rest(&text, &signature).map_err(at(&self.part))?;
-        fs::rename(&self.part, &self.out).map_err(at(&self.out))?;
-        self.is_done = true;
+        // A link, and no renaming, which would replace what has come to be there since.
+        fs::hard_link(&self.part, &self.out).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => VaultError::Exists(self.out.clone()),
+            _ => at(&self.out)(error),
+        })?;
         crate::secret::sync_folder(&self.out).map_err(at(&self.out))
     }
 
@@ -107,10 +115,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.is_done {
-            // A disk that is full gets its room back; the caller hears of what led here.
-            drop(fs::remove_file(&self.part));
-        }
+        // Its other name goes; where it has none, a disk that is full gets its room back, and the caller hears of what led here.
+        drop(fs::remove_file(&self.part));
     }
 }
 
@@ -131,7 +137,7 @@ impl Backup {
     pub fn open(path: &Path, keys: &DerivedKeys) -> Result<Self, VaultError> {
         let damaged = |what| VaultError::Damaged { path: path.to_owned(), what };
         let file = File::open(path).map_err(at(path))?;
-        let mut archive = Archive::new(file);
+        let mut archive = Archive::new(&file);
         let (mut dump, mut statement, mut signature) = (None, Vec::new(), Vec::new());
         let unreadable = |_| damaged("it is no backup, or it is cut off");
         for entry in archive.entries_with_seek().map_err(unreadable)?.take(ENTRIES_MAX) {
@@ -153,12 +159,12 @@ impl Backup {
         if size != statement.dump_bytes {
             return Err(damaged("its dump is longer or shorter than its statement says"));
         }
-        Ok(Self { path: path.to_owned(), statement, dump_begins })
+        Ok(Self { path: path.to_owned(), file, statement, dump_begins })
     }
 
     /// Hands on the dump, piece by piece, and then says whether it was the one of the statement.
     pub fn read_dump(&self, mut hand_on: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), VaultError> {
-        let mut file = File::open(&self.path).map_err(at(&self.path))?;
+        let mut file = &self.file;
         file.seek(SeekFrom::Start(self.dump_begins)).map_err(at(&self.path))?;
         let (mut digest, mut chunk) = (Context::new(&SHA256), vec![0; CHUNK_BYTES]);
         let mut dump = file.take(self.statement.dump_bytes);

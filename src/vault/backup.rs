@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::SecondsFormat;
@@ -11,11 +12,15 @@ use tokio_postgres::Client;
 
 pub use super::archive::Backup;
 use super::archive::{Draft, hex};
+use super::remembered::{Witness, witnesses};
 use super::statement::{FORMAT, Statement};
 use super::{VaultError, at};
 use crate::credential::root_key::DerivedKeys;
+use crate::domain::ids::LogId;
 use crate::log::head::{self, Head};
+use crate::log::read::check_nothing_past_end;
 use crate::log::time::date_time;
+use crate::node::replay;
 use crate::postgres::{Database, Options, client_program};
 
 const PROGRAM: &str = "pg_dump";
@@ -31,16 +36,28 @@ const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
 pub struct Source<'a> {
     pub database: &'a Database,
     pub options: &'a Options,
+    /// What the machine remembers of the log is there.
+    pub data_dir: &'a Path,
     /// Where `pg_dump` is.
     pub program: &'a Path,
-    pub keys: &'a DerivedKeys,
+    pub keys: &'a Arc<DerivedKeys>,
 }
 
 /// Writes a backup to `out`, which must not be there. `written` is told how many bytes of the dump there are.
+///
+/// What would not be restored is not backed up: a log that was changed, or that ends before what this machine has seen, is
+/// told now, while there are other copies.
 pub async fn take(source: &Source<'_>, out: &Path, mut written: impl FnMut(u64)) -> Result<Statement, VaultError> {
     let client = source.database.owner().await?;
-    let moment = Moment::begin(&client, source.keys).await?;
+    // Before the moment: a service that runs remembers more from one second to the next.
+    if !client.query_one(include_str!("backup/has_log.sql"), &[]).await?.try_get::<_, bool>(0)? {
+        return Err(VaultError::NoLog);
+    }
+    let log = head::find(&client, source.keys).await?.ok_or(VaultError::NoLog)?;
+    let witnesses = witnesses(source.data_dir, source.keys, log)?;
     let mut draft = Draft::begin(out)?;
+    let moment = Moment::begin(&client, log).await?;
+    moment.check(&client, source.keys, &witnesses).await?;
     let mut child = dump(source, &moment)?;
     let complaints = tokio::spawn(complaints(child.stderr.take()));
     let copied = copy(&mut child, &mut draft, &mut written).await;
@@ -64,7 +81,7 @@ pub async fn take(source: &Source<'_>, out: &Path, mut written: impl FnMut(u64))
 /// What the database was in the one moment that everything is read in.
 struct Moment {
     snapshot: String,
-    log: uuid::Uuid,
+    log: LogId,
     head: Head,
     schema: i32,
     server_version: String,
@@ -74,13 +91,9 @@ struct Moment {
 
 impl Moment {
     /// It lasts for as long as the transaction that is begun here.
-    async fn begin(client: &Client, keys: &DerivedKeys) -> Result<Self, VaultError> {
+    async fn begin(client: &Client, log: LogId) -> Result<Self, VaultError> {
         client.batch_execute("begin isolation level repeatable read read only").await?;
         let row = client.query_one(include_str!("backup/moment.sql"), &[]).await?;
-        if !row.try_get::<_, bool>("has_log")? {
-            return Err(VaultError::NoLog);
-        }
-        let log = head::find(client, keys).await?.ok_or(VaultError::NoLog)?;
         let mut left_out = Vec::new();
         for row in client.query(include_str!("backup/left_out.sql"), &[]).await? {
             let (option, name): (&str, &str) = (row.try_get("option")?, row.try_get("name")?);
@@ -89,7 +102,7 @@ impl Moment {
         let schema = client.query_one(include_str!("backup/schema.sql"), &[]).await?.try_get(0)?;
         Ok(Self {
             snapshot: row.try_get("snapshot")?,
-            log: uuid::Uuid::from_u128(log.0),
+            log,
             head: Head::read(client).await?,
             schema,
             server_version: row.try_get("server_version")?,
@@ -97,11 +110,20 @@ impl Moment {
         })
     }
 
+    /// Every seal, as a start without a snapshot does.
+    async fn check(&self, client: &Client, keys: &Arc<DerivedKeys>, witnesses: &[Witness]) -> Result<(), VaultError> {
+        let folded = replay::fold(client, keys, self.log, None).await?;
+        for witness in witnesses {
+            witness.seen.check_against(client, self.log, &folded.head).await?;
+        }
+        Ok(check_nothing_past_end(client).await?)
+    }
+
     fn statement(&self) -> Statement {
         let time = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
         Statement {
             format: FORMAT,
-            log: self.log,
+            log: uuid::Uuid::from_u128(self.log.0),
             next_position: self.head.next_position,
             mac: hex(&self.head.seals.mac),
             merkle_root: hex(&self.head.seals.frontier.root()),

@@ -62,6 +62,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("POST", "/v1/enrollment-secrets/{id}/rotate", MANAGE),
     ("POST", "/v1/enrollment-secrets/{id}/disable", MANAGE),
     ("GET", "/v1/signing-keys", READ),
+    ("GET", "/v1/nodes/certificates", READ),
     ("POST", "/v1/signing-keys/rotate", Right(Permission::ManageSigningKeys)),
     ("GET", "/v1/operators", READ),
     ("POST", "/v1/operators", OPERATORS),

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod canary;
+mod certificates;
 mod chaos;
 mod cli;
 mod clock;

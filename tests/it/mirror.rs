@@ -67,6 +67,26 @@ async fn a_mirror_has_the_whole_log_whoever_wrote_it_and_whoever_was_killed() {
     assert_eq!(found["torn_bytes"], 0);
 }
 
+/// What a node appends goes to its mirror by itself: it is there even where the database can never be read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_appends_is_in_its_mirror_without_being_read_from_the_log() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    service.post("/v1/workers", json!({ "id": "before" })).await.expect(201);
+    service
+        .until("the mirror has it", async || service.get("/metrics").await.text.contains("portcullis_mirror_lag 0\n"))
+        .await;
+    let revoke = "revoke select on log.event from portcullis_service";
+    scratch.superuser().await.batch_execute(revoke).await.unwrap();
+    let created = service.post("/v1/workers", json!({ "id": "after" })).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let events = next_position(&scratch).await;
+    let mirrored = async || service.get("/metrics").await.text.contains("portcullis_mirror_lag 0\n");
+    service.until("the mirror has it", mirrored).await;
+    service.kill();
+    assert_eq!(verified(service.data_dir())["events"], json!(events));
+}
+
 /// H19, with nothing but the mirror to tell: `log.seen` and the snapshots are gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_ends_before_the_mirror_is_refused() {

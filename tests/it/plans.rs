@@ -58,7 +58,7 @@ async fn a_plan_shows_its_list_and_does_exactly_that() {
     let mut dry = wish.clone();
     dry["dry_run"] = json!(true);
     let preview = service.post("/v1/plans", dry).await.expect(200);
-    let counts = json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0, "signing_keys": 0 });
+    let counts = json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0, "signing_keys": 0, "tls_certificates": 0 });
     assert_eq!(preview["counts"], counts);
     assert_eq!(service.get("/v1/plans").await.expect(200)["items"], json!([]), "a dry run keeps no plan");
 
@@ -117,6 +117,7 @@ async fn a_plan_whose_list_has_changed_does_nothing() {
         (json!({ "kind": "isolate", "select": ["everything"], "overlap": "1h" }), "overlap"),
         (json!({ "kind": "fence", "select": ["label:os=linux"] }), "select"),
         (json!({ "kind": "rotate_signing_keys", "select": ["pool:default"] }), "select"),
+        (json!({ "kind": "rotate_tls_certificates", "select": ["pool:default"] }), "select"),
     ] {
         let answer = service.post("/v1/plans", body.clone()).await;
         assert_eq!((answer.problem(400), answer.text.contains(field)), ("invalid".to_owned(), true), "{body}");

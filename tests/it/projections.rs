@@ -46,7 +46,8 @@ impl Keeping {
 
     async fn at_pace(scratch: &Scratch, pace: Pace) -> Self {
         let database = scratch.database().await;
-        let node = TestNode::start(database.clone()).await;
+        // A start holds several states at once.
+        let node = Box::pin(TestNode::start(database.clone())).await;
         let running = &node.running;
         let (heads, log, reached) = (running.heads.clone(), running.log, Arc::default());
         let start = Start { database, node: running.node.clone(), heads, log, reached, pace };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::log::{refit_head, tamper};
 use crate::mirror::{offline, verified};
 use crate::support::cluster::{Scratch, connect};
 use crate::support::program::Ran;
@@ -281,6 +282,52 @@ async fn what_was_changed_is_refused() {
     fs::write(&segment, bytes).unwrap();
     refused(&world.restore(&into, &[]), "the mirror was changed at position");
     refused(&world.restore(&world.scratch, &["--dry-run"]), "the mirror was changed at position");
+}
+
+/// What no restore would believe is not backed up either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_changed_or_has_gone_back_is_not_backed_up() {
+    let world = World::new().await;
+    let out = world.folder.path().join("second.backup");
+    let attempt = || backup(&world.scratch, world.service.data_dir(), &out);
+    tamper(&world.scratch, "update log.event set subject_id = 'w-good' where position = 3").await;
+    refused(&attempt(), "position 3");
+
+    let world = World::new().await;
+    tamper(&world.scratch, "delete from log.event where position = (select max(position) from log.event)").await;
+    refit_head(&world.scratch).await;
+    let attempt = || backup(&world.scratch, world.service.data_dir(), &out);
+    refused(&attempt(), "an older database was put in its place");
+    // A machine that has seen nothing of it can say nothing.
+    let other = TempDir::new().unwrap();
+    fs::copy(world.service.file("root.key"), other.path().join("root.key")).unwrap();
+    done(&backup(&world.scratch, other.path(), &out));
+}
+
+/// What was left by one that was killed is written over; what others have put there is neither followed nor replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_writes_to_a_file_of_its_own_alone() {
+    let world = World::new().await;
+    let (folder, attempt) = (world.folder.path(), |out: &Path| backup(&world.scratch, world.service.data_dir(), out));
+    fs::write(folder.join("victim"), "precious").unwrap();
+    std::os::unix::fs::symlink(folder.join("victim"), folder.join("a.backup.part")).unwrap();
+    done(&attempt(&folder.join("a.backup")));
+    assert_eq!(fs::read_to_string(folder.join("victim")).unwrap(), "precious");
+    assert!(!folder.join("a.backup.part").exists());
+    std::os::unix::fs::symlink(folder.join("nowhere"), folder.join("b.backup")).unwrap();
+    refused(&attempt(&folder.join("b.backup")), "exists already");
+}
+
+/// Two at once would make a log of two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_restore_into_the_same_database_waits_for_the_first() {
+    let world = World::new().await;
+    let into = Scratch::unmigrated().await;
+    let first = connect(&into.owner_url()).await.unwrap();
+    first.query_one("select pg_advisory_lock(x'726573746f7265'::bigint)", &[]).await.unwrap();
+    refused(&world.restore(&into, &[]), "another restore works on this database");
+    drop(first);
+    done(&world.restore(&into, &[]));
 }
 
 /// One that is under way.

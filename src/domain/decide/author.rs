@@ -105,7 +105,7 @@ fn is_own_end(command: &Command, presented: KeyId) -> bool {
 /// As for the same done one by one.
 pub(super) fn of_plan(kind: &PlanKind) -> Permission {
     match kind {
-        PlanKind::RotateSigningKeys { .. } => Permission::ManageSigningKeys,
+        PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates => Permission::ManageSigningKeys,
         PlanKind::Isolate { .. }
         | PlanKind::Release
         | PlanKind::RevokeAll
@@ -171,6 +171,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::ContinuePlan { .. }
+        | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }

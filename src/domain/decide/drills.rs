@@ -38,7 +38,7 @@ pub(super) fn set_up(
     let selected = roll.select(&PlanKind::Isolate { until: None }, &selector);
     let workers = selected.iter().filter_map(|item| match item {
         Item::Worker(index) => roll.worker_at(*index),
-        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
+        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
     });
     let settings = PoolSettings { description: format!("Drill {incident}").into(), ..PoolSettings::default() };
     let (secret, verifier) = credentials.enrollment;
@@ -162,6 +162,7 @@ impl Bounds<'_> {
             | Event::OperatorCreated { .. }
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
+            | Event::TlsCertificateServed(_)
             | Event::BarrierPassed { .. }
             | Event::PlanPolicySet(_)
             | Event::LogRestored(_)
@@ -208,7 +209,7 @@ impl Bounds<'_> {
             Item::Worker(index) => self.row(index),
             Item::Key(id) => self.key(id),
             Item::EnrollmentSecret(id) => self.secret(id),
-            Item::SigningKey(_) => false,
+            Item::SigningKey(_) | Item::TlsCertificate(_) => false,
         }
     }
 }

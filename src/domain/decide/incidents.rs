@@ -35,6 +35,7 @@ pub fn carried(roll: &Roll, command: &Command, context: &Context, events: &[Even
         Command::SteerReadmission { plan, .. } | Command::CollectPlan { plan, .. } => {
             context.incident.as_ref().or_else(|| roll.incident_of_plan(*plan))
         }
+        Command::ServeCertificate(served) => roll.incident_of_certificate(&served.node),
         Command::RecordBarrier { through, .. } => roll.incident_awaiting(*through),
         _ => context.incident.as_ref(),
     };

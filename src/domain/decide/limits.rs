@@ -85,8 +85,10 @@ pub(super) fn time_to_fetch(overlap: Seconds) -> Result<(), Refusal> {
     })
 }
 
-pub(super) fn signing_keys_are_everybodys(everything: bool) -> Result<(), Refusal> {
-    check(everything, "select", || "`everything`: the tokens of all workers are signed with the same keys".to_owned())
+pub(super) fn is_everybodys(everything: bool) -> Result<(), Refusal> {
+    check(everything, "select", || {
+        "`everything`: all workers have the same signing keys, and the same nodes, before them".to_owned()
+    })
 }
 
 /// What else is selected no fence covers exactly.

@@ -65,7 +65,7 @@ fn fits(kind: &PlanKind, selector: &Selector, now: Timestamp) -> Result<(), Refu
     let is_everything = selector.criteria() == [Criterion::Everything] && selector.fence_scope().is_some();
     match kind {
         PlanKind::RotateAll { overlap, delivery: Delivery::Fetch } => limits::time_to_fetch(*overlap),
-        PlanKind::RotateSigningKeys { .. } => limits::signing_keys_are_everybodys(is_everything),
+        PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates => limits::is_everybodys(is_everything),
         PlanKind::Fence => limits::fences_cover(selector.fence_scopes().is_some()),
         PlanKind::Isolate { .. }
         | PlanKind::Release
@@ -138,6 +138,7 @@ pub(super) fn apply(
         | PlanKind::RotateAll { .. }
         | PlanKind::RotateEnrollment { .. }
         | PlanKind::RotateSigningKeys { .. }
+        | PlanKind::RotateTlsCertificates
         | PlanKind::Readmit(_) => vec![],
     };
     events.push(Event::PlanApplied { plan, items: items.len() as u64 });
@@ -196,9 +197,10 @@ fn record(roll: &Roll, kind: &PlanKind, item: Item) -> Option<Event> {
             | PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence
             | PlanKind::Readmit(_),
-            Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
+            Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_),
         ) => None,
     }
 }

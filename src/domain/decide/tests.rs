@@ -17,6 +17,7 @@ use wish::{worker_id, worker_token};
 
 mod access;
 mod authors;
+mod certificates;
 mod enrollment;
 mod fence_account;
 mod fence_model;

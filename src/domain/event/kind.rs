@@ -34,6 +34,7 @@ impl Event {
             Event::OperatorUpdated { .. } => "operator.updated",
             Event::OperatorRemoved { .. } => "operator.removed",
             Event::FenceRaised { .. } => "fence.raised",
+            Event::TlsCertificateServed(_) => "tls_certificate.served",
             Event::BarrierPassed { .. } => "barrier.passed",
             Event::PlanMade(_) => "plan.made",
             Event::PlanApplied { .. } => "plan.applied",
@@ -80,6 +81,7 @@ impl Event {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
+            | Event::TlsCertificateServed(_)
             | Event::Netguard(_)
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)

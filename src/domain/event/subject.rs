@@ -66,6 +66,7 @@ impl Event {
                 FenceScope::Lineage(secret) => ("enrollment_secret", SubjectId::Made(secret.0)),
                 FenceScope::Worker(worker) => ("worker", SubjectId::Chosen(worker.as_str())),
             },
+            Event::TlsCertificateServed(served) => ("node", SubjectId::Chosen(&served.node)),
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),

@@ -52,6 +52,9 @@ impl Roll {
         };
         let (at, asked_at) = (recorded.recorded_at, recorded.occurred_at);
         self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
+        if let Event::PlanApplied { plan, .. } = recorded.event {
+            self.want_certificates(plan, recorded.position, recorded.incident.as_ref());
+        }
         self.note_source(recorded);
         self.evolve_incident(recorded);
         if let Some(incident) = &recorded.incident {
@@ -152,6 +155,8 @@ impl Roll {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. } => {}
+
+            Event::TlsCertificateServed(served) => self.serve_certificate(origin, served),
 
             Event::BarrierPassed { through, .. } => self.pass_barrier(*through),
             // What it brought back stands in the log before it.

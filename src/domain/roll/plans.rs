@@ -140,9 +140,14 @@ impl Roll {
                 | PlanKind::RotateAll { .. }
                 | PlanKind::RotateEnrollment { .. }
                 | PlanKind::RotateSigningKeys { .. }
+                | PlanKind::RotateTlsCertificates
                 | PlanKind::Fence
                 | PlanKind::Readmit(_),
-                Item::Worker(_) | Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_),
+                Item::Worker(_)
+                | Item::Key(_)
+                | Item::EnrollmentSecret(_)
+                | Item::SigningKey(_)
+                | Item::TlsCertificate(_),
             ) => {}
         }
     }

@@ -72,6 +72,9 @@ impl Roll {
                 items.retain(|item| matches!(item, Item::EnrollmentSecret(id) if self.is_open(*id)));
                 items
             }
+            PlanKind::RotateTlsCertificates => {
+                self.certificates().map(|known| Item::TlsCertificate(known.served.fingerprint)).collect()
+            }
             PlanKind::RotateSigningKeys { .. } => {
                 self.active_signing_key().map(|key| Item::SigningKey(key.id)).into_iter().collect()
             }
@@ -152,7 +155,7 @@ impl Roll {
     fn holders_of(&self, items: impl Iterator<Item = Item>) -> BTreeSet<WorkerIndex> {
         let keys = items.filter_map(|item| match item {
             Item::Key(id) => self.key(id),
-            Item::Worker(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
+            Item::Worker(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
         });
         keys.flat_map(|key| key.workers().iter().copied()).collect()
     }
@@ -226,6 +229,10 @@ impl Roll {
                 Item::SigningKey(id) => {
                     line("signing_key");
                     line(&id.to_string());
+                }
+                Item::TlsCertificate(fingerprint) => {
+                    line("tls_certificate");
+                    line(&fingerprint.to_string());
                 }
             }
         }

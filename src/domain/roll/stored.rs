@@ -21,9 +21,10 @@ use super::fences::Fences;
 use super::incidents::IncidentsStored;
 use super::rows::Rows;
 use super::{IdMap, Roll};
+use crate::domain::certificate::Certificate;
 use crate::domain::enrollment::EnrollmentSecret;
 use crate::domain::fence::{Fence, FenceScope, Floor};
-use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId, TokenId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, IncidentId, KeyId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Key};
 use crate::domain::netguard::Listed;
 use crate::domain::operator::{Operator, OperatorIndex};
@@ -58,6 +59,9 @@ pub struct Rest {
     netguard: Vec<(IpNet, Listed)>,
     plan_policy: ApprovalPolicy,
     incidents: IncidentsStored,
+    certificates: Vec<Arc<Certificate>>,
+    certificates_due: u64,
+    certificates_for: Option<IncidentId>,
 }
 
 /// One worker.
@@ -120,6 +124,9 @@ impl Roll {
             plan_ends: _,
             plan_policy,
             incidents,
+            certificates,
+            certificates_due,
+            certificates_for,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -146,6 +153,9 @@ impl Roll {
             netguard: netguard.iter().map(|(network, listed)| (*network, *listed)).collect(),
             plan_policy: plan_policy.clone(),
             incidents: incidents.stored(),
+            certificates: certificates.values().cloned().collect(),
+            certificates_due: *certificates_due,
+            certificates_for: certificates_for.clone(),
         }
     }
 
@@ -200,6 +210,9 @@ impl Roll {
             isolated: workers.isolated,
             netguard: rest.netguard.into_iter().collect(),
             incidents: rest.incidents.into(),
+            certificates: rest.certificates.into_iter().map(|known| (known.served.node.clone(), known)).collect(),
+            certificates_due: rest.certificates_due,
+            certificates_for: rest.certificates_for,
         }
     }
 }

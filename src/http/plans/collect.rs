@@ -111,6 +111,7 @@ fn prefix(roll: &Roll, plan: PlanId) -> Result<Prefix, Problem> {
         | PlanKind::RevokeAll
         | PlanKind::DisableEnrollment
         | PlanKind::RotateSigningKeys { .. }
+        | PlanKind::RotateTlsCertificates
         | PlanKind::Fence
         | PlanKind::Readmit(_) => Prefix::Worker,
     })

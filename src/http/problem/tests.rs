@@ -101,6 +101,7 @@ fn own() -> Vec<Problem> {
         Problem::secret_gone(),
         Problem::replay_too_long(7, 6),
         Problem::replay_busy(),
+        Problem::scope_busy(),
         Problem::internal("what only the log says"),
         Problem::log_unavailable("what only the log says"),
         CommandError::OtherContent.into(),

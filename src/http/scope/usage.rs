@@ -60,21 +60,20 @@ impl Used {
 }
 
 impl Usage {
-    /// `events` are about what is listed; what others did to it is no use of it.
-    pub(super) fn of(roll: &Roll, listed: &[Listed], events: &[Recorded], now: Timestamp) -> Self {
-        let mut usage =
-            Self { of_each: listed.iter().cloned().map(|one| (one, Used::default())).collect(), ..Self::default() };
-        for recorded in events {
-            usage.add(recorded);
-            match &recorded.event {
-                Event::TokenIssued(token) if is_alive(roll, token, recorded.position, now) => usage.alive += 1,
-                Event::TokensIssued { worker, count, to, .. } if may_live(roll, worker.as_str(), *to, now) => {
-                    usage.counted += count;
-                }
-                _ => {}
+    pub(super) fn of(listed: &[Listed]) -> Self {
+        Self { of_each: listed.iter().cloned().map(|one| (one, Used::default())).collect(), ..Self::default() }
+    }
+
+    /// An event about what is listed; what others did to it is no use of it.
+    pub(super) fn see(&mut self, roll: &Roll, recorded: &Recorded, now: Timestamp) {
+        self.add(recorded);
+        match &recorded.event {
+            Event::TokenIssued(token) if is_alive(roll, token, recorded.position, now) => self.alive += 1,
+            Event::TokensIssued { worker, count, to, .. } if may_live(roll, worker.as_str(), *to, now) => {
+                self.counted += count;
             }
+            _ => {}
         }
-        usage
     }
 
     fn add(&mut self, recorded: &Recorded) {

@@ -77,6 +77,12 @@ impl Authority {
         Ok(server)
     }
 
+    /// Puts another server certificate in place of the one that is there.
+    pub(super) fn renew(&self, now: DateTime<Utc>) -> Result<(), TlsError> {
+        let authority = self.ensure_authority(now)?;
+        write(&server_file(&self.dir), 0o600, self.make_server(&authority, now)?.as_bytes())
+    }
+
     fn ensure_authority(&self, now: DateTime<Utc>) -> Result<Pair, TlsError> {
         let path = file(&self.dir);
         let pair = match Pair::read(&path)? {

@@ -24,6 +24,8 @@ pub(in crate::http) struct CountsView {
     enrollment_secrets: u64,
     #[schema(schema_with = schema::position)]
     signing_keys: u64,
+    #[schema(schema_with = schema::position)]
+    tls_certificates: u64,
 }
 
 /// A plan: what a batch command would touch, or has touched.
@@ -130,8 +132,8 @@ pub(in crate::http) struct ProgressView {
 
 impl CountsView {
     pub(in crate::http) fn of(counts: Counts) -> Self {
-        let Counts { workers, keys, enrollment_secrets, signing_keys } = counts;
-        Self { workers, keys, enrollment_secrets, signing_keys }
+        let Counts { workers, keys, enrollment_secrets, signing_keys, tls_certificates } = counts;
+        Self { workers, keys, enrollment_secrets, signing_keys, tls_certificates }
     }
 }
 
@@ -191,5 +193,10 @@ pub(in crate::http) fn item_view(roll: &Roll, item: Item) -> Value {
             json!({ "kind": "enrollment_secret", "id": id.to_string(), "pool": pool })
         }
         Item::SigningKey(id) => json!({ "kind": "signing_key", "id": id.to_string() }),
+        Item::TlsCertificate(fingerprint) => {
+            let node = roll.certificates().find(|known| known.served.fingerprint == fingerprint);
+            let node = node.map(|known| &*known.served.node);
+            json!({ "kind": "tls_certificate", "id": fingerprint.to_string(), "name": node })
+        }
     }
 }

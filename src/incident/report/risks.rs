@@ -69,7 +69,7 @@ fn of_scope(roll: &Roll, incident: &Incident) -> Vec<Risk> {
     let returning = returning.filter(|worker| matches!(worker.state, WorkerState::Isolated { until: Some(_) }));
     let live = items(PlanKind::DisableEnrollment).into_iter().filter_map(|item| match item {
         Item::EnrollmentSecret(id) => roll.enrollment_secret(id),
-        Item::Worker(_) | Item::Key(_) | Item::SigningKey(_) => None,
+        Item::Worker(_) | Item::Key(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
     });
     let live = live
         .filter(|secret| matches!(secret.standing(now), EnrollmentStanding::Live | EnrollmentStanding::Overlapping));
@@ -87,6 +87,6 @@ fn of_scope(roll: &Roll, incident: &Incident) -> Vec<Risk> {
 fn worker_of(roll: &Roll, item: Item) -> Option<&Worker> {
     match item {
         Item::Worker(index) => roll.worker_at(index),
-        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) => None,
+        Item::Key(_) | Item::EnrollmentSecret(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
     }
 }

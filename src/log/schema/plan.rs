@@ -107,6 +107,7 @@ pub(super) struct CountsV2 {
     enrollment_secrets: u64,
     keys: u64,
     signing_keys: u64,
+    tls_certificates: u64,
     workers: u64,
 }
 
@@ -154,6 +155,7 @@ impl CountsV2 {
             enrollment_secrets: written_count(counts.enrollment_secrets, "counts")?,
             keys: written_count(counts.keys, "counts")?,
             signing_keys: written_count(counts.signing_keys, "counts")?,
+            tls_certificates: written_count(counts.tls_certificates, "counts")?,
             workers: written_count(counts.workers, "counts")?,
         })
     }
@@ -164,6 +166,7 @@ impl CountsV2 {
             keys: read_count(self.keys, "counts")?,
             enrollment_secrets: read_count(self.enrollment_secrets, "counts")?,
             signing_keys: read_count(self.signing_keys, "counts")?,
+            tls_certificates: read_count(self.tls_certificates, "counts")?,
         })
     }
 }
@@ -176,10 +179,14 @@ impl MadeV1<'_> {
             PlanKind::RotateAll { .. }
             | PlanKind::RotateEnrollment { .. }
             | PlanKind::RotateSigningKeys { .. }
+            | PlanKind::RotateTlsCertificates
             | PlanKind::Fence
             | PlanKind::Readmit(_) => false,
         };
-        kind && !made.approval && made.replaces.is_none() && made.counts.signing_keys == 0
+        kind && !made.approval
+            && made.replaces.is_none()
+            && made.counts.signing_keys == 0
+            && made.counts.tls_certificates == 0
     }
 
     pub(super) fn new(made: &PlanMade) -> Result<Self, EntryError> {
@@ -212,6 +219,7 @@ impl MadeV1<'_> {
                 keys: read_count(self.counts.keys, "counts")?,
                 enrollment_secrets: read_count(self.counts.enrollment_secrets, "counts")?,
                 signing_keys: 0,
+                tls_certificates: 0,
             },
             left_without_key: read_count(self.left_without_key, "left_without_key")?,
             replaces: None,
@@ -283,6 +291,7 @@ impl MadeV2<'_> {
             ("rotate_all", Some(overlap), Some(delivery), None) => Ok(PlanKind::RotateAll { overlap, delivery }),
             ("rotate_enrollment", Some(overlap), None, None) => Ok(PlanKind::RotateEnrollment { overlap }),
             ("rotate_signing_keys", Some(overlap), None, None) => Ok(PlanKind::RotateSigningKeys { overlap }),
+            ("rotate_tls_certificates", None, None, None) => Ok(PlanKind::RotateTlsCertificates),
             ("fence", None, None, None) => Ok(PlanKind::Fence),
             (name, None, None, until) => plain_kind(name, until),
             _ => Err(NO_KIND),

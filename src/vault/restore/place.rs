@@ -33,6 +33,8 @@ use crate::vault::backup::{Backup, complaints};
 
 const PROGRAM: &str = "pg_restore";
 const ROLES: [&str; 2] = [SERVICE_ROLE, "portcullis_reader"];
+/// The advisory lock of whoever restores into a database: "restore" as ASCII has it.
+const RESTORING: i64 = 0x0072_6573_746f_7265;
 /// Entries in one append.
 const PAGE: usize = 512;
 
@@ -63,6 +65,10 @@ impl Place<'_> {
     ) -> Result<Placed, VaultError> {
         stage("preparing the database");
         let mut owner = self.database.owner().await?;
+        // Held by its connection, so that it ends with whoever holds it.
+        if !owner.query_one("select pg_try_advisory_lock($1)", &[&RESTORING]).await?.try_get::<_, bool>(0)? {
+            return Err(VaultError::AnotherRestore);
+        }
         self.begin(&owner).await?;
         stage("restoring the dump");
         let dump = dump_digest(&backup)?;

@@ -34,7 +34,7 @@ fn touches(roll: &Roll, item: Item, guarded: &BTreeSet<&PoolId>) -> bool {
         Item::Worker(index) => of_worker(index),
         Item::Key(id) => roll.key(id).is_some_and(|key| key.workers().iter().copied().any(of_worker)),
         Item::EnrollmentSecret(id) => roll.enrollment_secret(id).is_some_and(|secret| guarded.contains(&secret.pool)),
-        Item::SigningKey(_) => false,
+        Item::SigningKey(_) | Item::TlsCertificate(_) => false,
     }
 }
 

@@ -100,6 +100,6 @@ fn rotated(roll: &Roll, item: Item, successor: &FreshSecret, context: &Context) 
                 overlap_until: until,
             })
         }
-        Item::Worker(_) | Item::SigningKey(_) => None,
+        Item::Worker(_) | Item::SigningKey(_) | Item::TlsCertificate(_) => None,
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
+        | Command::ServeCertificate(_)
         // Netguard drops packets, and no credential.
         | Command::Netguard(_)
         | Command::RecordBarrier { .. }
@@ -99,6 +100,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::SigningKeysRotated { .. }
         | Event::OperatorCreated { .. }
         | Event::OperatorUpdated { .. }
+        | Event::TlsCertificateServed(_)
         | Event::BarrierPassed { .. }
         | Event::LogRestored(_)
         | Event::PlanMade(_)

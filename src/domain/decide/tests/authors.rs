@@ -8,8 +8,8 @@ use super::wish::{
     create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
     disable_secret, enroll, ensure_secret, expire, fence, isolate, issue, list_network, make_plan, note, open_incident,
     plain_incident, plan_policy, readmit, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
-    retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing, steer,
-    unlist_network, update_operator, update_pool, worker_id,
+    retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, serve_certificate, settle,
+    share, sharing, steer, unlist_network, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -26,7 +26,7 @@ use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 45;
+const COMMANDS: usize = 46;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -75,6 +75,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
         | Command::ContinuePlan { .. }
+        | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => None,
     }
@@ -170,6 +171,7 @@ fn examples() -> Examples {
         settle("case", "restore", Settling::Waived),
         close("closed"),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
+        serve_certificate("n-1", 1),
         list_network("192.0.2.0/24", Listing::Blocked),
         unlist_network("192.0.2.0/24"),
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },

@@ -13,8 +13,8 @@ use super::wish::{
     approve, bootstrap, create_key, create_operator, create_operator_key, create_pool, create_secret_in, create_static,
     create_worker, digest, disable_secret, enroll_named, ensure_secret, expire, fence, isolate, issue, label, lineage,
     plain_key, plain_worker, pool_id, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
-    revoke, revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys, rotate_static, rotate_until, share,
-    text, update_operator, update_pool, worker_token,
+    revoke, revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys, rotate_static, rotate_until,
+    serve_certificate, share, text, update_operator, update_pool, worker_token,
 };
 use super::{World, admin, by_key, by_token, enrollee, from, operator_by, system};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -342,6 +342,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::ContinuePlan { .. }
+        | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -394,6 +395,7 @@ fn furnished() -> World {
     ]);
     let token = world.token("a", 20, 900);
     world.must(&admin(), &revoke_token(&token));
+    world.must(&system(), &serve_certificate("n-1", 1));
     world.must(&system(), &Command::RecordBarrier { through: 5, confirmed: vec![text("n-1")], waited_out: vec![] });
     world
 }

@@ -59,6 +59,7 @@ fn in_short(world: &World, item: Item) -> String {
         Item::Key(KeyId(id)) => format!("k{id}"),
         Item::EnrollmentSecret(EnrollmentSecretId(id)) => format!("s{id}"),
         Item::SigningKey(SigningKeyId(id)) => format!("signing{id}"),
+        Item::TlsCertificate(Digest([first, ..])) => format!("certificate{first}"),
     }
 }
 

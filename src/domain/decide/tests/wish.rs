@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::World;
+use crate::domain::certificate::{CertificateOrigin, CertificateServed};
 use crate::domain::command::{
     Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
     MakePlan, OpenIncident, PolicyChange, Settling,
@@ -327,6 +328,15 @@ pub(super) fn renew(token: u128, facts: &TokenFacts) -> Command {
 
 pub(super) fn revoke_token(facts: &TokenFacts) -> Command {
     Command::RevokeToken(facts.clone())
+}
+
+pub(super) fn serve_certificate(node: &str, fingerprint: u8) -> Command {
+    Command::ServeCertificate(CertificateServed {
+        node: node.into(),
+        fingerprint: Digest([fingerprint; 32]),
+        not_after: super::seconds(7_776_000),
+        origin: CertificateOrigin::OwnAuthority,
+    })
 }
 
 pub(super) fn rotate_signing_keys(next: u128, overlap: u32) -> Command {

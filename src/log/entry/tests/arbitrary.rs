@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::domain::actor::{Actor, Author, CredentialUsed};
+use crate::domain::certificate::{CertificateOrigin, CertificateServed};
 use crate::domain::enrollment::{Limits, NamePattern};
 use crate::domain::event::{
     Event, FailureCount, GivenUp, IncidentOpened, KeyCreated, KeyHolder, LogRestored, PlanMade, Recorded, WorkerCreated,
@@ -171,6 +172,11 @@ fn service_event() -> impl Strategy<Value = Event> {
     ];
     let passed = (count(), vec(text(), 0..4), vec(text(), 0..4))
         .prop_map(|(through, confirmed, waited_out)| Event::BarrierPassed { through, confirmed, waited_out });
+    let served = (text(), digest(), time(), select(CertificateOrigin::ALL.to_vec())).prop_map(
+        |(node, fingerprint, not_after, origin)| {
+            Event::TlsCertificateServed(CertificateServed { node, fingerprint, not_after, origin })
+        },
+    );
     let restored = (count(), digest(), count(), count(), of(of(count()))).prop_map(
         |(backup, dump, brought_back, reductions, given_up)| {
             let given_up = given_up.map(|known_to| GivenUp { known_to });
@@ -186,6 +192,7 @@ fn service_event() -> impl Strategy<Value = Event> {
         operator().prop_map(|operator| Event::OperatorRemoved { operator }),
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
+        served,
         plan_event().boxed(),
         readmission_event(),
         netguard_event().boxed(),
@@ -287,13 +294,21 @@ fn plan_event() -> impl Strategy<Value = Event> {
             .prop_map(|(overlap, delivery)| PlanKind::RotateAll { overlap, delivery }),
         any::<u32>().prop_map(|overlap| PlanKind::RotateEnrollment { overlap: Seconds(overlap) }),
         any::<u32>().prop_map(|overlap| PlanKind::RotateSigningKeys { overlap: Seconds(overlap) }),
+        Just(PlanKind::RotateTlsCertificates),
         Just(PlanKind::Fence),
         terms().prop_map(|terms| PlanKind::Readmit(terms.into())),
     ];
     let selector = (criteria(), of(time()), of(time()))
         .prop_map(|(criteria, since, before)| Selector::new(criteria, since, before).unwrap());
-    let counts = (count(), count(), count(), prop_oneof![Just(0), count()]).prop_map(
-        |(workers, keys, enrollment_secrets, signing_keys)| Counts { workers, keys, enrollment_secrets, signing_keys },
+    let rare = || prop_oneof![Just(0), count()];
+    let counts = (count(), count(), count(), rare(), rare()).prop_map(
+        |(workers, keys, enrollment_secrets, signing_keys, tls_certificates)| Counts {
+            workers,
+            keys,
+            enrollment_secrets,
+            signing_keys,
+            tls_certificates,
+        },
     );
     let second = (of(plan()), any::<bool>());
     let made = (plan(), kind, selector, digest(), counts, count(), second, time()).prop_map(

@@ -34,6 +34,7 @@ pub(super) fn ask() -> BoxedStrategy<AskOfPlans> {
         rotation,
         select(&[0, 20][..]).prop_map(|overlap| PlanKind::RotateEnrollment { overlap: Seconds(overlap) }),
         Just(PlanKind::RotateSigningKeys { overlap: Seconds(20) }),
+        Just(PlanKind::RotateTlsCertificates),
     ];
     let steering =
         select(vec![Steering::Pause, Steering::Resume, Steering::Next(1), Steering::Next(2), Steering::RollBack]);
