@@ -18,13 +18,16 @@ use crate::domain::netguard::Listing;
 use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
-use crate::domain::readmission::{BOUND_MAX, Stage, WAVE_SIZE_MAX, WAVES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
 use crate::log::schema::KINDS;
 use crate::projection::ALL;
 use crate::projection::job::Kind;
+
+mod readmission;
+
+pub(super) use readmission::{bound, readmission_state, waits_for, wave_number, wave_size};
 
 /// `.` and `..` are steps in a path, and no ids.
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
@@ -382,26 +385,6 @@ pub(super) fn delivery() -> Object {
 
 pub(super) fn delivery_or_null() -> Object {
     or_null(delivery())
-}
-
-pub(super) fn wave_size() -> Object {
-    integer(1, WAVE_SIZE_MAX.into()).build()
-}
-
-pub(super) fn wave_number() -> Object {
-    integer(1, WAVES_MAX).build()
-}
-
-pub(super) fn bound() -> Object {
-    integer(0, BOUND_MAX).build()
-}
-
-pub(super) fn readmission_state() -> Object {
-    one_of(["made", "expired"].into_iter().chain(Stage::ALL.map(Stage::as_str)))
-}
-
-pub(super) fn waits_for() -> Object {
-    one_of(["time", "keys", "wave"])
 }
 
 pub(super) fn plan_state() -> Object {

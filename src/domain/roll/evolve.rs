@@ -95,9 +95,7 @@ impl Roll {
                 self.no_longer_pending(worker);
                 self.leave(worker, WorkerState::Rejected);
             }
-            Event::WorkerIsolated { worker, until } => {
-                self.with_worker(worker, |worker| worker.state = WorkerState::Isolated { until: *until });
-            }
+            Event::WorkerIsolated { worker, until } => self.isolate(worker, *until),
             Event::WorkerReleased { worker } => self.with_worker(worker, |worker| worker.state = WorkerState::Active),
             Event::WorkerRemoved { worker } => {
                 self.no_longer_pending(worker);
@@ -201,6 +199,10 @@ impl Roll {
         let (name, removed, keys) = (name.clone(), false, Vec::new());
         let new = Operator { id, index, name, role, removed, created_at, created, created_by, keys };
         self.operators.insert(id, Arc::new(new));
+    }
+
+    fn isolate(&mut self, id: &WorkerId, until: Option<Timestamp>) {
+        self.with_worker(id, |worker| worker.state = WorkerState::Isolated { until });
     }
 
     fn update_operator(&mut self, id: OperatorId, name: &Arc<str>, role: Role) {
