@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
+use crate::command::tripped::Tripwires;
 use crate::domain::ids::LogId;
 use crate::domain::time::Timestamp;
 use crate::incident::checklists::Checklists;
@@ -40,6 +41,7 @@ mod enroll;
 mod enrollment_secrets;
 mod events;
 mod fences;
+mod honey_keys;
 mod incidents;
 mod keys;
 mod layer;
@@ -65,6 +67,7 @@ mod service;
 mod signing_keys;
 pub mod tls;
 mod tokens;
+mod tripwires;
 mod unread;
 pub mod validate;
 mod view;
@@ -97,6 +100,8 @@ pub struct Parts {
     pub barriers: Barriers,
     /// When keys were used, and from where.
     pub used: Arc<KeysUsed>,
+    /// Keys that were shown and should not have been.
+    pub trips: Arc<Tripwires>,
     pub log: LogId,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
@@ -129,7 +134,8 @@ impl App {
         &self.0.queue
     }
 
-    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used.
+    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used. If
+    /// it is a key that nobody should show, that is noted.
     fn check<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -139,12 +145,22 @@ impl App {
     ) -> Verdict<'s> {
         let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
         match &verdict {
-            Ok(accepted) => self.0.used.accepted(accepted.key.id, now, source),
-            // Where an isolated worker is now is what its isolation asks.
-            Err(Denied { genuine: Some(key), .. }) => self.0.used.refused(*key, now, source),
-            Err(_) => {}
+            Ok(accepted) => self.used().accepted(accepted.key.id, now, source),
+            Err(Denied { genuine, trip, .. }) => {
+                // Where an isolated worker is now is what its isolation asks.
+                genuine.iter().for_each(|key| self.used().refused(*key, now, source));
+                trip.iter().for_each(|trip| self.trips().note(trip, source, now));
+            }
         }
         verdict
+    }
+
+    fn used(&self) -> &KeysUsed {
+        &self.0.used
+    }
+
+    fn trips(&self) -> &Tripwires {
+        &self.0.trips
     }
 
     fn database(&self) -> &Database {
@@ -263,6 +279,9 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(scope::scope))
         .routes(routes!(incidents::replay::replay))
         .routes(routes!(incidents::report::report))
+        .routes(routes!(honey_keys::list, honey_keys::create))
+        .routes(routes!(honey_keys::remove))
+        .routes(routes!(tripwires::list, tripwires::set))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::in_force))

@@ -26,6 +26,7 @@ use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
+use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, Why};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -282,6 +283,42 @@ fn incident_events() -> Vec<Event> {
     ]
 }
 
+fn tripwire_events() -> Vec<Event> {
+    let key = || KeyId(ID + 22);
+    let answers = vec![
+        Answer::IncidentOpened("INC-7".parse().unwrap()),
+        Answer::IncidentJoined("INC-6".parse().unwrap()),
+        Answer::Isolated(worker()),
+        Answer::NotIsolated(Hindrance::Limit),
+    ];
+    let rule = Rule {
+        honey: Some(Actions { isolate: true, open_incident: true }),
+        revoked: Some(Actions::RECORD),
+        rotated: None,
+    };
+    vec![
+        Event::HoneyKeyCreated {
+            key: key(),
+            pool: pool(),
+            verifier: verifier(),
+            note: Some("backup of \"host 7\"".into()),
+        },
+        Event::HoneyKeyRemoved { key: key() },
+        Event::TripwireTripped(Tripped {
+            key: key(),
+            why: Why::Honey,
+            worker: Some(worker()),
+            pool: Some(pool()),
+            source: Some("2001:db8::7".parse().unwrap()),
+            count: 17,
+            from: NOW,
+            to: later(59),
+            answers,
+        }),
+        Event::TripwireRuleSet { pool: Some(pool()), rule },
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -319,6 +356,7 @@ fn samples() -> Vec<Recorded> {
         service_events(),
         incident_events(),
         later_plan_events(),
+        tripwire_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

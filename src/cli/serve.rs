@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::plans::Plans;
+use crate::command::tripped::{Recording, Tripwires};
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
 use crate::credential::root_key::{DerivedKeys, RootKey};
@@ -21,7 +22,7 @@ use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
-use crate::incident::checklists::Checklists;
+use crate::incident::checklists::{self, Checklists};
 use crate::log::head::check_root_key;
 use crate::log::seen::Seen;
 use crate::node::barrier::Barriers;
@@ -112,6 +113,14 @@ async fn serve_on(
         reductions: running.reductions.clone(),
     };
     let used = Arc::new(KeysUsed::default());
+    let trips = Recording {
+        trips: Arc::new(Tripwires::default()),
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        database: database.clone(),
+        used: used.clone(),
+        checklist: checklists.get(checklists::DEFAULT).unwrap_or_default().to_vec(),
+    };
     let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
@@ -123,6 +132,7 @@ async fn serve_on(
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        trips: trips.trips.clone(),
         log: running.log,
         checklists,
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
@@ -134,7 +144,7 @@ async fn serve_on(
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
-    let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
+    let counting = Counting::start(attempts, issued, in_force, plans, trips, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
     let listening = async {
         let tls = tls(settings, is_first_start)?;

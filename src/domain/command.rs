@@ -1,6 +1,7 @@
 //! Commands: wishes, with everything in them that deciding needs. Ids, verifiers and times were minted before.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::actor::Author;
@@ -16,6 +17,7 @@ use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
+use super::tripwire::{Rule, Why};
 use super::worker::Labels;
 
 /// What deciding needs beside the wish and the Roll.
@@ -203,6 +205,17 @@ pub enum Command {
         summary: Arc<str>,
     },
 
+    CreateHoneyKey(NewHoneyKey),
+    RemoveHoneyKey {
+        key: KeyId,
+    },
+    /// The whole rule of the pool, or of all that have none.
+    SetTripwireRule {
+        pool: Option<PoolId>,
+        rule: Rule,
+    },
+    RecordTrip(RecordTrip),
+
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
         through: u64,
@@ -305,6 +318,31 @@ pub struct OpenIncident {
     pub drill: Option<DrillCredentials>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHoneyKey {
+    pub key: KeyId,
+    pub pool: PoolId,
+    pub verifier: Digest,
+    pub note: Option<Arc<str>>,
+}
+
+/// Uses of one key from one address, and what a rule may need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordTrip {
+    pub key: KeyId,
+    pub why: Why,
+    /// The worker whose key it is.
+    pub worker: Option<WorkerId>,
+    pub source: Option<IpAddr>,
+    pub count: u64,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Of a honey key: the workers whose own keys were last seen from there.
+    pub presenters: Vec<WorkerId>,
+    /// For an incident that it may open.
+    pub checklist: Vec<StepTemplate>,
+}
+
 /// Credentials for copies of workers. Nobody is given any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrillCredentials {
@@ -363,7 +401,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 42] = [
+    pub const NAMES: [&'static str; 46] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -404,6 +442,10 @@ impl Command {
         "review_incident",
         "settle_step",
         "close_incident",
+        "create_honey_key",
+        "remove_honey_key",
+        "set_tripwire_rule",
+        "record_trip",
         "record_barrier",
         "record_auth_failures",
     ];
@@ -464,6 +506,10 @@ impl Command {
             Command::ReviewIncident { .. } => "review_incident",
             Command::SettleStep { .. } => "settle_step",
             Command::CloseIncident { .. } => "close_incident",
+            Command::CreateHoneyKey(_) => "create_honey_key",
+            Command::RemoveHoneyKey { .. } => "remove_honey_key",
+            Command::SetTripwireRule { .. } => "set_tripwire_rule",
+            Command::RecordTrip(_) => "record_trip",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }

@@ -19,6 +19,7 @@ mod operators;
 mod plans;
 mod pools;
 mod tokens;
+mod tripwires;
 mod workers;
 
 #[cfg(test)]
@@ -111,6 +112,11 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
+
+        Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
+        | Command::RecordTrip(_) => tripwires::decide(roll, command, context.now),
 
         Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
         Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {

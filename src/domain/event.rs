@@ -15,6 +15,7 @@ use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
+use super::tripwire::{Rule, Tripped};
 use super::worker::Labels;
 
 mod kind;
@@ -233,6 +234,24 @@ pub enum Event {
     /// event is as it was.
     LogRestored(LogRestored),
 
+    /// A key that nobody is given, and that nobody has any business to show.
+    HoneyKeyCreated {
+        key: KeyId,
+        pool: PoolId,
+        verifier: Digest,
+        note: Option<Arc<str>>,
+    },
+    HoneyKeyRemoved {
+        key: KeyId,
+    },
+    /// Somebody has shown a key whose time is over, or a honey key. What is done about it by rule follows.
+    TripwireTripped(Tripped),
+    /// The whole rule of the pool, as it is from now on; or of all that have none.
+    TripwireRuleSet {
+        pool: Option<PoolId>,
+        rule: Rule,
+    },
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -371,8 +390,18 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::HoneyKeyCreated { .. }
+            | Event::HoneyKeyRemoved { .. }
+            | Event::TripwireTripped(_)
+            | Event::TripwireRuleSet { .. }
             | Event::AuthFailuresObserved { .. } => false,
         }
+    }
+
+    /// Whether it is what its incident is opened for, by the next event: it can carry none yet.
+    #[must_use]
+    pub fn precedes_its_incident(&self) -> bool {
+        matches!(self, Event::TripwireTripped(tripped) if tripped.opens_incident())
     }
 
     /// The incident that it is an event of itself, as opposed to one that it was done for.

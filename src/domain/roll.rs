@@ -24,6 +24,7 @@ use fences::Fences;
 use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
+use tripwires::Tripwires;
 
 mod evolve;
 mod fences;
@@ -41,6 +42,7 @@ mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;
+mod tripwires;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -75,6 +77,7 @@ pub struct Roll {
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,
     incidents: Incidents,
+    tripwires: Tripwires,
 }
 
 /// Ids, found by themselves.

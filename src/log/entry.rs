@@ -207,6 +207,9 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::EnrollmentSecretCreated { pool, .. }
         | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => Some(pool),
         Event::WorkerCreated(created) => Some(&created.pool),
+        Event::HoneyKeyCreated { pool, .. } => Some(pool),
+        Event::TripwireTripped(tripped) => tripped.pool.as_ref(),
+        Event::TripwireRuleSet { pool, .. } => pool.as_ref(),
         Event::WorkerUpdated { .. }
         | Event::WorkerApproved { .. }
         | Event::WorkerRejected { .. }
@@ -244,6 +247,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::HoneyKeyRemoved { .. }
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

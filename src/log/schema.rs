@@ -16,6 +16,7 @@ mod pool;
 mod restore;
 mod signing_key;
 mod token;
+mod tripwire;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,10 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.approved", 1),
     ("plan_policy.set", 1),
     ("key.rotation_due", 1),
+    ("honey_key.created", 1),
+    ("honey_key.removed", 1),
+    ("tripwire.tripped", 1),
+    ("tripwire.rule_set", 1),
 ];
 
 /// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
@@ -155,6 +160,12 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepWaived { incident, step }
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
+        Event::HoneyKeyCreated { key, pool, verifier, note } => {
+            json(&tripwire::HoneyCreatedV1::new(*key, pool, verifier, note.as_deref()))
+        }
+        Event::HoneyKeyRemoved { key } => json(&tripwire::HoneyRemovedV1::new(*key)),
+        Event::TripwireTripped(tripped) => json(&tripwire::TrippedV1::new(tripped)?),
+        Event::TripwireRuleSet { pool, rule } => json(&tripwire::RuleSetV1::new(pool.as_ref(), rule)),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -206,6 +217,10 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("incident.step_reopened", 1) => written.read::<incident::StepV1<'_>>()?.reopened(),
         ("incident.closed", 1) => written.read::<incident::ToldV1<'_>>()?.closed(),
         ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
+        ("honey_key.created", 1) => written.read::<tripwire::HoneyCreatedV1<'_>>()?.created(),
+        ("honey_key.removed", 1) => written.read::<tripwire::HoneyRemovedV1<'_>>()?.removed(),
+        ("tripwire.tripped", 1) => written.read::<tripwire::TrippedV1<'_>>()?.tripped(),
+        ("tripwire.rule_set", 1) => written.read::<tripwire::RuleSetV1<'_>>()?.set(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

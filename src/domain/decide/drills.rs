@@ -113,6 +113,8 @@ impl Bounds<'_> {
             Event::PoolUpdated { pool, .. }
             | Event::PoolRemoved { pool }
             | Event::EnrollmentSecretCreated { pool, .. }
+            | Event::HoneyKeyCreated { pool, .. }
+            | Event::TripwireRuleSet { pool: Some(pool), .. }
             | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => *pool == self.pool,
             Event::WorkerCreated(created) => {
                 self.made.insert(created.worker.clone());
@@ -145,7 +147,10 @@ impl Bounds<'_> {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. } => event.own_incident() == Some(self.incident),
+            Event::HoneyKeyRemoved { key } => self.roll.honey_key(*key).is_some_and(|honey| honey.pool == self.pool),
             Event::PoolCreated { .. }
+            | Event::TripwireTripped(_)
+            | Event::TripwireRuleSet { pool: None, .. }
             | Event::KeyCreated(KeyCreated { holder: KeyHolder::Operator(_), .. })
             | Event::FenceRaised { scope: FenceScope::Everything, .. }
             | Event::TokenIssued(_)

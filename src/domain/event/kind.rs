@@ -49,12 +49,16 @@ impl Event {
             Event::IncidentStepReopened { .. } => "incident.step_reopened",
             Event::IncidentClosed { .. } => "incident.closed",
             Event::LogRestored(_) => "log.restored",
+            Event::HoneyKeyCreated { .. } => "honey_key.created",
+            Event::HoneyKeyRemoved { .. } => "honey_key.removed",
+            Event::TripwireTripped(_) => "tripwire.tripped",
+            Event::TripwireRuleSet { .. } => "tripwire.rule_set",
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what; and a restore, which may have changed all of them.
+    /// to approve what, tripwires; and a restore, which may have changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -70,6 +74,9 @@ impl Event {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
+            | Event::HoneyKeyCreated { .. }
+            | Event::HoneyKeyRemoved { .. }
+            | Event::TripwireRuleSet { .. }
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }
@@ -100,6 +107,7 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::TripwireTripped(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

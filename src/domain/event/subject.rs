@@ -5,6 +5,7 @@ use std::fmt;
 use super::Event;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{decode_base62, encode_base62};
+use crate::domain::tripwire::Why;
 
 /// What an event is about, for search: a kind and an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,15 @@ impl Event {
             | Event::IncidentStepWaived { incident, .. }
             | Event::IncidentStepReopened { incident, .. }
             | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
+            Event::HoneyKeyCreated { key, .. } | Event::HoneyKeyRemoved { key } => {
+                ("honey_key", SubjectId::Made(key.0))
+            }
+            Event::TripwireTripped(tripped) => match tripped.why {
+                Why::Honey => ("honey_key", SubjectId::Made(tripped.key.0)),
+                Why::Revoked | Why::Rotated => ("key", SubjectId::Made(tripped.key.0)),
+            },
+            Event::TripwireRuleSet { pool: Some(pool), .. } => ("pool", SubjectId::Chosen(pool.as_str())),
+            Event::TripwireRuleSet { pool: None, .. } => ("log", SubjectId::Chosen("tripwires")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }

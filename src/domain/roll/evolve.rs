@@ -54,6 +54,7 @@ impl Roll {
         self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
         self.note_source(recorded);
         self.evolve_incident(recorded);
+        self.evolve_tripwires(recorded, by);
         if let Some(incident) = &recorded.incident {
             self.carry(incident, recorded);
         }
@@ -138,6 +139,12 @@ impl Roll {
             Event::PlanApproved { plan } => self.approve_plan(origin, *plan),
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
+
+            // By `evolve_tripwires`.
+            Event::HoneyKeyCreated { .. }
+            | Event::HoneyKeyRemoved { .. }
+            | Event::TripwireTripped(_)
+            | Event::TripwireRuleSet { .. } => {}
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)

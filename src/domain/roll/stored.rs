@@ -19,6 +19,7 @@ pub use super::keys::KeysStored;
 use super::fences::Fences;
 use super::incidents::IncidentsStored;
 use super::rows::Rows;
+use super::tripwires::TripwiresStored;
 use super::{IdMap, Roll};
 use crate::domain::enrollment::EnrollmentSecret;
 use crate::domain::fence::{Fence, FenceScope, Floor};
@@ -55,6 +56,7 @@ pub struct Rest {
     plans: Vec<Arc<Plan>>,
     plan_policy: ApprovalPolicy,
     incidents: IncidentsStored,
+    tripwires: TripwiresStored,
 }
 
 /// One worker.
@@ -114,6 +116,7 @@ impl Roll {
             plan_ends: _,
             plan_policy,
             incidents,
+            tripwires,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -139,6 +142,7 @@ impl Roll {
             plans: plans.values().cloned().collect(),
             plan_policy: plan_policy.clone(),
             incidents: incidents.stored(),
+            tripwires: tripwires.stored(),
         }
     }
 
@@ -191,6 +195,7 @@ impl Roll {
             plan_policy: rest.plan_policy,
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
             incidents: rest.incidents.into(),
+            tripwires: rest.tripwires.into(),
         }
     }
 }
