@@ -148,8 +148,12 @@ impl App {
             Ok(accepted) => self.used().accepted(accepted.key.id, now, source),
             Err(Denied { genuine, trip, .. }) => {
                 // Where an isolated worker is now is what its isolation asks.
-                genuine.iter().for_each(|key| self.used().refused(*key, now, source));
-                trip.iter().for_each(|trip| self.trips().note(trip, source, now));
+                if let Some(key) = genuine {
+                    self.used().refused(*key, now, source);
+                }
+                if let Some(trip) = trip {
+                    self.trips().note(trip, source, now);
+                }
             }
         }
         verdict

@@ -113,14 +113,7 @@ async fn serve_on(
         reductions: running.reductions.clone(),
     };
     let used = Arc::new(KeysUsed::default());
-    let trips = Recording {
-        trips: Arc::new(Tripwires::default()),
-        node: running.node.clone(),
-        queue: running.queue.clone(),
-        database: database.clone(),
-        used: used.clone(),
-        checklist: checklists.get(checklists::DEFAULT).unwrap_or_default().to_vec(),
-    };
+    let trips = trips(&running, &database, &used, &checklists);
     let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
@@ -160,6 +153,18 @@ async fn serve_on(
         mirroring.end().await;
     }
     listened
+}
+
+/// What records keys that were shown and should not have been.
+fn trips(running: &Running, database: &Database, used: &Arc<KeysUsed>, checklists: &Checklists) -> Recording {
+    Recording {
+        trips: Arc::new(Tripwires::default()),
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        database: database.clone(),
+        used: used.clone(),
+        checklist: checklists.get(checklists::DEFAULT).unwrap_or_default().to_vec(),
+    }
 }
 
 /// Makes what is asked for before anybody is served. Answers whether it is the first start of all.

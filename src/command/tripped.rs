@@ -17,6 +17,7 @@ use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context, RecordTrip};
 use crate::domain::ids::{CommandId, KeyId, WorkerId};
 use crate::domain::incident::StepTemplate;
+use crate::domain::key::Key;
 use crate::domain::time::Timestamp;
 use crate::domain::tripwire::{PRESENTERS_MAX, Trip, Why};
 use crate::domain::worker::WorkerIndex;
@@ -273,7 +274,7 @@ impl Recording {
         let wish = Wish {
             id: CommandId::from_uuid(mint::id()),
             fingerprint: None,
-            command: Command::RecordTrip(trip),
+            command: Command::RecordTrip(Box::new(trip)),
             context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
             answer: Arc::new(|_, _| serde_json::Value::Null),
             sealed: None,
@@ -299,7 +300,7 @@ impl Recording {
         let keys = used::last_seen_from(&self.database, source, seen_after, KEYS_SEEN_MAX).await?;
         let (roll, now) = (&self.node.snapshot().roll, mint::now());
         let good = keys.into_iter().filter_map(|key| roll.key(key)).filter(|key| key.is_good(now));
-        let workers = good.flat_map(|key| key.workers()).filter_map(|index| roll.worker_at(*index));
+        let workers = good.flat_map(Key::workers).filter_map(|index| roll.worker_at(*index));
         let mut found: Vec<WorkerId> = Vec::new();
         for worker in workers.filter(|worker| worker.is_member()) {
             if !found.contains(&worker.id) && found.len() < PRESENTERS_MAX {

@@ -84,9 +84,6 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
 
         Command::IssueToken(issue) => tokens::issue(roll, issue, context.now),
         Command::RevokeToken(facts) => Ok(tokens::revoke(roll, facts)),
-        Command::RecordTokensIssued { worker, count, from, to } => {
-            Ok(vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }])
-        }
         Command::RotateSigningKeys { next, overlap } => tokens::rotate_signing_keys(roll, next, *overlap, context.now),
 
         Command::CreateOperator { operator, name, role, key, verifier, expires_at } => {
@@ -118,14 +115,25 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SetTripwireRule { .. }
         | Command::RecordTrip(_) => tripwires::decide(roll, command, context.now),
 
-        Command::RecordBarrier { through, .. } if *through <= roll.in_force() => Ok(vec![]),
-        Command::RecordBarrier { through, confirmed, waited_out } => Ok(vec![Event::BarrierPassed {
-            through: *through,
-            confirmed: confirmed.clone(),
-            waited_out: waited_out.clone(),
-        }]),
-        Command::RecordAuthFailures { from, to, failures } => {
-            Ok(vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }])
+        Command::RecordTokensIssued { .. } | Command::RecordBarrier { .. } | Command::RecordAuthFailures { .. } => {
+            Ok(observed(roll, command))
         }
+    }
+}
+
+/// What the service has counted or seen by itself; of any other command nothing comes.
+fn observed(roll: &Roll, command: &Command) -> Vec<Event> {
+    match command {
+        Command::RecordTokensIssued { worker, count, from, to } => {
+            vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }]
+        }
+        Command::RecordBarrier { through, confirmed, waited_out } if *through > roll.in_force() => {
+            let (confirmed, waited_out) = (confirmed.clone(), waited_out.clone());
+            vec![Event::BarrierPassed { through: *through, confirmed, waited_out }]
+        }
+        Command::RecordAuthFailures { from, to, failures } => {
+            vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }]
+        }
+        _ => vec![],
     }
 }

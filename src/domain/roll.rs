@@ -77,7 +77,8 @@ pub struct Roll {
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,
     incidents: Incidents,
-    tripwires: Tripwires,
+    /// Behind a pointer, since it seldom changes, and a Roll is copied for each batch.
+    tripwires: Arc<Tripwires>,
 }
 
 /// Ids, found by themselves.

@@ -53,8 +53,8 @@ pub(super) async fn list(State(app): State<App>, _caller: Caller<MayReadEvents>)
     let snapshot = app.node().snapshot();
     let of_all = snapshot.roll.tripwire_rule(None).copied().unwrap_or_default();
     let of_pools = snapshot.roll.tripwire_rules().filter_map(|(pool, rule)| Some((pool?, rule)));
-    let of_pools = of_pools.map(|(pool, rule)| TripwireRuleView::of(Some(pool), rule));
-    Reply(TripwireRules { items: [TripwireRuleView::of(None, &of_all)].into_iter().chain(of_pools).collect() })
+    let of_pools = of_pools.map(|(pool, rule)| TripwireRuleView::of(Some(pool), *rule));
+    Reply(TripwireRules { items: [TripwireRuleView::of(None, of_all)].into_iter().chain(of_pools).collect() })
 }
 
 /// Sets the whole rule of a pool, or of all that have none. Trips are recorded whatever it says.
@@ -77,7 +77,7 @@ pub(super) async fn set(
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let answer = sending.send(Command::SetTripwireRule { pool: pool.clone(), rule }, move |roll, done| {
         let rule = roll.tripwire_rule(pool.as_ref()).copied().unwrap_or_default();
-        json!(Changed::by(done, TripwireRuleView::of(pool.as_ref(), &rule)))
+        json!(Changed::by(done, TripwireRuleView::of(pool.as_ref(), rule)))
     });
     answer.await
 }

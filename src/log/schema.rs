@@ -165,7 +165,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         }
         Event::HoneyKeyRemoved { key } => json(&tripwire::HoneyRemovedV1::new(*key)),
         Event::TripwireTripped(tripped) => json(&tripwire::TrippedV1::new(tripped)?),
-        Event::TripwireRuleSet { pool, rule } => json(&tripwire::RuleSetV1::new(pool.as_ref(), rule)),
+        Event::TripwireRuleSet { pool, rule } => json(&tripwire::RuleSetV1::new(pool.as_ref(), *rule)),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn decide(roll: &Roll, command: &Command, now: Timestamp) -> Decision
         Command::CreateHoneyKey(new) => create(roll, new),
         Command::RemoveHoneyKey { key } => remove(roll, *key),
         Command::SetTripwireRule { pool, rule } => set(roll, pool.as_ref(), *rule),
-        Command::RecordTrip(trip) => record(roll, trip, now),
+        Command::RecordTrip(trip) => Ok(record(roll, trip, now)),
         _ => Ok(vec![]),
     }
 }
@@ -54,18 +54,17 @@ fn set(roll: &Roll, pool: Option<&PoolId>, rule: Rule) -> Decision {
 
 /// The trip, and what the rule makes of it, in one decision: of two trips of one worker the second finds it isolated, and
 /// of those of one pool the second finds its incident open.
-fn record(roll: &Roll, trip: &RecordTrip, now: Timestamp) -> Decision {
+fn record(roll: &Roll, trip: &RecordTrip, now: Timestamp) -> Vec<Event> {
     let pool = pool(roll, trip);
     let actions = roll.tripwire_actions(pool.as_ref(), trip.why);
     let (mut answers, mut follow) = (Vec::new(), Vec::new());
     if actions.open_incident {
-        match roll.tripwire_incident(pool.as_ref()) {
-            Some(open) => answers.push(Answer::IncidentJoined(open.clone())),
-            None => {
-                let opened = opened(roll, trip, pool.as_ref());
-                answers.push(Answer::IncidentOpened(opened.incident.clone()));
-                follow.push(Event::IncidentOpened(opened));
-            }
+        if let Some(open) = roll.tripwire_incident(pool.as_ref()) {
+            answers.push(Answer::IncidentJoined(open.clone()));
+        } else {
+            let opened = opened(roll, trip, pool.as_ref());
+            answers.push(Answer::IncidentOpened(opened.incident.clone()));
+            follow.push(Event::IncidentOpened(opened));
         }
     }
     if actions.isolate {
@@ -80,7 +79,7 @@ fn record(roll: &Roll, trip: &RecordTrip, now: Timestamp) -> Decision {
     let RecordTrip { key, why, worker, source, count, from, to, presenters: _, checklist: _ } = trip;
     let (key, why, source, count, from, to) = (*key, *why, *source, *count, *from, *to);
     let tripped = Tripped { key, why, worker: worker.clone(), pool, source, count, from, to, answers };
-    Ok([Event::TripwireTripped(tripped)].into_iter().chain(follow).collect())
+    [Event::TripwireTripped(tripped)].into_iter().chain(follow).collect()
 }
 
 fn pool(roll: &Roll, trip: &RecordTrip) -> Option<PoolId> {

@@ -195,7 +195,7 @@ impl Roll {
             plan_policy: rest.plan_policy,
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
             incidents: rest.incidents.into(),
-            tripwires: rest.tripwires.into(),
+            tripwires: Arc::new(rest.tripwires.into()),
         }
     }
 }

@@ -148,35 +148,47 @@ impl Roll {
                     created_by: by,
                     removed: false,
                 };
-                self.tripwires.honey_count += usize::from(self.tripwires.honey.insert(*key, Arc::new(new)).is_none());
+                Arc::make_mut(&mut self.tripwires).plant(new);
             }
-            Event::HoneyKeyRemoved { key } => {
-                if let Some(found) = self.tripwires.honey.get_mut(key).filter(|found| !found.removed) {
-                    Arc::make_mut(found).removed = true;
-                    self.tripwires.honey_count -= 1;
-                }
+            Event::HoneyKeyRemoved { key } => Arc::make_mut(&mut self.tripwires).remove(*key),
+            Event::TripwireRuleSet { pool, rule } => {
+                Arc::make_mut(&mut self.tripwires).rules.insert(pool.clone(), *rule);
             }
-            Event::TripwireRuleSet { pool, rule } => _ = self.tripwires.rules.insert(pool.clone(), *rule),
-            Event::TripwireTripped(tripped) => self.trip(recorded.position, recorded.recorded_at, tripped),
+            Event::TripwireTripped(tripped) => {
+                Arc::make_mut(&mut self.tripwires).trip(recorded.position, recorded.recorded_at, tripped);
+            }
             _ => {}
+        }
+    }
+}
+
+impl Tripwires {
+    fn plant(&mut self, key: HoneyKey) {
+        self.honey_count += usize::from(self.honey.insert(key.id, Arc::new(key)).is_none());
+    }
+
+    fn remove(&mut self, key: KeyId) {
+        if let Some(found) = self.honey.get_mut(&key).filter(|found| !found.removed) {
+            Arc::make_mut(found).removed = true;
+            self.honey_count -= 1;
         }
     }
 
     fn trip(&mut self, position: u64, at: Timestamp, tripped: &Tripped) {
-        let before = self.tripwires.trips.get(&tripped.key);
+        let before = self.trips.get(&tripped.key);
         let (events, uses) = before.map_or((0, 0), |before| (before.events, before.uses));
         let trips =
             Trips { why: tripped.why, events: events + 1, uses: uses.saturating_add(tripped.count), last: position };
-        self.tripwires.trips.insert(tripped.key, trips);
+        self.trips.insert(tripped.key, trips);
         for answer in &tripped.answers {
             match answer {
                 Answer::IncidentOpened(incident) => {
-                    self.tripwires.incidents.insert(tripped.pool.clone(), incident.clone());
+                    self.incidents.insert(tripped.pool.clone(), incident.clone());
                 }
                 // By the time of the record, and not of a clock, so that the state is a function of the log.
                 Answer::Isolated(_) => {
-                    self.tripwires.isolations.retain(|earlier| earlier.after(ISOLATIONS_WINDOW) > at);
-                    self.tripwires.isolations.push_back(at);
+                    self.isolations.retain(|earlier| earlier.after(ISOLATIONS_WINDOW) > at);
+                    self.isolations.push_back(at);
                 }
                 Answer::NotIsolated(_) | Answer::IncidentJoined(_) => {}
             }

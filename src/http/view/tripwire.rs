@@ -74,7 +74,7 @@ impl HoneyKeyMade {
 }
 
 impl TripwireRuleView {
-    pub(in crate::http) fn of(pool: Option<&PoolId>, rule: &Rule) -> Self {
+    pub(in crate::http) fn of(pool: Option<&PoolId>, rule: Rule) -> Self {
         // The rule of all has none above it: what it does not say is to record alone.
         let standing = pool.is_none().then_some(Actions::RECORD);
         let words = |actions: Option<Actions>| actions.or(standing).map(Actions::words);

@@ -170,7 +170,7 @@ impl<'a> AnswerV1<'a> {
 }
 
 impl<'a> RuleSetV1<'a> {
-    pub(super) fn new(pool: Option<&'a PoolId>, rule: &Rule) -> Self {
+    pub(super) fn new(pool: Option<&'a PoolId>, rule: Rule) -> Self {
         let words = |actions: Actions| actions.words().into_iter().map(Text::borrowed).collect();
         Self {
             honey: rule.honey.map(words),

@@ -8,7 +8,7 @@ use super::wish::{
 use super::{World, admin, kind, operator, outcome, seconds, system};
 use crate::domain::command::{Command, RecordTrip, Settling};
 use crate::domain::event::Event;
-use crate::domain::ids::KeyId;
+use crate::domain::ids::{IncidentId, KeyId};
 use crate::domain::operator::Role;
 use crate::domain::pool::PoolSettings;
 use crate::domain::tripwire::{
@@ -40,7 +40,8 @@ fn world() -> World {
 
 fn of_honey(presenters: &[&str]) -> Command {
     let Command::RecordTrip(plain) = trip(80, Why::Honey, None) else { unreachable!() };
-    Command::RecordTrip(RecordTrip { presenters: presenters.iter().map(|id| worker_id(id)).collect(), ..plain })
+    let presenters = presenters.iter().map(|id| worker_id(id)).collect();
+    Command::RecordTrip(Box::new(RecordTrip { presenters, ..*plain }))
 }
 
 /// The kinds of the events, with the answers behind the first.
@@ -147,7 +148,7 @@ fn a_rule_says_what_is_done_and_the_trip_what_became_of_it() {
     let base = world().given(shared).given([create_operator_key(2, 12), revoke(12)]);
     let revoked = || trip(20, Why::Revoked, Some("a"));
     let with = |rule: Rule| base.clone().given([tripwire_rule(None, rule)]);
-    let table: [(World, Command, &str); 15] = [
+    let table: Vec<(World, Command, &str)> = vec![
         (base.clone(), revoked(), ""),
         (with(all(ISOLATE)), revoked(), "isolated a; worker.isolated"),
         (with(Rule { honey: Some(ISOLATE), ..Rule::default() }), revoked(), ""),
@@ -194,7 +195,7 @@ fn trips_of_one_pool_are_one_incident_while_it_is_open() {
     assert_eq!(told(&mut world, &trip(20, Why::Revoked, Some("a"))), "opened INC-1; incident.opened");
     assert_eq!(told(&mut world, &trip(21, Why::Revoked, Some("b"))), "joined INC-1");
     let carried: Vec<Option<&str>> =
-        world.log.iter().rev().take(3).map(|recorded| recorded.incident.as_ref().map(|id| id.as_str())).collect();
+        world.log.iter().rev().take(3).map(|recorded| recorded.incident.as_ref().map(IncidentId::as_str)).collect();
     assert_eq!(carried, [Some("INC-1"), Some("INC-1"), None]);
     let incident = world.roll.incident("INC-1").unwrap();
     assert_eq!(

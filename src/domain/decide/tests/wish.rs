@@ -441,7 +441,7 @@ pub(super) fn tripwire_rule(pool: Option<&str>, rule: Rule) -> Command {
 
 /// One use of the key, from an address of which nothing is known.
 pub(super) fn trip(key: u128, why: Why, worker: Option<&str>) -> Command {
-    Command::RecordTrip(RecordTrip {
+    Command::RecordTrip(Box::new(RecordTrip {
         key: KeyId(key),
         why,
         worker: worker.map(worker_id),
@@ -451,5 +451,5 @@ pub(super) fn trip(key: u128, why: Why, worker: Option<&str>) -> Command {
         to: Timestamp(0),
         presenters: Vec::new(),
         checklist: vec![StepTemplate { id: text("isolate"), title: text("Isolate"), needs: vec![] }],
-    })
+    }))
 }
