@@ -19,6 +19,7 @@ mod incident;
 mod key;
 mod manual;
 mod mirror;
+mod netguard;
 mod node;
 mod offline;
 mod operator;
@@ -141,6 +142,9 @@ enum Ask {
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
+    /// Netguard: drops the packets of isolated workers.
+    #[command(subcommand, after_help = "Example:\n  portcullis netguard run --token-file gateway.token")]
+    Netguard(netguard::Verb),
     /// Nodes: the services that share one log, and how far each has followed it.
     #[command(subcommand, after_help = "Example:\n  portcullis node list")]
     Node(node::Verb),
@@ -221,6 +225,7 @@ impl Ask {
             Ask::Incident(verb) => incident::run(verb, session).await,
             Ask::Tripwire(verb) => tripwire::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
+            Ask::Netguard(verb) => netguard::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
             Ask::Operator(verb) => operator::run(verb, session).await,
             Ask::Token(verb) => token::run(verb, session).await,

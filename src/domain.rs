@@ -13,6 +13,7 @@ pub mod fence;
 pub mod ids;
 pub mod incident;
 pub mod key;
+pub mod netguard;
 pub mod operator;
 pub mod plan;
 pub mod pool;

@@ -48,6 +48,7 @@ mod layer;
 mod links;
 pub mod listen;
 mod meta;
+mod netguard;
 mod nodes;
 mod oauth;
 mod openapi;
@@ -77,13 +78,20 @@ mod wish;
 mod workers;
 
 use attempts::Attempts;
+use netguard::Guarding;
 
 /// The newest position that an answer is based on.
 pub const POSITION_HEADER: HeaderName = HeaderName::from_static("portcullis-position");
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Inside>);
+
+struct Inside {
+    parts: Parts,
+    /// What netguard was told last.
+    guarding: Guarding,
+}
 
 /// What an [`App`] is made of.
 pub struct Parts {
@@ -123,15 +131,15 @@ pub struct HttpSettings {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Inside { parts, guarding: Guarding::default() }))
     }
 
     pub fn node(&self) -> &Arc<Node> {
-        &self.0.node
+        &self.0.parts.node
     }
 
     pub fn queue(&self) -> &CommandQueue {
-        &self.0.queue
+        &self.0.parts.queue
     }
 
     /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used. If
@@ -160,51 +168,55 @@ impl App {
     }
 
     fn used(&self) -> &KeysUsed {
-        &self.0.used
+        &self.0.parts.used
     }
 
     fn trips(&self) -> &Tripwires {
-        &self.0.trips
+        &self.0.parts.trips
     }
 
     fn database(&self) -> &Database {
-        &self.0.database
+        &self.0.parts.database
     }
 
     fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.0.parts.metrics
     }
 
     fn telemetry(&self) -> &Telemetry {
-        &self.0.telemetry
+        &self.0.parts.telemetry
     }
 
     pub fn attempts(&self) -> &Attempts {
-        &self.0.attempts
+        &self.0.parts.attempts
     }
 
     fn issued(&self) -> &IssuedCounts {
-        &self.0.issued
+        &self.0.parts.issued
     }
 
     fn barriers(&self) -> &Barriers {
-        &self.0.barriers
+        &self.0.parts.barriers
+    }
+
+    fn guarding(&self) -> &Guarding {
+        &self.0.guarding
     }
 
     fn log(&self) -> LogId {
-        self.0.log
+        self.0.parts.log
     }
 
     fn checklists(&self) -> &Checklists {
-        &self.0.checklists
+        &self.0.parts.checklists
     }
 
     fn mirror(&self) -> Option<&mirroring::State> {
-        self.0.mirror.as_deref()
+        self.0.parts.mirror.as_deref()
     }
 
     fn settings(&self) -> &HttpSettings {
-        &self.0.settings
+        &self.0.parts.settings
     }
 
     fn body_bytes_max(&self) -> usize {
@@ -272,6 +284,8 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(plans::read))
         .routes(routes!(plans::items))
         .routes(routes!(plans::apply))
+        .routes(routes!(netguard::read))
+        .routes(routes!(netguard::addresses::add, netguard::addresses::remove))
         .routes(routes!(plans::approvals::approve))
         .routes(routes!(plans::collect::collect))
         .routes(routes!(plans::approvals::read_policy, plans::approvals::change_policy))

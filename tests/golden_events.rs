@@ -20,13 +20,14 @@ use portcullis::domain::ids::{
 };
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
+use portcullis::domain::netguard::{Listing, NetguardEvent};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
-use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, Why};
+use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -283,6 +284,14 @@ fn incident_events() -> Vec<Event> {
     ]
 }
 
+fn guard_events() -> Vec<Event> {
+    let network = "192.0.2.0/24".parse().unwrap();
+    vec![
+        Event::Netguard(NetguardEvent::AddressAdded { network, listing: Listing::Excepted }),
+        Event::Netguard(NetguardEvent::AddressRemoved { network }),
+    ]
+}
+
 fn tripwire_events() -> Vec<Event> {
     let key = || KeyId(ID + 22);
     let answers = vec![
@@ -297,14 +306,14 @@ fn tripwire_events() -> Vec<Event> {
         rotated: None,
     };
     vec![
-        Event::HoneyKeyCreated {
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated {
             key: key(),
             pool: pool(),
             verifier: verifier(),
             note: Some("backup of \"host 7\"".into()),
-        },
-        Event::HoneyKeyRemoved { key: key() },
-        Event::TripwireTripped(Tripped {
+        }),
+        Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key: key() }),
+        Event::Tripwire(TripwireEvent::Tripped(Tripped {
             key: key(),
             why: Why::Honey,
             worker: Some(worker()),
@@ -314,8 +323,8 @@ fn tripwire_events() -> Vec<Event> {
             from: NOW,
             to: later(59),
             answers,
-        }),
-        Event::TripwireRuleSet { pool: Some(pool()), rule },
+        })),
+        Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool()), rule }),
     ]
 }
 
@@ -356,6 +365,7 @@ fn samples() -> Vec<Recorded> {
         service_events(),
         incident_events(),
         later_plan_events(),
+        guard_events(),
         tripwire_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {

@@ -1,6 +1,7 @@
 //! What every verb starts from: a client, a screen, and the options that go with each command.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::SecretString;
@@ -68,6 +69,19 @@ impl Session {
     /// The variables by which a program that is started from here speaks to the same service.
     pub(crate) fn variables(&self) -> Vec<(&'static str, std::ffi::OsString)> {
         self.args.variables()
+    }
+
+    /// Where the service is, as far as names say it.
+    pub(crate) async fn service_addresses(&self) -> Vec<IpAddr> {
+        let url = &self.connection.url;
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
+        // An IPv6 address stands in brackets there.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        match tokio::net::lookup_host((host, port)).await {
+            Ok(found) => found.map(|address| address.ip().to_canonical()).collect(),
+            // Whoever is asked next cannot be reached either, and that is told.
+            Err(_) => Vec::new(),
+        }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {

@@ -15,6 +15,7 @@ use crate::domain::ids::{CommandId, IncidentId};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
 use crate::log::head::Head;
 use crate::log::outcome::{self, Found, KeptOutcome};
@@ -147,7 +148,7 @@ struct Origin {
 impl Origin {
     /// What a rule has done about a trip comes of that trip.
     fn follow(&mut self, recorded: &Recorded) {
-        if matches!(recorded.event, Event::TripwireTripped(_)) {
+        if matches!(recorded.event, Event::Tripwire(TripwireEvent::Tripped(_))) {
             self.cause = Some(recorded.position);
         }
     }

@@ -11,6 +11,7 @@ use super::fence::FenceScope;
 use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, Severity, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardCommand;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Criterion, PlanKind, Selector};
 use super::pool::{PoolSettings, SettingsChange};
@@ -182,6 +183,7 @@ pub enum Command {
         done: u64,
     },
 
+    Netguard(NetguardCommand),
     OpenIncident(OpenIncident),
     UpdateIncident {
         incident: IncidentId,

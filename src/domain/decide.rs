@@ -15,6 +15,7 @@ mod fences;
 mod incidents;
 mod keys;
 mod limits;
+mod netguard;
 mod operators;
 mod plans;
 mod pools;
@@ -109,6 +110,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
+        Command::Netguard(command) => netguard::change(roll, command),
 
         Command::CreateHoneyKey(_)
         | Command::RemoveHoneyKey { .. }
@@ -116,20 +118,23 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::RecordTrip(_) => tripwires::decide(roll, command, context.now),
 
         Command::RecordTokensIssued { .. } | Command::RecordBarrier { .. } | Command::RecordAuthFailures { .. } => {
-            Ok(observed(roll, command))
+            Ok(recorded(roll, command))
         }
     }
 }
 
-/// What the service has counted or seen by itself; of any other command nothing comes.
-fn observed(roll: &Roll, command: &Command) -> Vec<Event> {
+/// What the service has seen itself: there is nobody to be refused.
+fn recorded(roll: &Roll, command: &Command) -> Vec<Event> {
     match command {
         Command::RecordTokensIssued { worker, count, from, to } => {
             vec![Event::TokensIssued { worker: worker.clone(), count: *count, from: *from, to: *to }]
         }
         Command::RecordBarrier { through, confirmed, waited_out } if *through > roll.in_force() => {
-            let (confirmed, waited_out) = (confirmed.clone(), waited_out.clone());
-            vec![Event::BarrierPassed { through: *through, confirmed, waited_out }]
+            vec![Event::BarrierPassed {
+                through: *through,
+                confirmed: confirmed.clone(),
+                waited_out: waited_out.clone(),
+            }]
         }
         Command::RecordAuthFailures { from, to, failures } => {
             vec![Event::AuthFailuresObserved { from: *from, to: *to, failures: failures.clone() }]

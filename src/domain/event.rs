@@ -9,13 +9,14 @@ use super::fence::FenceScope;
 use super::ids::{CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, TokenId, WorkerId};
 use super::incident::{Description, StepTemplate};
 use super::key::{Digest, KeyKind};
+use super::netguard::NetguardEvent;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
-use super::tripwire::{Rule, Tripped};
+use super::tripwire::TripwireEvent;
 use super::worker::Labels;
 
 mod kind;
@@ -185,6 +186,8 @@ pub enum Event {
         changed: u64,
     },
 
+    /// Netguard's list has changed.
+    Netguard(NetguardEvent),
     /// An operator other than its maker would do the same.
     PlanApproved {
         plan: PlanId,
@@ -234,23 +237,8 @@ pub enum Event {
     /// event is as it was.
     LogRestored(LogRestored),
 
-    /// A key that nobody is given, and that nobody has any business to show.
-    HoneyKeyCreated {
-        key: KeyId,
-        pool: PoolId,
-        verifier: Digest,
-        note: Option<Arc<str>>,
-    },
-    HoneyKeyRemoved {
-        key: KeyId,
-    },
-    /// Somebody has shown a key whose time is over, or a honey key. What is done about it by rule follows.
-    TripwireTripped(Tripped),
-    /// The whole rule of the pool, as it is from now on; or of all that have none.
-    TripwireRuleSet {
-        pool: Option<PoolId>,
-        rule: Rule,
-    },
+    /// A tripwire was laid or has tripped.
+    Tripwire(TripwireEvent),
 
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
@@ -380,6 +368,7 @@ impl Event {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
@@ -390,10 +379,7 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
-            | Event::HoneyKeyCreated { .. }
-            | Event::HoneyKeyRemoved { .. }
-            | Event::TripwireTripped(_)
-            | Event::TripwireRuleSet { .. }
+            | Event::Tripwire(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }
@@ -401,7 +387,7 @@ impl Event {
     /// Whether it is what its incident is opened for, by the next event: it can carry none yet.
     #[must_use]
     pub fn precedes_its_incident(&self) -> bool {
-        matches!(self, Event::TripwireTripped(tripped) if tripped.opens_incident())
+        matches!(self, Event::Tripwire(TripwireEvent::Tripped(tripped)) if tripped.opens_incident())
     }
 
     /// The incident that it is an event of itself, as opposed to one that it was done for.

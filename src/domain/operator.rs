@@ -40,6 +40,7 @@ pub enum Permission {
     ManageSigningKeys,
     ManageOperators,
     Validate,
+    ReadNetguard,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +73,12 @@ impl Role {
 
     #[must_use]
     pub fn permits(self, permission: Permission) -> bool {
-        use Permission::{ManageFleet, ManageOperators, ManageSigningKeys, ReadEvents, ReadFleet, Validate};
+        use Permission::{
+            ManageFleet, ManageOperators, ManageSigningKeys, ReadEvents, ReadFleet, ReadNetguard, Validate,
+        };
         match (self, permission) {
-            (Role::Admin, _) => true,
+            // A gateway blocks by it, and everybody else has it from the fleet and the events.
+            (Role::Admin, _) | (_, ReadNetguard) => true,
             (Role::Operator, ReadFleet | ReadEvents | ManageFleet | Validate) => true,
             (Role::Operator, ManageSigningKeys | ManageOperators) => false,
             (Role::Auditor, ReadFleet | ReadEvents) => true,
@@ -95,6 +99,7 @@ impl Permission {
             Permission::ManageSigningKeys => "manage signing keys",
             Permission::ManageOperators => "manage operators",
             Permission::Validate => "validate credentials",
+            Permission::ReadNetguard => "read whom netguard blocks",
         }
     }
 }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
+use ipnet::IpNet;
 
 use super::enrollment::EnrollmentSecret;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
 use super::key::{Digest, Key};
+use super::netguard::Listed;
 use super::operator::{Operator, OperatorIndex};
 use super::plan::{ApprovalPolicy, Plan};
 use super::pool::Pool;
@@ -33,6 +35,7 @@ mod incidents;
 mod index;
 mod keys;
 mod made_by;
+mod netguard;
 mod plans;
 mod prefetch;
 mod rows;
@@ -73,6 +76,9 @@ pub struct Roll {
     operators: OrdMap<OperatorId, Arc<Operator>>,
     fences: Fences,
     plans: OrdMap<PlanId, Arc<Plan>>,
+    /// Workers whose state is isolation, whether or not its end has come.
+    isolated: OrdSet<WorkerIndex>,
+    netguard: OrdMap<IpNet, Listed>,
     /// When each of them that is not under way can be forgotten.
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,

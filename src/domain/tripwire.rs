@@ -75,6 +75,27 @@ pub struct Tripped {
     pub answers: Vec<Answer>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TripwireEvent {
+    /// A key that nobody is given, and that nobody has any business to show.
+    HoneyKeyCreated {
+        key: KeyId,
+        pool: PoolId,
+        verifier: Digest,
+        note: Option<Arc<str>>,
+    },
+    HoneyKeyRemoved {
+        key: KeyId,
+    },
+    /// Somebody has shown a key whose time is over, or a honey key. What is done about it by rule follows.
+    Tripped(Tripped),
+    /// The whole rule of the pool, as it is from now on; or of all that have none.
+    RuleSet {
+        pool: Option<PoolId>,
+        rule: Rule,
+    },
+}
+
 /// What a rule had done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

@@ -40,6 +40,7 @@ right!(MayManageFleet, Some(Permission::ManageFleet));
 right!(MayManageSigningKeys, Some(Permission::ManageSigningKeys));
 right!(MayManageOperators, Some(Permission::ManageOperators));
 right!(MayValidate, Some(Permission::Validate));
+right!(MayReadNetguard, Some(Permission::ReadNetguard));
 
 /// An operator who has the right `R`.
 #[derive(Debug)]

@@ -173,6 +173,8 @@ mod tests {
             ("post", "/v1/honey-keys", "makes what gets nobody in"),
             ("delete", "/v1/honey-keys/{id}", "got nobody in"),
             ("put", "/v1/tripwires", "what will be done"),
+            ("post", "/v1/netguard/addresses", "packets, and no credential"),
+            ("delete", "/v1/netguard/addresses", "packets, and no credential"),
             ("post", "/v1/projections/{id}/rebuild", "lists"),
             ("post", "/v1/projections/{id}/verify", "lists"),
             ("post", "/v1/compromised", "takes away, and tells nobody how it went (H31)"),

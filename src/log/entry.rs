@@ -15,6 +15,7 @@ use crate::domain::event::{Event, Recorded};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{IncidentId, PoolId};
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 
 pub use super::text::NUMBER_MAX;
 
@@ -207,9 +208,9 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::EnrollmentSecretCreated { pool, .. }
         | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => Some(pool),
         Event::WorkerCreated(created) => Some(&created.pool),
-        Event::HoneyKeyCreated { pool, .. } => Some(pool),
-        Event::TripwireTripped(tripped) => tripped.pool.as_ref(),
-        Event::TripwireRuleSet { pool, .. } => pool.as_ref(),
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated { pool, .. }) => Some(pool),
+        Event::Tripwire(TripwireEvent::Tripped(tripped)) => tripped.pool.as_ref(),
+        Event::Tripwire(TripwireEvent::RuleSet { pool, .. }) => pool.as_ref(),
         Event::WorkerUpdated { .. }
         | Event::WorkerApproved { .. }
         | Event::WorkerRejected { .. }
@@ -236,6 +237,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::PlanMade(_)
         | Event::PlanApplied { .. }
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::KeyRotationDue { .. }
@@ -247,7 +249,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
-        | Event::HoneyKeyRemoved { .. }
+        | Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. })
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

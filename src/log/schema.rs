@@ -10,6 +10,7 @@ mod enrollment;
 mod fence;
 mod incident;
 mod key;
+mod netguard;
 mod operator;
 mod plan;
 mod pool;
@@ -25,6 +26,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::canonical::{self, Raw};
 use super::entry::{EntryError, SubjectText};
 use crate::domain::event::Event;
+use crate::domain::netguard::NetguardEvent;
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
 const KIND_BYTES_MAX: usize = 64;
@@ -61,6 +63,8 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.made", 1),
     ("plan.applied", 1),
     ("plan.progressed", 1),
+    ("netguard.address_added", 1),
+    ("netguard.address_removed", 1),
     ("incident.opened", 1),
     ("incident.updated", 1),
     ("incident.noted", 1),
@@ -151,6 +155,10 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
         Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
         Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
+        Event::Netguard(NetguardEvent::AddressAdded { network, listing }) => {
+            json(&netguard::AddedV1::new(*network, *listing))
+        }
+        Event::Netguard(NetguardEvent::AddressRemoved { network }) => json(&netguard::RemovedV1::new(*network)),
         Event::IncidentOpened(opened) => json(&incident::OpenedV1::new(opened)?),
         Event::IncidentUpdated { incident, description } => json(&incident::UpdatedV1::new(incident, description)?),
         Event::IncidentNoted { incident, note: text }
@@ -160,12 +168,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepWaived { incident, step }
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
-        Event::HoneyKeyCreated { key, pool, verifier, note } => {
-            json(&tripwire::HoneyCreatedV1::new(*key, pool, verifier, note.as_deref()))
-        }
-        Event::HoneyKeyRemoved { key } => json(&tripwire::HoneyRemovedV1::new(*key)),
-        Event::TripwireTripped(tripped) => json(&tripwire::TrippedV1::new(tripped)?),
-        Event::TripwireRuleSet { pool, rule } => json(&tripwire::RuleSetV1::new(pool.as_ref(), *rule)),
+        Event::Tripwire(event) => tripwire::write(event),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -208,6 +211,8 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("key.rotation_due", 1) => written.read::<key::RotationDueV1<'_>>()?.due(),
         ("plan.applied", 1) => written.read::<plan::AppliedV1<'_>>()?.applied(),
         ("plan.progressed", 1) => written.read::<plan::ProgressedV1<'_>>()?.progressed(),
+        ("netguard.address_added", 1) => written.read::<netguard::AddedV1<'_>>()?.added(),
+        ("netguard.address_removed", 1) => written.read::<netguard::RemovedV1<'_>>()?.removed(),
         ("incident.opened", 1) => written.read::<incident::OpenedV1<'_>>()?.opened(),
         ("incident.updated", 1) => written.read::<incident::UpdatedV1<'_>>()?.updated(),
         ("incident.noted", 1) => written.read::<incident::ToldV1<'_>>()?.noted(),

@@ -79,6 +79,7 @@ impl Touched {
             | Event::LogRestored(_)
             | Event::PlanMade(_)
             | Event::PlanProgressed { .. }
+            | Event::Netguard(_)
             | Event::PlanApproved { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
@@ -89,10 +90,7 @@ impl Touched {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
-            | Event::HoneyKeyCreated { .. }
-            | Event::HoneyKeyRemoved { .. }
-            | Event::TripwireTripped(_)
-            | Event::TripwireRuleSet { .. }
+            | Event::Tripwire(_)
             | Event::AuthFailuresObserved { .. } => {}
         }
     }

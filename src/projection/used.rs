@@ -255,6 +255,27 @@ pub async fn last_seen_from(
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
+/// Which other keys came from these addresses since then, and from which: of each address the newest, so many at the most.
+pub async fn others(
+    database: &Database,
+    addresses: &[IpAddr],
+    but: &[KeyId],
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<(KeyId, IpAddr)>, ProjectionError> {
+    let but: Vec<String> = but.iter().map(ToString::to_string).collect();
+    let (since, limit) = (value::parameter(since), value::signed(limit as u64));
+    let client = database.client().await?;
+    let rows = client.query(include_str!("used/others.sql"), &[&addresses, &but, &since, &limit]).await?;
+    let mut others = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (key, address): (String, IpAddr) = (row.try_get(0)?, row.try_get(1)?);
+        // What is no id is nobody's key.
+        others.extend(key.parse().ok().map(|key| (key, address)));
+    }
+    Ok(others)
+}
+
 fn source(row: &tokio_postgres::Row) -> Result<Source, tokio_postgres::Error> {
     let seen = Span { first: timestamp(row.try_get(2)?), last: timestamp(row.try_get(3)?) };
     Ok(Source { address: row.try_get(1)?, seen })

@@ -11,6 +11,7 @@ use crate::domain::actor::Author;
 use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
 use crate::domain::ids::{CommandId, PoolId, WorkerId};
 use crate::domain::pool::PoolSettings;
+use crate::domain::tripwire::TripwireEvent;
 use crate::domain::worker::Labels;
 
 /// The worker `w` with the keys 1, which is good, and 2, which was revoked; honey keys 3, and 4, which was removed. Each of
@@ -21,8 +22,14 @@ fn roll(keys: &DerivedKeys) -> Roll {
         let (kind, verifier, holder) = (KeyKind::Api, verifier(keys, key), KeyHolder::Worker(worker.clone()));
         Event::KeyCreated(KeyCreated { key: KeyId(key), holder, kind, verifier, expires_at: None })
     };
-    let honey =
-        |key| Event::HoneyKeyCreated { key: KeyId(key), pool: pool.clone(), verifier: verifier(keys, key), note: None };
+    let honey = |key| {
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated {
+            key: KeyId(key),
+            pool: pool.clone(),
+            verifier: verifier(keys, key),
+            note: None,
+        })
+    };
     let member = WorkerCreated {
         worker: worker.clone(),
         pool: pool.clone(),
@@ -40,7 +47,7 @@ fn roll(keys: &DerivedKeys) -> Roll {
         Event::KeyRevoked { key: KeyId(2) },
         honey(3),
         honey(4),
-        Event::HoneyKeyRemoved { key: KeyId(4) },
+        Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key: KeyId(4) }),
     ];
     let mut roll = Roll::default();
     for (position, event) in (0..).zip(events) {

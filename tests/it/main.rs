@@ -15,6 +15,7 @@ mod faults;
 mod incidents;
 mod log;
 mod mirror;
+mod netguard;
 mod nginx;
 mod nodes;
 mod operators;

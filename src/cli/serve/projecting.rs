@@ -1,4 +1,4 @@
-//! What keeps the tables that lists are read from: the runner of the projections, and the last uses of keys.
+//! What keeps the tables that lists are read from: the runner of the projections, and the uses of keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::command::writer::Running;
+use crate::node::Node;
 use crate::postgres::Database;
 use crate::projection::lag::Reached;
 use crate::projection::runner::{self, Pace};
@@ -16,9 +17,13 @@ use crate::telemetry::Metrics;
 /// For how long the last uses of keys are tried to be written: where the database is gone, they are lost.
 const LAST_USES: Duration = Duration::from_secs(5);
 
-/// Both tasks.
+/// How often is looked whether somebody was isolated: netguard blocks within a second, and asks no node but one.
+const LOOK_FOR_ISOLATIONS: Duration = Duration::from_millis(100);
+
+/// All tasks.
 pub(super) struct Projecting {
     running: JoinHandle<()>,
+    hurrying: JoinHandle<()>,
     noting: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
@@ -37,13 +42,15 @@ impl Projecting {
             pace: Pace::default(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
+        let hurrying = tokio::spawn(hurry(running.node.clone(), used.clone()));
         let database = database.clone();
         let noting = tokio::spawn(async move { used.run(&database, async { drop(stopped.await) }).await });
-        Self { running: tokio::spawn(runner::run(start)), noting, stop }
+        Self { running: tokio::spawn(runner::run(start)), hurrying, noting, stop }
     }
 
     /// The runner can be ended anywhere; the uses of the last seconds are written down.
     pub(super) async fn end(self) {
+        self.hurrying.abort();
         self.running.abort();
         if let Err(error) = self.running.await
             && error.is_panic()
@@ -56,5 +63,18 @@ impl Projecting {
             Ok(Err(error)) => tracing::error!(%error, "the noting of last uses broke off"),
             Err(_) => tracing::warn!("the last uses of keys could not be written down before the end"),
         }
+    }
+}
+
+/// Whoever is isolated was seen somewhere, perhaps by this node alone and a moment ago: that is written down at once.
+async fn hurry(node: Arc<Node>, used: Arc<KeysUsed>) {
+    let mut before = node.snapshot();
+    loop {
+        tokio::time::sleep(LOOK_FOR_ISOLATIONS).await;
+        let now = node.snapshot();
+        if !now.roll.guards_as(&before.roll) {
+            used.hurry();
+        }
+        before = now;
     }
 }

@@ -1,10 +1,11 @@
 //! What each command is called, in metrics and traces; and which of them take their time.
 
 use super::{Command, OpenIncident};
+use crate::domain::netguard::NetguardCommand;
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 46] = [
+    pub const NAMES: [&'static str; 48] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -39,6 +40,8 @@ impl Command {
         "collect_plan",
         "set_plan_policy",
         "continue_plan",
+        "add_netguard_address",
+        "remove_netguard_address",
         "open_incident",
         "update_incident",
         "note_incident",
@@ -103,6 +106,8 @@ impl Command {
             Command::CollectPlan { .. } => "collect_plan",
             Command::SetPlanPolicy(_) => "set_plan_policy",
             Command::ContinuePlan { .. } => "continue_plan",
+            Command::Netguard(NetguardCommand::Add { .. }) => "add_netguard_address",
+            Command::Netguard(NetguardCommand::Remove { .. }) => "remove_netguard_address",
             Command::OpenIncident(_) => "open_incident",
             Command::UpdateIncident { .. } => "update_incident",
             Command::NoteIncident { .. } => "note_incident",

@@ -139,6 +139,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::DisableEnrollmentSecret { .. }
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
+        | Command::Netguard(_)
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }

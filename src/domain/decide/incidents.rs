@@ -12,6 +12,7 @@ use crate::domain::plan::Selector;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 
 /// The incident that the command is wished for, if that can still be worked on.
 ///
@@ -35,7 +36,7 @@ pub fn carried(roll: &Roll, command: &Command, context: &Context, events: &[Even
         _ => context.incident.as_ref(),
     };
     let tripped = events.iter().find_map(|event| match event {
-        Event::TripwireTripped(tripped) => tripped.incident(),
+        Event::Tripwire(TripwireEvent::Tripped(tripped)) => tripped.incident(),
         _ => None,
     });
     events.iter().find_map(Event::own_incident).or(tripped).or(follows).cloned()

@@ -12,7 +12,7 @@ use crate::domain::plan::Criterion;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::tripwire::{Answer, HONEY_KEYS_MAX, Hindrance, ISOLATIONS_MAX, Rule, Tripped, Why};
+use crate::domain::tripwire::{Answer, HONEY_KEYS_MAX, Hindrance, ISOLATIONS_MAX, Rule, Tripped, TripwireEvent, Why};
 use crate::domain::worker::WorkerState;
 
 /// The commands that are about tripwires; of any other nothing comes.
@@ -34,12 +34,17 @@ fn create(roll: &Roll, new: &NewHoneyKey) -> Decision {
     if roll.honey_key_count() >= HONEY_KEYS_MAX {
         return Err(Refusal::TooManyHoneyKeys);
     }
-    Ok(vec![Event::HoneyKeyCreated { key: *key, pool: pool.clone(), verifier: *verifier, note: note.clone() }])
+    Ok(vec![Event::Tripwire(TripwireEvent::HoneyKeyCreated {
+        key: *key,
+        pool: pool.clone(),
+        verifier: *verifier,
+        note: note.clone(),
+    })])
 }
 
 fn remove(roll: &Roll, key: KeyId) -> Decision {
     let found = roll.honey_key(key).ok_or(Refusal::HoneyKeyUnknown(key))?;
-    Ok(if found.removed { vec![] } else { vec![Event::HoneyKeyRemoved { key }] })
+    Ok(if found.removed { vec![] } else { vec![Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key })] })
 }
 
 fn set(roll: &Roll, pool: Option<&PoolId>, rule: Rule) -> Decision {
@@ -49,7 +54,7 @@ fn set(roll: &Roll, pool: Option<&PoolId>, rule: Rule) -> Decision {
     if roll.tripwire_rule(pool).copied().unwrap_or_default() == rule {
         return Ok(vec![]);
     }
-    Ok(vec![Event::TripwireRuleSet { pool: pool.cloned(), rule }])
+    Ok(vec![Event::Tripwire(TripwireEvent::RuleSet { pool: pool.cloned(), rule })])
 }
 
 /// The trip, and what the rule makes of it, in one decision: of two trips of one worker the second finds it isolated, and
@@ -79,7 +84,7 @@ fn record(roll: &Roll, trip: &RecordTrip, now: Timestamp) -> Vec<Event> {
     let RecordTrip { key, why, worker, source, count, from, to, presenters: _, checklist: _ } = trip;
     let (key, why, source, count, from, to) = (*key, *why, *source, *count, *from, *to);
     let tripped = Tripped { key, why, worker: worker.clone(), pool, source, count, from, to, answers };
-    [Event::TripwireTripped(tripped)].into_iter().chain(follow).collect()
+    [Event::Tripwire(TripwireEvent::Tripped(tripped))].into_iter().chain(follow).collect()
 }
 
 fn pool(roll: &Roll, trip: &RecordTrip) -> Option<PoolId> {

@@ -1,6 +1,8 @@
 //! What each event is called: on disk, in lists, and by the steps of a checklist. A name never changes.
 
 use super::Event;
+use crate::domain::netguard::NetguardEvent;
+use crate::domain::tripwire::TripwireEvent;
 
 impl Event {
     /// The kind, under which it is on disk and in every list.
@@ -37,6 +39,8 @@ impl Event {
             Event::PlanMade(_) => "plan.made",
             Event::PlanApplied { .. } => "plan.applied",
             Event::PlanProgressed { .. } => "plan.progressed",
+            Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
+            Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
             Event::PlanApproved { .. } => "plan.approved",
             Event::PlanPolicySet(_) => "plan_policy.set",
             Event::KeyRotationDue { .. } => "key.rotation_due",
@@ -49,16 +53,16 @@ impl Event {
             Event::IncidentStepReopened { .. } => "incident.step_reopened",
             Event::IncidentClosed { .. } => "incident.closed",
             Event::LogRestored(_) => "log.restored",
-            Event::HoneyKeyCreated { .. } => "honey_key.created",
-            Event::HoneyKeyRemoved { .. } => "honey_key.removed",
-            Event::TripwireTripped(_) => "tripwire.tripped",
-            Event::TripwireRuleSet { .. } => "tripwire.rule_set",
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { .. }) => "honey_key.created",
+            Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. }) => "honey_key.removed",
+            Event::Tripwire(TripwireEvent::Tripped(_)) => "tripwire.tripped",
+            Event::Tripwire(TripwireEvent::RuleSet { .. }) => "tripwire.rule_set",
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what, tripwires; and a restore, which may have changed all of them.
+    /// to approve what, tripwires, the addresses that are blocked by hand; and a restore, which may have changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -74,9 +78,12 @@ impl Event {
             | Event::OperatorUpdated { .. }
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
-            | Event::HoneyKeyCreated { .. }
-            | Event::HoneyKeyRemoved { .. }
-            | Event::TripwireRuleSet { .. }
+            | Event::Tripwire(
+                TripwireEvent::HoneyKeyCreated { .. }
+                | TripwireEvent::HoneyKeyRemoved { .. }
+                | TripwireEvent::RuleSet { .. },
+            )
+            | Event::Netguard(_)
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }
@@ -107,7 +114,7 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
-            | Event::TripwireTripped(_)
+            | Event::Tripwire(TripwireEvent::Tripped(_))
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

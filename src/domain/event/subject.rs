@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::Event;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{decode_base62, encode_base62};
-use crate::domain::tripwire::Why;
+use crate::domain::tripwire::{TripwireEvent, Why};
 
 /// What an event is about, for search: a kind and an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub struct Subject {
 pub enum SubjectId<'a> {
     Chosen(&'a str),
     Made(u128),
+    Network(IpNet),
 }
 
 impl Event {
@@ -70,6 +73,7 @@ impl Event {
             Event::PlanApplied { plan, .. } | Event::PlanProgressed { plan, .. } | Event::PlanApproved { plan } => {
                 ("plan", SubjectId::Made(plan.0))
             }
+            Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }
@@ -79,15 +83,17 @@ impl Event {
             | Event::IncidentStepWaived { incident, .. }
             | Event::IncidentStepReopened { incident, .. }
             | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
-            Event::HoneyKeyCreated { key, .. } | Event::HoneyKeyRemoved { key } => {
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { key, .. } | TripwireEvent::HoneyKeyRemoved { key }) => {
                 ("honey_key", SubjectId::Made(key.0))
             }
-            Event::TripwireTripped(tripped) => match tripped.why {
+            Event::Tripwire(TripwireEvent::Tripped(tripped)) => match tripped.why {
                 Why::Honey => ("honey_key", SubjectId::Made(tripped.key.0)),
                 Why::Revoked | Why::Rotated => ("key", SubjectId::Made(tripped.key.0)),
             },
-            Event::TripwireRuleSet { pool: Some(pool), .. } => ("pool", SubjectId::Chosen(pool.as_str())),
-            Event::TripwireRuleSet { pool: None, .. } => ("log", SubjectId::Chosen("tripwires")),
+            Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool), .. }) => {
+                ("pool", SubjectId::Chosen(pool.as_str()))
+            }
+            Event::Tripwire(TripwireEvent::RuleSet { pool: None, .. }) => ("log", SubjectId::Chosen("tripwires")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }
@@ -101,6 +107,7 @@ impl SubjectId<'_> {
             SubjectId::Chosen(id) => id == text,
             // There is one spelling of each, and reading is cheaper than writing.
             SubjectId::Made(id) => decode_base62(text.as_bytes()) == Some(id),
+            SubjectId::Network(network) => network.to_string() == text,
         }
     }
 }
@@ -109,6 +116,7 @@ impl fmt::Display for SubjectId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SubjectId::Chosen(id) => f.write_str(id),
+            SubjectId::Network(network) => network.fmt(f),
             SubjectId::Made(id) => f.write_str(std::str::from_utf8(&encode_base62(*id)).expect("base62 is ASCII")),
         }
     }

@@ -54,7 +54,6 @@ impl Roll {
         self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
         self.note_source(recorded);
         self.evolve_incident(recorded);
-        self.evolve_tripwires(recorded, by);
         if let Some(incident) = &recorded.incident {
             self.carry(incident, recorded);
         }
@@ -140,11 +139,8 @@ impl Roll {
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
-            // By `evolve_tripwires`.
-            Event::HoneyKeyCreated { .. }
-            | Event::HoneyKeyRemoved { .. }
-            | Event::TripwireTripped(_)
-            | Event::TripwireRuleSet { .. } => {}
+            Event::Netguard(change) => self.change_netguard(position, at, change),
+            Event::Tripwire(event) => self.change_tripwires(origin, event),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)
@@ -419,10 +415,8 @@ impl Roll {
     }
 
     pub(super) fn with_worker(&mut self, id: &WorkerId, change: impl FnOnce(&mut Worker)) {
-        if let Some(index) = self.worker_index(id.as_str())
-            && let Some(worker) = self.workers.get_mut(index.0 as usize)
-        {
-            change(worker);
+        if let Some(index) = self.worker_index(id.as_str()) {
+            self.with_worker_at(index, change);
         }
     }
 

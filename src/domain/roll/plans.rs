@@ -144,9 +144,7 @@ impl Roll {
     }
 
     fn set_worker_state(&mut self, index: WorkerIndex, state: WorkerState) {
-        if let Some(worker) = self.workers.get_mut(index.0 as usize) {
-            worker.state = state;
-        }
+        self.with_worker_at(index, |worker| worker.state = state);
     }
 
     pub(super) fn progress_plan(&mut self, id: PlanId, done: u64, changed: u64) {

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use super::keys::KeysStored;
@@ -25,6 +26,7 @@ use crate::domain::enrollment::EnrollmentSecret;
 use crate::domain::fence::{Fence, FenceScope, Floor};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PoolId, TokenId, WorkerId};
 use crate::domain::key::{Digest, Key};
+use crate::domain::netguard::Listed;
 use crate::domain::operator::{Operator, OperatorIndex};
 use crate::domain::plan::{ApprovalPolicy, Plan};
 use crate::domain::pool::Pool;
@@ -54,6 +56,7 @@ pub struct Rest {
     greatest_pool_fence: Floor,
     greatest_lineage_fence: Floor,
     plans: Vec<Arc<Plan>>,
+    netguard: Vec<(IpNet, Listed)>,
     plan_policy: ApprovalPolicy,
     incidents: IncidentsStored,
     tripwires: TripwiresStored,
@@ -83,6 +86,7 @@ pub struct WorkersStored {
     rows: Rows<Worker>,
     by_id: OrdMap<WorkerId, WorkerIndex>,
     by_name: OrdSet<(Arc<str>, WorkerIndex)>,
+    isolated: OrdSet<WorkerIndex>,
 }
 
 /// The parts do not belong together.
@@ -113,6 +117,8 @@ impl Roll {
             operators,
             fences: Fences { standing, everything, pools: pool_fences, lineages },
             plans,
+            isolated: _,
+            netguard,
             plan_ends: _,
             plan_policy,
             incidents,
@@ -140,6 +146,7 @@ impl Roll {
             greatest_pool_fence: *pool_fences,
             greatest_lineage_fence: *lineages,
             plans: plans.values().cloned().collect(),
+            netguard: netguard.iter().map(|(network, listed)| (*network, *listed)).collect(),
             plan_policy: plan_policy.clone(),
             incidents: incidents.stored(),
             tripwires: tripwires.stored(),
@@ -194,6 +201,8 @@ impl Roll {
             plan_ends: rest.plans.iter().filter_map(|plan| Some((plan.forgotten_at()?, plan.id))).collect(),
             plan_policy: rest.plan_policy,
             plans: rest.plans.into_iter().map(|plan| (plan.id, plan)).collect(),
+            isolated: workers.isolated,
+            netguard: rest.netguard.into_iter().collect(),
             incidents: rest.incidents.into(),
             tripwires: Arc::new(rest.tripwires.into()),
         }
@@ -240,7 +249,7 @@ impl WorkersStored {
     #[must_use]
     pub fn of(rest: &Rest) -> Self {
         let pools = rest.pools.iter().map(|pool| pool.id.clone()).collect();
-        Self { pools, rows: Rows::default(), by_id: OrdMap::new(), by_name: OrdSet::new() }
+        Self { pools, rows: Rows::default(), by_id: OrdMap::new(), by_name: OrdSet::new(), isolated: OrdSet::new() }
     }
 
     pub fn push(&mut self, row: WorkerRow<'_>) -> Result<(), Unfit> {
@@ -259,6 +268,10 @@ impl WorkersStored {
             seen_from: row.seen_from,
             keys: row.keys.into_owned(),
         };
+        if matches!(worker.state, WorkerState::Isolated { .. }) {
+            let index = u32::try_from(self.rows.len()).map_err(|_| Unfit("there are too many workers"))?;
+            self.isolated.insert(WorkerIndex(index));
+        }
         self.rows.push(worker);
         Ok(())
     }

@@ -6,12 +6,11 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use super::Roll;
-use crate::domain::event::{Event, Recorded};
+use super::evolve::Origin;
 use crate::domain::ids::{IncidentId, KeyId, PoolId};
 use crate::domain::key::{Holder, Key};
-use crate::domain::operator::OperatorIndex;
 use crate::domain::time::Timestamp;
-use crate::domain::tripwire::{Actions, Answer, HoneyKey, ISOLATIONS_WINDOW, Rule, Tripped, Trips, Why};
+use crate::domain::tripwire::{Actions, Answer, HoneyKey, ISOLATIONS_WINDOW, Rule, Tripped, Trips, TripwireEvent, Why};
 use crate::domain::worker::Worker;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,29 +134,21 @@ impl Roll {
         }
     }
 
-    /// The events of tripwires; all others are none of their concern.
-    pub(super) fn evolve_tripwires(&mut self, recorded: &Recorded, by: Option<OperatorIndex>) {
-        match &recorded.event {
-            Event::HoneyKeyCreated { key, pool, verifier, note } => {
-                let new = HoneyKey {
-                    id: *key,
-                    pool: pool.clone(),
-                    verifier: *verifier,
-                    note: note.clone(),
-                    created_at: recorded.recorded_at,
-                    created_by: by,
-                    removed: false,
-                };
-                Arc::make_mut(&mut self.tripwires).plant(new);
-            }
-            Event::HoneyKeyRemoved { key } => Arc::make_mut(&mut self.tripwires).remove(*key),
-            Event::TripwireRuleSet { pool, rule } => {
-                Arc::make_mut(&mut self.tripwires).rules.insert(pool.clone(), *rule);
-            }
-            Event::TripwireTripped(tripped) => {
-                Arc::make_mut(&mut self.tripwires).trip(recorded.position, recorded.recorded_at, tripped);
-            }
-            _ => {}
+    pub(super) fn change_tripwires(&mut self, origin: Origin, event: &TripwireEvent) {
+        let tripwires = Arc::make_mut(&mut self.tripwires);
+        match event {
+            TripwireEvent::HoneyKeyCreated { key, pool, verifier, note } => tripwires.plant(HoneyKey {
+                id: *key,
+                pool: pool.clone(),
+                verifier: *verifier,
+                note: note.clone(),
+                created_at: origin.at,
+                created_by: origin.by,
+                removed: false,
+            }),
+            TripwireEvent::HoneyKeyRemoved { key } => tripwires.remove(*key),
+            TripwireEvent::RuleSet { pool, rule } => _ = tripwires.rules.insert(pool.clone(), *rule),
+            TripwireEvent::Tripped(tripped) => tripwires.trip(origin.position, origin.at, tripped),
         }
     }
 }

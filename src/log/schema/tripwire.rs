@@ -3,12 +3,13 @@
 //! 2026-11-22: `honey_key.created`, `honey_key.removed`, `tripwire.tripped` and `tripwire.rule_set`, schema 1.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::Frozen;
+use super::{Frozen, json};
 use crate::domain::event::Event;
 use crate::domain::ids::{KeyId, PoolId};
 use crate::domain::key::Digest;
-use crate::domain::tripwire::{Actions, Answer, Rule, Tripped};
+use crate::domain::tripwire::{Actions, Answer, Rule, Tripped, TripwireEvent};
 use crate::log::entry::EntryError;
 use crate::log::text::{Text, optional, read_count, written_count};
 
@@ -83,8 +84,20 @@ pub(super) struct RuleSetV1<'a> {
     rotated: Option<Vec<Text<'a>>>,
 }
 
+/// The data of an event, each in its only schema.
+pub(super) fn write(event: &TripwireEvent) -> Result<Box<RawValue>, EntryError> {
+    match event {
+        TripwireEvent::HoneyKeyCreated { key, pool, verifier, note } => {
+            json(&HoneyCreatedV1::new(*key, pool, verifier, note.as_deref()))
+        }
+        TripwireEvent::HoneyKeyRemoved { key } => json(&HoneyRemovedV1::new(*key)),
+        TripwireEvent::Tripped(tripped) => json(&TrippedV1::new(tripped)?),
+        TripwireEvent::RuleSet { pool, rule } => json(&RuleSetV1::new(pool.as_ref(), *rule)),
+    }
+}
+
 impl<'a> HoneyCreatedV1<'a> {
-    pub(super) fn new(key: KeyId, pool: &'a PoolId, verifier: &Digest, note: Option<&'a str>) -> Self {
+    fn new(key: KeyId, pool: &'a PoolId, verifier: &Digest, note: Option<&'a str>) -> Self {
         Self {
             key: Text::of(&key),
             note: note.map(Text::borrowed),
@@ -94,27 +107,27 @@ impl<'a> HoneyCreatedV1<'a> {
     }
 
     pub(super) fn created(&self) -> Result<Event, EntryError> {
-        Ok(Event::HoneyKeyCreated {
+        Ok(Event::Tripwire(TripwireEvent::HoneyKeyCreated {
             key: self.key.parse("key")?,
             pool: self.pool.parse("pool")?,
             verifier: self.verifier.parse("verifier")?,
             note: self.note.as_ref().map(Text::to_shared),
-        })
+        }))
     }
 }
 
 impl HoneyRemovedV1<'_> {
-    pub(super) fn new(key: KeyId) -> Self {
+    fn new(key: KeyId) -> Self {
         Self { key: Text::of(&key) }
     }
 
     pub(super) fn removed(&self) -> Result<Event, EntryError> {
-        Ok(Event::HoneyKeyRemoved { key: self.key.parse("key")? })
+        Ok(Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key: self.key.parse("key")? }))
     }
 }
 
 impl<'a> TrippedV1<'a> {
-    pub(super) fn new(tripped: &'a Tripped) -> Result<Self, EntryError> {
+    fn new(tripped: &'a Tripped) -> Result<Self, EntryError> {
         Ok(Self {
             answers: tripped.answers.iter().map(AnswerV1::new).collect(),
             count: written_count(tripped.count, "count")?,
@@ -129,7 +142,7 @@ impl<'a> TrippedV1<'a> {
     }
 
     pub(super) fn tripped(&self) -> Result<Event, EntryError> {
-        Ok(Event::TripwireTripped(Tripped {
+        Ok(Event::Tripwire(TripwireEvent::Tripped(Tripped {
             key: self.key.parse("key")?,
             why: self.why.parse("why")?,
             worker: optional(self.worker.as_ref(), |worker| worker.parse("worker"))?,
@@ -139,7 +152,7 @@ impl<'a> TrippedV1<'a> {
             from: self.from.parse_time("from")?,
             to: self.to.parse_time("to")?,
             answers: self.answers.iter().map(AnswerV1::read).collect::<Result<_, _>>()?,
-        }))
+        })))
     }
 }
 
@@ -170,7 +183,7 @@ impl<'a> AnswerV1<'a> {
 }
 
 impl<'a> RuleSetV1<'a> {
-    pub(super) fn new(pool: Option<&'a PoolId>, rule: Rule) -> Self {
+    fn new(pool: Option<&'a PoolId>, rule: Rule) -> Self {
         let words = |actions: Actions| actions.words().into_iter().map(Text::borrowed).collect();
         Self {
             honey: rule.honey.map(words),
@@ -186,7 +199,10 @@ impl<'a> RuleSetV1<'a> {
             revoked: self.revoked.as_deref().map(actions).transpose()?,
             rotated: self.rotated.as_deref().map(actions).transpose()?,
         };
-        Ok(Event::TripwireRuleSet { pool: optional(self.pool.as_ref(), |pool| pool.parse("pool"))?, rule })
+        Ok(Event::Tripwire(TripwireEvent::RuleSet {
+            pool: optional(self.pool.as_ref(), |pool| pool.parse("pool"))?,
+            rule,
+        }))
     }
 }
 

@@ -49,8 +49,7 @@ impl Trial<'_> {
         let path = change.operation.replace("{pool}", change.id).replace("{id}", change.id);
         let method = change.method.parse().unwrap();
         if change.method == "DELETE" {
-            let reason = body["reason"].as_str().unwrap();
-            return self.service.request(method, &format!("{path}?reason={reason}"));
+            return self.service.request(method, &path).query(body);
         }
         let request = self.service.request(method, &path);
         if path.starts_with("/oauth2") {
@@ -159,6 +158,9 @@ async fn fleet(trial: &mut Trial<'_>) {
     trial.admin("DELETE", "/v1/honey-keys/{id}", &id(&honey), json!({})).await;
     trial.admin("PUT", "/v1/tripwires", "", json!({ "honey": ["open_incident"] })).await;
     trial.admin("POST", "/v1/fences", "", json!({ "scope": "everything" })).await;
+    let network = json!({ "address": "192.0.2.0/24" });
+    trial.admin("POST", "/v1/netguard/addresses", "", network.clone()).await;
+    trial.admin("DELETE", "/v1/netguard/addresses", "", network).await;
     let plan = trial.admin("POST", "/v1/plans", "", json!({ "kind": "isolate", "select": ["label:no=body"] })).await;
     let digest = plan["digest"].clone();
     trial.admin("POST", "/v1/plans/{id}/apply", &id(&plan), json!({ "digest": digest })).await;

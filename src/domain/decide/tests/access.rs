@@ -65,6 +65,8 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::ContinuePlan { .. }
+        // Netguard drops packets, and no credential.
+        | Command::Netguard(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -105,6 +107,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::LogRestored(_)
         | Event::PlanMade(_)
         | Event::PlanProgressed { .. }
+        | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         // An overlap ends by itself.
@@ -117,10 +120,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
-        | Event::HoneyKeyCreated { .. }
-        | Event::HoneyKeyRemoved { .. }
-        | Event::TripwireTripped(_)
-        | Event::TripwireRuleSet { .. }
+        | Event::Tripwire(_)
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 use super::wish::{
     apply_plan, approve, approve_plan, bootstrap, close, collect_plan, create_key, create_operator,
     create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
-    disable_secret, enroll, ensure_secret, expire, fence, honey, isolate, issue, make_plan, note, open_incident,
-    plain_incident, plan_policy, reject, release, remove_honey, remove_operator, remove_pool, remove_worker, rename,
-    renew, retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, settle, share, sharing,
-    trip, tripwire_rule, update_operator, update_pool, worker_id,
+    disable_secret, enroll, ensure_secret, expire, fence, honey, isolate, issue, list_network, make_plan, note,
+    open_incident, plain_incident, plan_policy, reject, release, remove_honey, remove_operator, remove_pool,
+    remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys,
+    settle, share, sharing, trip, tripwire_rule, unlist_network, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::{Command, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
 use crate::domain::ids::{KeyId, PlanId};
+use crate::domain::netguard::Listing;
 use crate::domain::operator::{Permission, Role};
 use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::pool::PoolSettings;
@@ -25,7 +26,7 @@ use crate::domain::token::TokenFacts;
 use crate::domain::tripwire::{Actions, Rule, Why};
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 46;
+const COMMANDS: usize = 48;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -47,6 +48,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
+        Command::Netguard(_) => Some(Permission::ManageFleet),
         Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApprovePlan { .. }
@@ -171,6 +173,8 @@ fn examples() -> Examples {
         tripwire_rule(Some("blue"), Rule { honey: Some(Actions::RECORD), ..Rule::default() }),
         trip(20, Why::Revoked, Some("a")),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
+        list_network("192.0.2.0/24", Listing::Blocked),
+        unlist_network("192.0.2.0/24"),
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];
@@ -210,13 +214,13 @@ fn an_operator_may_wish_what_its_role_permits() {
 /// The table of roles itself: what is permitted is written here a second time, so that no slip in it goes unseen.
 #[test]
 fn roles_permit_this_and_nothing_else() {
-    use Permission::{ManageFleet, ManageOperators, ManageSigningKeys, ReadEvents, ReadFleet, Validate};
-    let all = [ReadFleet, ReadEvents, ManageFleet, ManageSigningKeys, ManageOperators, Validate];
+    use Permission::{ManageFleet, ManageOperators, ManageSigningKeys, ReadEvents, ReadFleet, ReadNetguard, Validate};
+    let all = [ReadFleet, ReadEvents, ManageFleet, ManageSigningKeys, ManageOperators, Validate, ReadNetguard];
     for (role, permitted) in [
         (Role::Admin, &all[..]),
-        (Role::Operator, &[ReadFleet, ReadEvents, ManageFleet, Validate]),
-        (Role::Auditor, &[ReadFleet, ReadEvents]),
-        (Role::Gateway, &[Validate]),
+        (Role::Operator, &[ReadFleet, ReadEvents, ManageFleet, Validate, ReadNetguard]),
+        (Role::Auditor, &[ReadFleet, ReadEvents, ReadNetguard]),
+        (Role::Gateway, &[Validate, ReadNetguard]),
     ] {
         for permission in all {
             assert_eq!(role.permits(permission), permitted.contains(&permission), "{role} {permission:?}");

@@ -335,6 +335,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateOperator { .. }
         | Command::RemoveOperator { .. }
         | Command::ApplyPlan { .. }
+        | Command::Netguard(_)
         | Command::SetPlanPolicy(_)
         | Command::RemoveHoneyKey { .. }
         | Command::SetTripwireRule { .. }

@@ -13,7 +13,7 @@ use crate::domain::operator::Role;
 use crate::domain::pool::PoolSettings;
 use crate::domain::tripwire::{
     self, Actions, Answer, HONEY_KEYS_MAX, HONEY_NOTE_CHARS_MAX, Hindrance, ISOLATIONS_MAX, ISOLATIONS_WINDOW, Rule,
-    Tripped, Why,
+    Tripped, TripwireEvent, Why,
 };
 
 const ISOLATE: Actions = Actions { isolate: true, open_incident: false };
@@ -48,7 +48,9 @@ fn of_honey(presenters: &[&str]) -> Command {
 #[track_caller]
 fn told(world: &mut World, wish: &Command) -> String {
     let events = world.must(&system(), wish);
-    let Some(Event::TripwireTripped(Tripped { answers, .. })) = events.first() else { panic!("{events:?}") };
+    let Some(Event::Tripwire(TripwireEvent::Tripped(Tripped { answers, .. }))) = events.first() else {
+        panic!("{events:?}")
+    };
     let answers = answers.iter().map(|answer| match answer {
         Answer::Isolated(worker) => format!("isolated {worker}"),
         Answer::NotIsolated(why) => format!("not isolated: {}", why.as_str()),

@@ -15,6 +15,7 @@ use crate::domain::ids::{
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
+use crate::domain::netguard::{Listing, NetguardCommand};
 use crate::domain::operator::Role;
 use crate::domain::plan::{PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
@@ -368,6 +369,14 @@ pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {
 pub(super) fn apply_plan(world: &World, plan: u128) -> Command {
     let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
     Command::ApplyPlan { plan: PlanId(plan), digest, signing_key: Some(signing_key(1_000 + plan)) }
+}
+
+pub(super) fn list_network(network: &str, listing: Listing) -> Command {
+    Command::Netguard(NetguardCommand::Add { network: network.parse().unwrap(), listing })
+}
+
+pub(super) fn unlist_network(network: &str) -> Command {
+    Command::Netguard(NetguardCommand::Remove { network: network.parse().unwrap() })
 }
 
 pub(super) fn incident_id(id: &str) -> IncidentId {

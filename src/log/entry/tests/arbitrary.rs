@@ -19,13 +19,14 @@ use crate::domain::ids::{
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
+use crate::domain::netguard::{Listing, NetguardEvent};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::NewToken;
-use crate::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, Why};
+use crate::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
 use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
@@ -186,6 +187,7 @@ fn service_event() -> impl Strategy<Value = Event> {
         (scope, count()).prop_map(|(scope, up_to)| Event::FenceRaised { scope, up_to }),
         passed,
         plan_event().boxed(),
+        netguard_event().boxed(),
         incident_event().boxed(),
         tripwire_event().boxed(),
         observed,
@@ -202,7 +204,17 @@ fn tripwire_event() -> impl Strategy<Value = Event> {
     let who = (key(), select(Why::ALL.to_vec()), of(worker()), of(pool()), of(address()));
     let tripped = (who, count(), time(), time(), vec(answer, 0..3)).prop_map(
         |((key, why, worker, pool, source), count, from, to, answers)| {
-            Event::TripwireTripped(Tripped { key, why, worker, pool, source, count, from, to, answers })
+            Event::Tripwire(TripwireEvent::Tripped(Tripped {
+                key,
+                why,
+                worker,
+                pool,
+                source,
+                count,
+                from,
+                to,
+                answers,
+            }))
         },
     );
     let actions = || {
@@ -212,14 +224,11 @@ fn tripwire_event() -> impl Strategy<Value = Event> {
     let rule = (actions(), actions(), actions()).prop_map(|(honey, revoked, rotated)| Rule { honey, revoked, rotated });
     prop_oneof![
         tripped,
-        (key(), pool(), digest(), of(text())).prop_map(|(key, pool, verifier, note)| Event::HoneyKeyCreated {
-            key,
-            pool,
-            verifier,
-            note
-        }),
-        key().prop_map(|key| Event::HoneyKeyRemoved { key }),
-        (of(pool()), rule).prop_map(|(pool, rule)| Event::TripwireRuleSet { pool, rule }),
+        (key(), pool(), digest(), of(text())).prop_map(|(key, pool, verifier, note)| Event::Tripwire(
+            TripwireEvent::HoneyKeyCreated { key, pool, verifier, note }
+        )),
+        key().prop_map(|key| Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key })),
+        (of(pool()), rule).prop_map(|(pool, rule)| Event::Tripwire(TripwireEvent::RuleSet { pool, rule })),
     ]
 }
 
@@ -315,6 +324,16 @@ fn plan_event() -> impl Strategy<Value = Event> {
         (plan(), count()).prop_map(|(plan, items)| Event::PlanApplied { plan, items }),
         (plan(), count(), count()).prop_map(|(plan, done, changed)| Event::PlanProgressed { plan, done, changed }),
     ]
+}
+
+fn netguard_event() -> impl Strategy<Value = Event> {
+    let network = || (address(), 0..=32_u8).prop_map(|(address, bits)| ipnet::IpNet::new(address, bits).unwrap());
+    let listing = select(Listing::ALL.to_vec());
+    prop_oneof![
+        (network(), listing).prop_map(|(network, listing)| NetguardEvent::AddressAdded { network, listing }),
+        network().prop_map(|network| NetguardEvent::AddressRemoved { network }),
+    ]
+    .prop_map(Event::Netguard)
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
