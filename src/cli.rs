@@ -36,6 +36,7 @@ mod session;
 mod signing_key;
 mod time;
 mod token;
+mod tripwire;
 mod validate;
 mod waiting;
 mod worker;
@@ -135,6 +136,9 @@ enum Ask {
                       portcullis worker isolate builder-7 --incident INC-7"
     )]
     Incident(incident::Verb),
+    /// Tripwires: what is done when somebody shows a key that nobody has any business to show.
+    #[command(subcommand, after_help = "Example:\n  portcullis tripwire set --honey isolate,open_incident")]
+    Tripwire(tripwire::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -219,6 +223,7 @@ impl Ask {
             Ask::Fence(verb) => fence::run(verb, session).await,
             Ask::Plan(verb) => plan::run(verb, session).await,
             Ask::Incident(verb) => incident::run(verb, session).await,
+            Ask::Tripwire(verb) => tripwire::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
             Ask::Netguard(verb) => netguard::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,

@@ -23,6 +23,7 @@ pub mod roll;
 pub mod signing_key;
 pub mod time;
 pub mod token;
+pub mod tripwire;
 pub mod worker;
 
 pub use decide::decide;

@@ -28,6 +28,7 @@ use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
+use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -298,6 +299,42 @@ fn guard_events() -> Vec<Event> {
     ]
 }
 
+fn tripwire_events() -> Vec<Event> {
+    let key = || KeyId(ID + 22);
+    let answers = vec![
+        Answer::IncidentOpened("INC-7".parse().unwrap()),
+        Answer::IncidentJoined("INC-6".parse().unwrap()),
+        Answer::Isolated(worker()),
+        Answer::NotIsolated(Hindrance::Limit),
+    ];
+    let rule = Rule {
+        honey: Some(Actions { isolate: true, open_incident: true }),
+        revoked: Some(Actions::RECORD),
+        rotated: None,
+    };
+    vec![
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated {
+            key: key(),
+            pool: pool(),
+            verifier: verifier(),
+            note: Some("backup of \"host 7\"".into()),
+        }),
+        Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key: key() }),
+        Event::Tripwire(TripwireEvent::Tripped(Tripped {
+            key: key(),
+            why: Why::Honey,
+            worker: Some(worker()),
+            pool: Some(pool()),
+            source: Some("2001:db8::7".parse().unwrap()),
+            count: 17,
+            from: NOW,
+            to: later(59),
+            answers,
+        })),
+        Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool()), rule }),
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -336,6 +373,7 @@ fn samples() -> Vec<Recorded> {
         incident_events(),
         later_plan_events(),
         guard_events(),
+        tripwire_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

@@ -14,6 +14,7 @@ use crate::command::CommandQueue;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::plans::Plans;
+use crate::command::tripped::{Recording, Tripwires};
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
 use crate::credential::root_key::{DerivedKeys, RootKey};
@@ -24,7 +25,7 @@ use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::tls::recording::Recording;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
-use crate::incident::checklists::Checklists;
+use crate::incident::checklists::{self, Checklists};
 use crate::log::head::{Head, check_root_key};
 use crate::log::seen::Seen;
 use crate::node::Node;
@@ -116,6 +117,7 @@ async fn serve_on(
         reductions: running.reductions.clone(),
     };
     let used = Arc::new(KeysUsed::default());
+    let trips = trips(&running, &database, &used, &checklists);
     let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
@@ -127,6 +129,7 @@ async fn serve_on(
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        trips: trips.trips.clone(),
         log: running.log,
         checklists,
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
@@ -138,7 +141,7 @@ async fn serve_on(
             body_bytes_max: settings.limits.body_bytes_max,
         },
     });
-    let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
+    let counting = Counting::start(attempts, issued, in_force, plans, trips, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
     let following = (running.node.clone(), running.queue.clone(), running.heads.clone());
     let listening = async {
@@ -155,6 +158,18 @@ async fn serve_on(
         mirroring.end().await;
     }
     listened
+}
+
+/// What records keys that were shown and should not have been.
+fn trips(running: &Running, database: &Database, used: &Arc<KeysUsed>, checklists: &Checklists) -> Recording {
+    Recording {
+        trips: Arc::new(Tripwires::default()),
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        database: database.clone(),
+        used: used.clone(),
+        checklist: checklists.get(checklists::DEFAULT).unwrap_or_default().to_vec(),
+    }
 }
 
 /// Makes what is asked for before anybody is served. Answers whether it is the first start of all.

@@ -20,6 +20,7 @@ mod operators;
 mod plans;
 mod pools;
 mod tokens;
+mod tripwires;
 mod workers;
 
 #[cfg(test)]
@@ -110,6 +111,11 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
         Command::Netguard(command) => netguard::change(roll, command),
+
+        Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
+        | Command::RecordTrip(_) => tripwires::decide(roll, command, context.now),
 
         Command::RecordTokensIssued { .. }
         | Command::ServeCertificate(_)

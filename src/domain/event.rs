@@ -17,6 +17,7 @@ use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
+use super::tripwire::TripwireEvent;
 use super::worker::Labels;
 
 mod kind;
@@ -240,6 +241,9 @@ pub enum Event {
     /// event is as it was.
     LogRestored(LogRestored),
 
+    /// A tripwire was laid or has tripped.
+    Tripwire(TripwireEvent),
+
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
         from: Timestamp,
@@ -380,8 +384,15 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Tripwire(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
+    }
+
+    /// Whether it is what its incident is opened for, by the next event: it can carry none yet.
+    #[must_use]
+    pub fn precedes_its_incident(&self) -> bool {
+        matches!(self, Event::Tripwire(TripwireEvent::Tripped(tripped)) if tripped.opens_incident())
     }
 
     /// The incident that it is an event of itself, as opposed to one that it was done for.

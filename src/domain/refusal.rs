@@ -7,6 +7,7 @@ use super::enrollment::PENDING_MAX;
 use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
+use super::tripwire::HONEY_KEYS_MAX;
 use super::worker::{Standing, WORKER_KEYS_MAX};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +94,11 @@ pub enum Refusal {
     OperatorRemoved(OperatorId),
     #[error("this would leave no admin with a working key; make another admin first")]
     LastAdmin,
+
+    #[error("there is no honey key `{0}`; `GET /v1/honey-keys` lists them")]
+    HoneyKeyUnknown(KeyId),
+    #[error("there are {HONEY_KEYS_MAX} honey keys; remove one first")]
+    TooManyHoneyKeys,
 
     #[error("there is no plan `{0}`; `GET /v1/plans` lists them")]
     PlanUnknown(PlanId),
@@ -200,6 +206,8 @@ impl Refusal {
             Refusal::OperatorUnknown(_) => "operator_unknown",
             Refusal::OperatorRemoved(_) => "operator_removed",
             Refusal::LastAdmin => "last_admin",
+            Refusal::HoneyKeyUnknown(_) => "honey_key_unknown",
+            Refusal::TooManyHoneyKeys => "too_many_honey_keys",
             Refusal::PlanUnknown(_) => "plan_unknown",
             Refusal::PlanDigest(_) => "plan_digest",
             Refusal::PlanExpired(_) => "plan_expired",

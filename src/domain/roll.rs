@@ -27,6 +27,7 @@ use fences::Fences;
 use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
+use tripwires::Tripwires;
 
 mod certificates;
 mod evolve;
@@ -46,6 +47,7 @@ mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;
+mod tripwires;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -88,6 +90,8 @@ pub struct Roll {
     certificates_due: u64,
     /// The incident that the newest plan to replace them was applied for.
     certificates_for: Option<IncidentId>,
+    /// Behind a pointer, since it seldom changes, and a Roll is copied for each batch.
+    tripwires: Arc<Tripwires>,
 }
 
 /// Ids, found by themselves.

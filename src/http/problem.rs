@@ -254,6 +254,7 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
         | "enrollment_secret_unknown"
         | "operator_unknown"
         | "plan_unknown"
+        | "honey_key_unknown"
         | "incident_unknown"
         | "step_unknown" => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,

@@ -19,6 +19,7 @@ use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
+use crate::domain::tripwire::{Actions, HONEY_NOTE_CHARS_MAX};
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
 use crate::log::schema::KINDS;
@@ -367,6 +368,14 @@ pub(super) fn pools() -> Array {
 
 pub(super) fn pools_or_null() -> Array {
     array_or_null(chosen_id(), POLICY_POOLS_MAX)
+}
+
+pub(super) fn tripwire_actions_or_null() -> Array {
+    array_or_null(one_of(["record", "isolate", "open_incident"]), Actions::WORDS_MAX)
+}
+
+pub(super) fn honey_note_or_null() -> Object {
+    or_null(prose(1, HONEY_NOTE_CHARS_MAX))
 }
 
 pub(super) fn delivery() -> Object {

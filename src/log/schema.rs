@@ -18,6 +18,7 @@ mod pool;
 mod restore;
 mod signing_key;
 mod token;
+mod tripwire;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,10 @@ pub const KINDS: &[(&str, u32)] = &[
     ("plan.approved", 1),
     ("plan_policy.set", 1),
     ("key.rotation_due", 1),
+    ("honey_key.created", 1),
+    ("honey_key.removed", 1),
+    ("tripwire.tripped", 1),
+    ("tripwire.rule_set", 1),
 ];
 
 /// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
@@ -166,6 +171,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepWaived { incident, step }
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
+        Event::Tripwire(event) => tripwire::write(event),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
     }
 }
@@ -220,6 +226,10 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("incident.step_reopened", 1) => written.read::<incident::StepV1<'_>>()?.reopened(),
         ("incident.closed", 1) => written.read::<incident::ToldV1<'_>>()?.closed(),
         ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
+        ("honey_key.created", 1) => written.read::<tripwire::HoneyCreatedV1<'_>>()?.created(),
+        ("honey_key.removed", 1) => written.read::<tripwire::HoneyRemovedV1<'_>>()?.removed(),
+        ("tripwire.tripped", 1) => written.read::<tripwire::TrippedV1<'_>>()?.tripped(),
+        ("tripwire.rule_set", 1) => written.read::<tripwire::RuleSetV1<'_>>()?.set(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

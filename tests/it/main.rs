@@ -34,6 +34,7 @@ mod scope;
 mod snapshots;
 mod standby;
 mod support;
+mod tripwires;
 mod unwritten;
 mod went_back;
 mod workers;

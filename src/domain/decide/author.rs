@@ -146,14 +146,16 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
+        | Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
         | Command::CollectPlan { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
         // Of a plan that is not known it is said that it is not known.
         Command::ApplyPlan { plan, .. } | Command::ApprovePlan { plan, .. } => {
             Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind)))
         }
-        // Who may lift the need for a second operator could do without one.
-        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
+        // Who may lift the need for a second operator could do without one; and a rule acts on the whole fleet, by itself.
+        Command::SetPlanPolicy(_) | Command::SetTripwireRule { .. } => Some(Permission::ManageOperators),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,
@@ -171,6 +173,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
         | Command::RecordBarrier { .. }
+        | Command::RecordTrip(_)
         | Command::RecordAuthFailures { .. } => None,
     }
 }

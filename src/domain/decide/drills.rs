@@ -17,6 +17,7 @@ use crate::domain::plan::{Item, PlanKind, Selector};
 use crate::domain::pool::PoolSettings;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::tripwire::TripwireEvent;
 use crate::domain::worker::{Worker, WorkerIndex};
 
 /// A pool of the drill's own: an enrollment secret, and a copy of each worker of the scope with a key. Nobody has any of the
@@ -113,6 +114,7 @@ impl Bounds<'_> {
             Event::PoolUpdated { pool, .. }
             | Event::PoolRemoved { pool }
             | Event::EnrollmentSecretCreated { pool, .. }
+            | Event::Tripwire(TripwireEvent::HoneyKeyCreated { pool, .. } | TripwireEvent::RuleSet { pool: Some(pool), .. })
             | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => *pool == self.pool,
             Event::WorkerCreated(created) => {
                 self.made.insert(created.worker.clone());
@@ -145,7 +147,9 @@ impl Bounds<'_> {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. } => event.own_incident() == Some(self.incident),
+            Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key }) => self.roll.honey_key(*key).is_some_and(|honey| honey.pool == self.pool),
             Event::PoolCreated { .. }
+            | Event::Tripwire(TripwireEvent::Tripped(_) | TripwireEvent::RuleSet { pool: None, .. })
             | Event::KeyCreated(KeyCreated { holder: KeyHolder::Operator(_), .. })
             | Event::FenceRaised { scope: FenceScope::Everything, .. }
             | Event::TokenIssued(_)

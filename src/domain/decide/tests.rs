@@ -37,6 +37,7 @@ mod signing_keys;
 mod standings;
 mod static_secrets;
 mod tokens;
+mod tripwires;
 mod wish;
 mod workers;
 
@@ -96,7 +97,7 @@ impl World {
         let events = self.decide(who, wish)?;
         let incident = carried(&self.roll, wish, &self.context(who), &events);
         for event in &events {
-            self.record(who, incident.clone(), event.clone());
+            self.record(who, incident.clone().filter(|_| !event.precedes_its_incident()), event.clone());
         }
         Ok(events)
     }

@@ -2,6 +2,7 @@
 
 use super::Event;
 use crate::domain::netguard::NetguardEvent;
+use crate::domain::tripwire::TripwireEvent;
 
 impl Event {
     /// The kind, under which it is on disk and in every list.
@@ -53,12 +54,16 @@ impl Event {
             Event::IncidentStepReopened { .. } => "incident.step_reopened",
             Event::IncidentClosed { .. } => "incident.closed",
             Event::LogRestored(_) => "log.restored",
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { .. }) => "honey_key.created",
+            Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. }) => "honey_key.removed",
+            Event::Tripwire(TripwireEvent::Tripped(_)) => "tripwire.tripped",
+            Event::Tripwire(TripwireEvent::RuleSet { .. }) => "tripwire.rule_set",
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what, the addresses that are blocked by hand; and a restore, which may have changed all of them.
+    /// to approve what, tripwires, the addresses that are blocked by hand; and a restore, which may have changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -75,6 +80,11 @@ impl Event {
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
             | Event::TlsCertificateServed(_)
+            | Event::Tripwire(
+                TripwireEvent::HoneyKeyCreated { .. }
+                | TripwireEvent::HoneyKeyRemoved { .. }
+                | TripwireEvent::RuleSet { .. },
+            )
             | Event::Netguard(_)
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
@@ -106,6 +116,7 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Tripwire(TripwireEvent::Tripped(_))
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Event;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{decode_base62, encode_base62};
+use crate::domain::tripwire::{TripwireEvent, Why};
 
 /// What an event is about, for search: a kind and an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,17 @@ impl Event {
             | Event::IncidentStepWaived { incident, .. }
             | Event::IncidentStepReopened { incident, .. }
             | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { key, .. } | TripwireEvent::HoneyKeyRemoved { key }) => {
+                ("honey_key", SubjectId::Made(key.0))
+            }
+            Event::Tripwire(TripwireEvent::Tripped(tripped)) => match tripped.why {
+                Why::Honey => ("honey_key", SubjectId::Made(tripped.key.0)),
+                Why::Revoked | Why::Rotated => ("key", SubjectId::Made(tripped.key.0)),
+            },
+            Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool), .. }) => {
+                ("pool", SubjectId::Chosen(pool.as_str()))
+            }
+            Event::Tripwire(TripwireEvent::RuleSet { pool: None, .. }) => ("log", SubjectId::Chosen("tripwires")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }

@@ -143,6 +143,7 @@ impl Roll {
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
             Event::Netguard(change) => self.change_netguard(position, at, change),
+            Event::Tripwire(event) => self.change_tripwires(origin, event),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)

@@ -20,6 +20,7 @@ pub use super::keys::KeysStored;
 use super::fences::Fences;
 use super::incidents::IncidentsStored;
 use super::rows::Rows;
+use super::tripwires::TripwiresStored;
 use super::{IdMap, Roll};
 use crate::domain::certificate::Certificate;
 use crate::domain::enrollment::EnrollmentSecret;
@@ -62,6 +63,7 @@ pub struct Rest {
     certificates: Vec<Arc<Certificate>>,
     certificates_due: u64,
     certificates_for: Option<IncidentId>,
+    tripwires: TripwiresStored,
 }
 
 /// One worker.
@@ -127,6 +129,7 @@ impl Roll {
             certificates,
             certificates_due,
             certificates_for,
+            tripwires,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -156,6 +159,7 @@ impl Roll {
             certificates: certificates.values().cloned().collect(),
             certificates_due: *certificates_due,
             certificates_for: certificates_for.clone(),
+            tripwires: tripwires.stored(),
         }
     }
 
@@ -213,6 +217,7 @@ impl Roll {
             certificates: rest.certificates.into_iter().map(|known| (known.served.node.clone(), known)).collect(),
             certificates_due: rest.certificates_due,
             certificates_for: rest.certificates_for,
+            tripwires: Arc::new(rest.tripwires.into()),
         }
     }
 }

@@ -37,6 +37,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::KeyKind(key),
         Refusal::KeyOfOperator(key),
         Refusal::TooManyKeys,
+        Refusal::HoneyKeyUnknown(key),
+        Refusal::TooManyHoneyKeys,
         Refusal::TooManySharers,
         Refusal::SharingOff(pool()),
         Refusal::SharedAcrossPools(pool()),

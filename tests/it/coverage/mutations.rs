@@ -154,6 +154,9 @@ async fn fleet(trial: &mut Trial<'_>) {
         trial.admin("POST", decision, worker, json!({})).await;
     }
     trial.admin("DELETE", "/v1/workers/{id}", "w-2", json!({})).await;
+    let honey = trial.admin("POST", "/v1/honey-keys", "", json!({ "pool": "default" })).await;
+    trial.admin("DELETE", "/v1/honey-keys/{id}", &id(&honey), json!({})).await;
+    trial.admin("PUT", "/v1/tripwires", "", json!({ "honey": ["open_incident"] })).await;
     trial.admin("POST", "/v1/fences", "", json!({ "scope": "everything" })).await;
     let network = json!({ "address": "192.0.2.0/24" });
     trial.admin("POST", "/v1/netguard/addresses", "", network.clone()).await;

@@ -28,7 +28,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ApplyPlan { .. }
         | Command::RemoveOperator { .. }
         // A drill's copies go with it.
-        | Command::CloseIncident { .. } => true,
+        | Command::CloseIncident { .. }
+        // Where a rule isolates the presenter.
+        | Command::RecordTrip(_) => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
@@ -54,6 +56,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
         | Command::SetPlanPolicy(_)
+        | Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -117,6 +122,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::Tripwire(_)
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

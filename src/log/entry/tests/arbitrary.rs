@@ -27,6 +27,7 @@ use crate::domain::pool::{PoolSettings, TokenRecord};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::NewToken;
+use crate::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
 use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
@@ -71,7 +72,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => key_event(),
         3 => enrollment_event(),
         3 => token_event(),
-        8 => service_event(),
+        9 => service_event(),
     ]
 }
 
@@ -195,7 +196,46 @@ fn service_event() -> impl Strategy<Value = Event> {
         plan_event().boxed(),
         netguard_event().boxed(),
         incident_event().boxed(),
+        tripwire_event().boxed(),
         observed,
+    ]
+}
+
+fn tripwire_event() -> impl Strategy<Value = Event> {
+    let answer = prop_oneof![
+        worker().prop_map(Answer::Isolated),
+        select(Hindrance::ALL.to_vec()).prop_map(Answer::NotIsolated),
+        incident().prop_map(Answer::IncidentOpened),
+        incident().prop_map(Answer::IncidentJoined),
+    ];
+    let who = (key(), select(Why::ALL.to_vec()), of(worker()), of(pool()), of(address()));
+    let tripped = (who, count(), time(), time(), vec(answer, 0..3)).prop_map(
+        |((key, why, worker, pool, source), count, from, to, answers)| {
+            Event::Tripwire(TripwireEvent::Tripped(Tripped {
+                key,
+                why,
+                worker,
+                pool,
+                source,
+                count,
+                from,
+                to,
+                answers,
+            }))
+        },
+    );
+    let actions = || {
+        let actions = (any::<bool>(), any::<bool>());
+        of(actions.prop_map(|(isolate, open_incident)| Actions { isolate, open_incident }))
+    };
+    let rule = (actions(), actions(), actions()).prop_map(|(honey, revoked, rotated)| Rule { honey, revoked, rotated });
+    prop_oneof![
+        tripped,
+        (key(), pool(), digest(), of(text())).prop_map(|(key, pool, verifier, note)| Event::Tripwire(
+            TripwireEvent::HoneyKeyCreated { key, pool, verifier, note }
+        )),
+        key().prop_map(|key| Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key })),
+        (of(pool()), rule).prop_map(|(pool, rule)| Event::Tripwire(TripwireEvent::RuleSet { pool, rule })),
     ]
 }
 
