@@ -22,6 +22,7 @@ pub mod roll;
 pub mod signing_key;
 pub mod time;
 pub mod token;
+pub mod webhook;
 pub mod worker;
 
 pub use decide::decide;

@@ -16,7 +16,8 @@ use portcullis::domain::event::{
 };
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId,
+    WorkerId,
 };
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
@@ -27,6 +28,7 @@ use portcullis::domain::pool::{PoolSettings, TokenRecord};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
+use portcullis::domain::webhook::{self, Outcome, WebhookEvent};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -285,9 +287,28 @@ fn incident_events() -> Vec<Event> {
 
 fn guard_events() -> Vec<Event> {
     let network = "192.0.2.0/24".parse().unwrap();
+    let webhook = WebhookId(ID + 21);
+    let (url, kinds): (Arc<str>, Arc<[Arc<str>]>) =
+        ("https://hooks.example.org/in".into(), ["worker.isolated".into()].into());
+    let settled = |position, outcome| {
+        Event::Webhook(WebhookEvent::Settled {
+            webhook,
+            delivery: webhook::Delivery { position, attempts: 3, outcome },
+        })
+    };
     vec![
         Event::Netguard(NetguardEvent::AddressAdded { network, listing: Listing::Excepted }),
         Event::Netguard(NetguardEvent::AddressRemoved { network }),
+        Event::Webhook(WebhookEvent::Created {
+            webhook,
+            url: url.clone(),
+            kinds: kinds.clone(),
+            sealed: [1_u8, 2, 3].into(),
+        }),
+        Event::Webhook(WebhookEvent::Updated { webhook, url, kinds, enabled: false }),
+        Event::Webhook(WebhookEvent::Removed { webhook }),
+        settled(7, Outcome::Delivered { status: 204 }),
+        settled(8, Outcome::Failed { why: "status 503".into() }),
     ]
 }
 

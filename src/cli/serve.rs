@@ -31,6 +31,8 @@ use crate::postgres::{Database, Options};
 use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
+use crate::webhook::deliver;
+use crate::webhook::target::Sender;
 use counting::Counting;
 use mirroring::Mirroring;
 use projecting::Projecting;
@@ -111,6 +113,8 @@ async fn serve_on(
         heads: running.heads.clone(),
         reductions: running.reductions.clone(),
     };
+    let sender = Sender::new(settings.webhook_ca.as_deref())?;
+    let telling = tell_webhooks(settings, &database, &running, &sender);
     let used = Arc::new(KeysUsed::default());
     let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
@@ -126,13 +130,8 @@ async fn serve_on(
         log: running.log,
         checklists,
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
-        settings: HttpSettings {
-            node,
-            public_url: settings.public_url.clone(),
-            trusted_proxies: settings.limits.trusted_proxies.clone(),
-            request_timeout: settings.limits.request_timeout,
-            body_bytes_max: settings.limits.body_bytes_max,
-        },
+        sender,
+        settings: http_settings(settings, node),
     });
     let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
@@ -141,6 +140,7 @@ async fn serve_on(
         listen(settings, app, &metrics, tls).await
     };
     let listened = while_writing(&mut running.task, listening).await;
+    telling.abort();
     counting.end().await;
     projecting.end().await;
     stop(running).await;
@@ -150,6 +150,23 @@ async fn serve_on(
         mirroring.end().await;
     }
     listened
+}
+
+/// Can be ended anywhere: what was on its way is told again by whoever goes on.
+fn tell_webhooks(settings: &Settings, database: &Database, running: &Running, sender: &Sender) -> JoinHandle<()> {
+    let (node, queue) = (running.node.clone(), running.queue.clone());
+    let (database, sender, attempts) = (database.clone(), sender.clone(), settings.webhook_attempts);
+    tokio::spawn(deliver::run(deliver::Start { database, node, queue, sender, attempts }))
+}
+
+fn http_settings(settings: &Settings, node: Uuid) -> HttpSettings {
+    HttpSettings {
+        node,
+        public_url: settings.public_url.clone(),
+        trusted_proxies: settings.limits.trusted_proxies.clone(),
+        request_timeout: settings.limits.request_timeout,
+        body_bytes_max: settings.limits.body_bytes_max,
+    }
 }
 
 /// Makes what is asked for before anybody is served. Answers whether it is the first start of all.

@@ -17,6 +17,7 @@ use super::pool::{PoolSettings, SettingsChange};
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
+use super::webhook::WebhookCommand;
 use super::worker::Labels;
 
 /// What deciding needs beside the wish and the Roll.
@@ -204,6 +205,7 @@ pub enum Command {
         incident: IncidentId,
         summary: Arc<str>,
     },
+    Webhook(WebhookCommand),
 
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
@@ -365,7 +367,7 @@ impl DescriptionChange {
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 44] = [
+    pub const NAMES: [&'static str; 48] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -408,6 +410,10 @@ impl Command {
         "review_incident",
         "settle_step",
         "close_incident",
+        "create_webhook",
+        "update_webhook",
+        "remove_webhook",
+        "settle_webhook",
         "record_barrier",
         "record_auth_failures",
     ];
@@ -470,6 +476,10 @@ impl Command {
             Command::ReviewIncident { .. } => "review_incident",
             Command::SettleStep { .. } => "settle_step",
             Command::CloseIncident { .. } => "close_incident",
+            Command::Webhook(WebhookCommand::Create { .. }) => "create_webhook",
+            Command::Webhook(WebhookCommand::Update { .. }) => "update_webhook",
+            Command::Webhook(WebhookCommand::Remove { .. }) => "remove_webhook",
+            Command::Webhook(WebhookCommand::Settle { .. }) => "settle_webhook",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",
         }

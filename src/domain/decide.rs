@@ -20,6 +20,7 @@ mod operators;
 mod plans;
 mod pools;
 mod tokens;
+mod webhooks;
 mod workers;
 
 #[cfg(test)]
@@ -110,6 +111,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
         Command::Netguard(command) => netguard::change(roll, command),
+        Command::Webhook(command) => webhooks::change(roll, command),
 
         Command::RecordTokensIssued { .. } | Command::RecordBarrier { .. } | Command::RecordAuthFailures { .. } => {
             Ok(recorded(roll, command))

@@ -16,6 +16,7 @@ use super::pool::PoolSettings;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
+use super::webhook::WebhookEvent;
 use super::worker::Labels;
 
 mod kind;
@@ -235,6 +236,7 @@ pub enum Event {
     /// A backup was put in place, and what came after it was brought back as far as there was a copy of it. All before this
     /// event is as it was.
     LogRestored(LogRestored),
+    Webhook(WebhookEvent),
 
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
@@ -375,6 +377,7 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -12,7 +12,7 @@ use imbl::{GenericHashMap, OrdMap, OrdSet, Vector};
 use ipnet::IpNet;
 
 use super::enrollment::EnrollmentSecret;
-use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId};
 use super::key::{Digest, Key};
 use super::netguard::Listed;
 use super::operator::{Operator, OperatorIndex};
@@ -21,6 +21,7 @@ use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
+use super::webhook::Webhook;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
 use incidents::Incidents;
@@ -44,6 +45,7 @@ mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -81,6 +83,7 @@ pub struct Roll {
     plan_ends: OrdSet<(Timestamp, PlanId)>,
     plan_policy: ApprovalPolicy,
     incidents: Incidents,
+    webhooks: OrdMap<WebhookId, Arc<Webhook>>,
 }
 
 /// Ids, found by themselves.

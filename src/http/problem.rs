@@ -247,6 +247,7 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
         | "enrollment_secret_unknown"
         | "operator_unknown"
         | "plan_unknown"
+        | "webhook_unknown"
         | "incident_unknown"
         | "step_unknown" => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,

@@ -16,6 +16,7 @@ mod plan;
 mod pool;
 mod signing_key;
 mod source;
+mod webhook;
 mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
@@ -27,6 +28,7 @@ pub(super) use plan::{CountsView, PlanView, item_view};
 pub(super) use pool::PoolView;
 pub(super) use signing_key::SigningKeyView;
 pub(super) use source::SourceView;
+pub(super) use webhook::{WebhookMade, WebhookView};
 pub(super) use worker::WorkerView;
 
 /// RFC 3339, in UTC, to the microsecond.

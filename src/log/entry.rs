@@ -245,6 +245,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

@@ -69,7 +69,8 @@ impl Touched {
             }
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
-            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents and attempts are in no table.
+            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, webhooks and attempts
+            // are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }
             | Event::TokenRevoked { .. }
@@ -90,6 +91,7 @@ impl Touched {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => {}
         }
     }

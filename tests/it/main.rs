@@ -34,6 +34,7 @@ mod snapshots;
 mod standby;
 mod support;
 mod unwritten;
+mod webhooks;
 mod went_back;
 mod workers;
 mod writer;

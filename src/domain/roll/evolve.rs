@@ -140,6 +140,7 @@ impl Roll {
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
             Event::Netguard(change) => self.change_netguard(position, at, change),
+            Event::Webhook(change) => self.change_webhook(position, at, change),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)

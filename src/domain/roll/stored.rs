@@ -32,6 +32,7 @@ use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
 use crate::domain::time::Timestamp;
 use crate::domain::token::SessionCut;
+use crate::domain::webhook::Webhook;
 use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 /// Everything but the workers and the keys.
@@ -58,6 +59,7 @@ pub struct Rest {
     netguard: Vec<(IpNet, Listed)>,
     plan_policy: ApprovalPolicy,
     incidents: IncidentsStored,
+    webhooks: Vec<Arc<Webhook>>,
 }
 
 /// One worker.
@@ -120,6 +122,7 @@ impl Roll {
             plan_ends: _,
             plan_policy,
             incidents,
+            webhooks,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -146,6 +149,7 @@ impl Roll {
             netguard: netguard.iter().map(|(network, listed)| (*network, *listed)).collect(),
             plan_policy: plan_policy.clone(),
             incidents: incidents.stored(),
+            webhooks: webhooks.values().cloned().collect(),
         }
     }
 
@@ -200,6 +204,7 @@ impl Roll {
             isolated: workers.isolated,
             netguard: rest.netguard.into_iter().collect(),
             incidents: rest.incidents.into(),
+            webhooks: rest.webhooks.into_iter().map(|webhook| (webhook.id, webhook)).collect(),
         }
     }
 }

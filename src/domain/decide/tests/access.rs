@@ -62,6 +62,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ContinuePlan { .. }
         // Netguard drops packets, and no credential.
         | Command::Netguard(_)
+        | Command::Webhook(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -115,6 +116,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

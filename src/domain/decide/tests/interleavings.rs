@@ -27,6 +27,7 @@ use crate::domain::operator::Role;
 use crate::domain::pool::PoolSettings;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::WebhookCommand;
 use crate::domain::worker::Labels;
 
 mod plans;
@@ -321,6 +322,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
+        | Command::Webhook(WebhookCommand::Update { .. } | WebhookCommand::Settle { .. })
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -341,6 +343,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::ContinuePlan { .. }
+        | Command::Webhook(WebhookCommand::Create { .. } | WebhookCommand::Remove { .. })
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }

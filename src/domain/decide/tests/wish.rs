@@ -11,7 +11,7 @@ use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
@@ -22,6 +22,7 @@ use crate::domain::pool::{PoolSettings, SettingsChange};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
+use crate::domain::webhook::{Delivery, Outcome, WebhookCommand};
 use crate::domain::worker::Labels;
 
 pub(super) fn pool_id(id: &str) -> PoolId {
@@ -433,4 +434,16 @@ pub(super) fn settle(id: &str, step: &str, settling: Settling) -> Command {
 
 pub(super) fn close(id: &str) -> Command {
     Command::CloseIncident { incident: incident_id(id), summary: "over".into() }
+}
+
+pub(super) fn create_webhook(webhook: u128, url: &str) -> Command {
+    let kinds = [text("worker.isolated")].into();
+    let webhook = WebhookId(webhook);
+    Command::Webhook(WebhookCommand::Create { webhook, url: text(url), kinds, sealed: [1_u8].into() })
+}
+
+/// Told at once, of the event at this position.
+pub(super) fn settle_webhook(webhook: u128, position: u64) -> Command {
+    let delivery = Delivery { position, attempts: 1, outcome: Outcome::Delivered { status: 204 } };
+    Command::Webhook(WebhookCommand::Settle { webhook: WebhookId(webhook), delivery })
 }
