@@ -39,6 +39,7 @@ mod token;
 mod tripwire;
 mod validate;
 mod waiting;
+mod webhook;
 mod worker;
 
 use std::process::ExitCode;
@@ -162,6 +163,12 @@ enum Ask {
     /// What happened, event by event.
     #[command(subcommand, after_help = "Example:\n  portcullis events list --subject worker:builder-7")]
     Events(events::Verb),
+    /// Webhooks: services of others that are told of events.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  portcullis webhook create https://hooks.example.org/in --secret-file hook.secret"
+    )]
+    Webhook(webhook::Verb),
     /// Projections: the tables that lists are read from.
     #[command(subcommand, after_help = "Example:\n  portcullis projection verify")]
     Projection(projection::Verb),
@@ -231,6 +238,7 @@ impl Ask {
             Ask::Token(verb) => token::run(verb, session).await,
             Ask::Validate(args) => validate::run(args, session).await,
             Ask::Events(verb) => events::run(verb, session).await,
+            Ask::Webhook(verb) => webhook::run(verb, session).await,
             Ask::Projection(verb) => projection::run(verb, session).await,
             Ask::Compromised(args) => compromised::run(args, session).await,
         }

@@ -29,6 +29,7 @@ use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
 use crate::validate::{Denied, Presented, Snapshot, Verdict};
+use crate::webhook::target::Sender;
 
 pub mod attempts;
 mod body;
@@ -73,6 +74,7 @@ mod unread;
 pub mod validate;
 mod view;
 mod waiting;
+mod webhooks;
 mod whoami;
 mod wish;
 mod workers;
@@ -115,6 +117,8 @@ pub struct Parts {
     pub checklists: Checklists,
     /// How the mirror of the log fares, if one is kept.
     pub mirror: Option<Arc<mirroring::State>>,
+    /// Sends a webhook's test.
+    pub sender: Sender,
     pub settings: HttpSettings,
 }
 
@@ -197,6 +201,10 @@ impl App {
 
     fn barriers(&self) -> &Barriers {
         &self.0.parts.barriers
+    }
+
+    fn sender(&self) -> &Sender {
+        &self.0.parts.sender
     }
 
     fn guarding(&self) -> &Guarding {
@@ -294,6 +302,9 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(incidents::note))
         .routes(routes!(incidents::settle))
         .routes(routes!(incidents::close))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::read, webhooks::update, webhooks::remove))
+        .routes(routes!(webhooks::test))
         .routes(routes!(scope::scope))
         .routes(routes!(incidents::replay::replay))
         .routes(routes!(incidents::report::report))

@@ -17,7 +17,8 @@ use portcullis::domain::event::{
 };
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId,
+    WorkerId,
 };
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
@@ -29,6 +30,7 @@ use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
 use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
+use portcullis::domain::webhook::{self, Outcome, WebhookEvent};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -335,6 +337,30 @@ fn tripwire_events() -> Vec<Event> {
     ]
 }
 
+fn webhook_events() -> Vec<Event> {
+    let webhook = WebhookId(ID + 21);
+    let (url, kinds): (Arc<str>, Arc<[Arc<str>]>) =
+        ("https://hooks.example.org/in".into(), ["worker.isolated".into()].into());
+    let settled = |position, outcome| {
+        Event::Webhook(WebhookEvent::Settled {
+            webhook,
+            delivery: webhook::Delivery { position, attempts: 3, outcome },
+        })
+    };
+    vec![
+        Event::Webhook(WebhookEvent::Created {
+            webhook,
+            url: url.clone(),
+            kinds: kinds.clone(),
+            sealed: [1_u8, 2, 3].into(),
+        }),
+        Event::Webhook(WebhookEvent::Updated { webhook, url, kinds, enabled: false }),
+        Event::Webhook(WebhookEvent::Removed { webhook }),
+        settled(7, Outcome::Delivered { status: 204 }),
+        settled(8, Outcome::Failed { why: "status 503".into() }),
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -374,6 +400,7 @@ fn samples() -> Vec<Recorded> {
         later_plan_events(),
         guard_events(),
         tripwire_events(),
+        webhook_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

@@ -20,6 +20,7 @@ use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
 use super::tripwire::{Rule, Why};
+use super::webhook::WebhookCommand;
 use super::worker::Labels;
 
 mod name;
@@ -209,6 +210,7 @@ pub enum Command {
         incident: IncidentId,
         summary: Arc<str>,
     },
+    Webhook(WebhookCommand),
 
     /// Holds already where the node is known to serve with it.
     ServeCertificate(CertificateServed),

@@ -21,6 +21,7 @@ mod plans;
 mod pools;
 mod tokens;
 mod tripwires;
+mod webhooks;
 mod workers;
 
 #[cfg(test)]
@@ -111,6 +112,7 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
         Command::Netguard(command) => netguard::change(roll, command),
+        Command::Webhook(command) => webhooks::change(roll, command),
 
         Command::CreateHoneyKey(_)
         | Command::RemoveHoneyKey { .. }

@@ -18,6 +18,7 @@ use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
 use super::tripwire::TripwireEvent;
+use super::webhook::WebhookEvent;
 use super::worker::Labels;
 
 mod kind;
@@ -240,6 +241,7 @@ pub enum Event {
     /// A backup was put in place, and what came after it was brought back as far as there was a copy of it. All before this
     /// event is as it was.
     LogRestored(LogRestored),
+    Webhook(WebhookEvent),
 
     /// A tripwire was laid or has tripped.
     Tripwire(TripwireEvent),
@@ -385,6 +387,7 @@ impl Event {
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
             | Event::Tripwire(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

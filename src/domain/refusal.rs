@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admit::Denial;
 use super::enrollment::PENDING_MAX;
-use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WebhookId, WorkerId};
 use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
 use super::tripwire::HONEY_KEYS_MAX;
@@ -142,6 +142,8 @@ pub enum Refusal {
          the header `Portcullis-Incident` out"
     )]
     OutsideDrill(IncidentId),
+    #[error("there is no webhook `{0}`; `GET /v1/webhooks` lists them")]
+    WebhookUnknown(WebhookId),
 
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
@@ -225,6 +227,7 @@ impl Refusal {
             Refusal::StepDone(_) => "step_done",
             Refusal::StepsOpen { .. } => "steps_open",
             Refusal::OutsideDrill(_) => "outside_drill",
+            Refusal::WebhookUnknown(_) => "webhook_unknown",
             Refusal::Invalid { .. } => "invalid",
         }
     }

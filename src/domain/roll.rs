@@ -13,7 +13,9 @@ use ipnet::IpNet;
 
 use super::certificate::Certificate;
 use super::enrollment::EnrollmentSecret;
-use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::ids::{
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
+};
 use super::key::{Digest, Key};
 use super::netguard::Listed;
 use super::operator::{Operator, OperatorIndex};
@@ -22,6 +24,7 @@ use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
+use super::webhook::Webhook;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
 use incidents::Incidents;
@@ -48,6 +51,7 @@ pub mod stored;
 #[cfg(test)]
 mod tests;
 mod tripwires;
+mod webhooks;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -92,6 +96,7 @@ pub struct Roll {
     certificates_for: Option<IncidentId>,
     /// Behind a pointer, since it seldom changes, and a Roll is copied for each batch.
     tripwires: Arc<Tripwires>,
+    webhooks: OrdMap<WebhookId, Arc<Webhook>>,
 }
 
 /// Ids, found by themselves.

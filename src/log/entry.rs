@@ -251,6 +251,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
         | Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. })
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

@@ -19,6 +19,7 @@ mod restore;
 mod signing_key;
 mod token;
 mod tripwire;
+mod webhook;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ use super::canonical::{self, Raw};
 use super::entry::{EntryError, SubjectText};
 use crate::domain::event::Event;
 use crate::domain::netguard::NetguardEvent;
+use crate::domain::webhook::{Outcome, WebhookEvent};
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
 const KIND_BYTES_MAX: usize = 64;
@@ -76,6 +78,11 @@ pub const KINDS: &[(&str, u32)] = &[
     ("incident.step_reopened", 1),
     ("incident.closed", 1),
     ("log.restored", 1),
+    ("webhook.created", 1),
+    ("webhook.updated", 1),
+    ("webhook.removed", 1),
+    ("webhook.delivered", 1),
+    ("webhook.failed", 1),
     ("auth.failures_observed", 1),
     ("plan.made", 2),
     ("plan.approved", 1),
@@ -172,7 +179,24 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
         Event::Tripwire(event) => tripwire::write(event),
+        Event::Webhook(change) => write_webhook(change),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
+    }
+}
+
+fn write_webhook(change: &WebhookEvent) -> Result<Box<RawValue>, EntryError> {
+    match change {
+        WebhookEvent::Created { webhook, url, kinds, sealed } => {
+            json(&webhook::CreatedV1::new(*webhook, url, kinds, sealed))
+        }
+        WebhookEvent::Updated { webhook, url, kinds, enabled } => {
+            json(&webhook::UpdatedV1::new(*webhook, url, kinds, *enabled))
+        }
+        WebhookEvent::Removed { webhook } => json(&webhook::RemovedV1::new(*webhook)),
+        WebhookEvent::Settled { webhook, delivery } => match &delivery.outcome {
+            Outcome::Delivered { status } => json(&webhook::DeliveredV1::new(*webhook, delivery, *status)?),
+            Outcome::Failed { why } => json(&webhook::FailedV1::new(*webhook, delivery, why)?),
+        },
     }
 }
 
@@ -230,6 +254,11 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("honey_key.removed", 1) => written.read::<tripwire::HoneyRemovedV1<'_>>()?.removed(),
         ("tripwire.tripped", 1) => written.read::<tripwire::TrippedV1<'_>>()?.tripped(),
         ("tripwire.rule_set", 1) => written.read::<tripwire::RuleSetV1<'_>>()?.set(),
+        ("webhook.created", 1) => written.read::<webhook::CreatedV1<'_>>()?.created(),
+        ("webhook.updated", 1) => written.read::<webhook::UpdatedV1<'_>>()?.updated(),
+        ("webhook.removed", 1) => written.read::<webhook::RemovedV1<'_>>()?.removed(),
+        ("webhook.delivered", 1) => written.read::<webhook::DeliveredV1<'_>>()?.delivered(),
+        ("webhook.failed", 1) => written.read::<webhook::FailedV1<'_>>()?.failed(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

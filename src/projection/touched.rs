@@ -70,6 +70,8 @@ impl Touched {
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
             // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, tripwires and attempts are in no table.
+            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, webhooks and attempts
+            // are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }
             | Event::TokenRevoked { .. }
@@ -92,6 +94,7 @@ impl Touched {
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
             | Event::Tripwire(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => {}
         }
     }

@@ -36,6 +36,7 @@ mod standby;
 mod support;
 mod tripwires;
 mod unwritten;
+mod webhooks;
 mod went_back;
 mod workers;
 mod writer;

@@ -2,10 +2,11 @@
 
 use super::{Command, OpenIncident};
 use crate::domain::netguard::NetguardCommand;
+use crate::domain::webhook::WebhookCommand;
 
 impl Command {
     /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 49] = [
+    pub const NAMES: [&'static str; 53] = [
         "bootstrap",
         "create_pool",
         "update_pool",
@@ -52,6 +53,10 @@ impl Command {
         "remove_honey_key",
         "set_tripwire_rule",
         "record_trip",
+        "create_webhook",
+        "update_webhook",
+        "remove_webhook",
+        "settle_webhook",
         "serve_certificate",
         "record_barrier",
         "record_auth_failures",
@@ -119,6 +124,10 @@ impl Command {
             Command::RemoveHoneyKey { .. } => "remove_honey_key",
             Command::SetTripwireRule { .. } => "set_tripwire_rule",
             Command::RecordTrip(_) => "record_trip",
+            Command::Webhook(WebhookCommand::Create { .. }) => "create_webhook",
+            Command::Webhook(WebhookCommand::Update { .. }) => "update_webhook",
+            Command::Webhook(WebhookCommand::Remove { .. }) => "remove_webhook",
+            Command::Webhook(WebhookCommand::Settle { .. }) => "settle_webhook",
             Command::ServeCertificate(_) => "serve_certificate",
             Command::RecordBarrier { .. } => "record_barrier",
             Command::RecordAuthFailures { .. } => "record_auth_failures",

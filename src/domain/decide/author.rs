@@ -12,6 +12,7 @@ use crate::domain::plan::PlanKind;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::token::TokenFacts;
+use crate::domain::webhook::WebhookCommand;
 
 pub(super) fn authorize(roll: &Roll, command: &Command, context: &Context) -> Result<(), Refusal> {
     match &context.author.actor {
@@ -140,6 +141,9 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::Netguard(_)
+        | Command::Webhook(
+            WebhookCommand::Create { .. } | WebhookCommand::Update { .. } | WebhookCommand::Remove { .. },
+        )
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -172,6 +176,7 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RecordTokensIssued { .. }
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
+        | Command::Webhook(WebhookCommand::Settle { .. })
         | Command::RecordBarrier { .. }
         | Command::RecordTrip(_)
         | Command::RecordAuthFailures { .. } => None,

@@ -166,6 +166,7 @@ impl Bounds<'_> {
             | Event::IncidentOpened(_)
             // Who has a network, the Roll does not know: it may be a real worker's.
             | Event::Netguard(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -3,6 +3,7 @@
 use super::Event;
 use crate::domain::netguard::NetguardEvent;
 use crate::domain::tripwire::TripwireEvent;
+use crate::domain::webhook::WebhookEvent;
 
 impl Event {
     /// The kind, under which it is on disk and in every list.
@@ -42,6 +43,7 @@ impl Event {
             Event::PlanProgressed { .. } => "plan.progressed",
             Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
             Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
+            Event::Webhook(change) => change.kind(),
             Event::PlanApproved { .. } => "plan.approved",
             Event::PlanPolicySet(_) => "plan_policy.set",
             Event::KeyRotationDue { .. } => "key.rotation_due",
@@ -63,7 +65,8 @@ impl Event {
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what, tripwires, the addresses that are blocked by hand; and a restore, which may have changed all of them.
+    /// to approve what, tripwires, the addresses that are blocked by hand, who is told of events; and a restore, which may have
+    /// changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -86,6 +89,9 @@ impl Event {
                 | TripwireEvent::RuleSet { .. },
             )
             | Event::Netguard(_)
+            | Event::Webhook(
+                WebhookEvent::Created { .. } | WebhookEvent::Updated { .. } | WebhookEvent::Removed { .. },
+            )
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }
@@ -117,6 +123,7 @@ impl Event {
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
             | Event::Tripwire(TripwireEvent::Tripped(_))
+            | Event::Webhook(WebhookEvent::Settled { .. })
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -75,6 +75,7 @@ impl Event {
                 ("plan", SubjectId::Made(plan.0))
             }
             Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
+            Event::Webhook(change) => ("webhook", SubjectId::Made(change.webhook().0)),
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }

@@ -144,6 +144,7 @@ impl Roll {
 
             Event::Netguard(change) => self.change_netguard(position, at, change),
             Event::Tripwire(event) => self.change_tripwires(origin, event),
+            Event::Webhook(change) => self.change_webhook(position, at, change),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)

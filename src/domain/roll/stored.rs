@@ -34,6 +34,7 @@ use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
 use crate::domain::time::Timestamp;
 use crate::domain::token::SessionCut;
+use crate::domain::webhook::Webhook;
 use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 /// Everything but the workers and the keys.
@@ -64,6 +65,7 @@ pub struct Rest {
     certificates_due: u64,
     certificates_for: Option<IncidentId>,
     tripwires: TripwiresStored,
+    webhooks: Vec<Arc<Webhook>>,
 }
 
 /// One worker.
@@ -130,6 +132,7 @@ impl Roll {
             certificates_due,
             certificates_for,
             tripwires,
+            webhooks,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -160,6 +163,7 @@ impl Roll {
             certificates_due: *certificates_due,
             certificates_for: certificates_for.clone(),
             tripwires: tripwires.stored(),
+            webhooks: webhooks.values().cloned().collect(),
         }
     }
 
@@ -218,6 +222,7 @@ impl Roll {
             certificates_due: rest.certificates_due,
             certificates_for: rest.certificates_for,
             tripwires: Arc::new(rest.tripwires.into()),
+            webhooks: rest.webhooks.into_iter().map(|webhook| (webhook.id, webhook)).collect(),
         }
     }
 }

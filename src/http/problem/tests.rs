@@ -7,7 +7,7 @@ use expect_test::expect_file;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WebhookId, WorkerId};
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 use crate::log::Tampered;
@@ -66,6 +66,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::PlanNotCollected(PlanId::from_uuid(uuid)),
         Refusal::PlanOfAnother(PlanId::from_uuid(uuid)),
         Refusal::PlanProgressed { plan: PlanId::from_uuid(uuid), done: 100 },
+        Refusal::WebhookUnknown(WebhookId::from_uuid(uuid)),
         Refusal::IncidentUnknown("INC-7".parse().unwrap()),
         Refusal::IncidentClosed("INC-7".parse().unwrap()),
         Refusal::IncidentExists("INC-7".parse().unwrap()),

@@ -159,6 +159,9 @@ async fn administer(hunt: &mut Hunt<'_>) {
             hunt.send("show it", hunt.admin("/v1/validate", &json!({ "credential": made["key"] }))).await.expect(200);
         }
     }
+    let body = json!({ "url": "https://127.0.0.1:9/in" });
+    let made = hunt.send("a webhook", hunt.admin("/v1/webhooks", &body)).await.expect(201);
+    hunt.keep("the secret of a webhook", made["secret"].as_str().unwrap().trim_start_matches("whsec_"));
     let made = hunt.send("an enrollment secret", hunt.admin("/v1/enrollment-secrets", &json!({ "pool": "default" })));
     let made = made.await.expect(201);
     hunt.keep_key("an enrollment secret", made["secret"].as_str().unwrap());

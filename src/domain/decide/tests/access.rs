@@ -68,6 +68,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ServeCertificate(_)
         // Netguard drops packets, and no credential.
         | Command::Netguard(_)
+        | Command::Webhook(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -123,6 +124,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
         | Event::Tripwire(_)
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 
 use super::wish::{
     apply_plan, approve, approve_plan, bootstrap, close, collect_plan, create_key, create_operator,
-    create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
-    disable_secret, enroll, ensure_secret, expire, fence, honey, isolate, issue, list_network, make_plan, note,
-    open_incident, plain_incident, plan_policy, reject, release, remove_honey, remove_operator, remove_pool,
-    remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys,
-    serve_certificate, settle, share, sharing, trip, tripwire_rule, unlist_network, update_operator, update_pool,
-    worker_id,
+    create_operator_key, create_pending_worker, create_pool, create_secret, create_webhook, create_worker,
+    create_worker_in, disable_secret, enroll, ensure_secret, expire, fence, honey, isolate, issue, list_network,
+    make_plan, note, open_incident, plain_incident, plan_policy, reject, release, remove_honey, remove_operator,
+    remove_pool, remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate, rotate_secret,
+    rotate_signing_keys, serve_certificate, settle, settle_webhook, share, sharing, trip, tripwire_rule,
+    unlist_network, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::{Command, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
-use crate::domain::ids::{KeyId, PlanId};
+use crate::domain::ids::{KeyId, PlanId, WebhookId};
 use crate::domain::netguard::Listing;
 use crate::domain::operator::{Permission, Role};
 use crate::domain::plan::{Delivery, PlanKind};
@@ -25,9 +25,10 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
 use crate::domain::tripwire::{Actions, Rule, Why};
+use crate::domain::webhook::WebhookCommand;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 49;
+const COMMANDS: usize = 53;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -49,7 +50,11 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::Netguard(_) => Some(Permission::ManageFleet),
+        Command::Netguard(_)
+        | Command::Webhook(
+            WebhookCommand::Create { .. } | WebhookCommand::Update { .. } | WebhookCommand::Remove { .. },
+        ) => Some(Permission::ManageFleet),
+        Command::Webhook(WebhookCommand::Settle { .. }) => None,
         Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApprovePlan { .. }
@@ -112,6 +117,7 @@ fn known() -> World {
         make_plan(6, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
         open_incident(Some("case")),
         Command::OpenIncident(OpenIncident { checklist: vec![], ..plain_incident(Some("closed"), &[]) }),
+        create_webhook(1, "https://hooks.example.org/"),
     ]);
     // Of an empty list all is collected.
     world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
@@ -178,6 +184,15 @@ fn examples() -> Examples {
         serve_certificate("n-1", 1),
         list_network("192.0.2.0/24", Listing::Blocked),
         unlist_network("192.0.2.0/24"),
+        create_webhook(2, "https://hooks.example.org/"),
+        Command::Webhook(WebhookCommand::Update {
+            webhook: WebhookId(1),
+            url: None,
+            kinds: None,
+            enabled: Some(false),
+        }),
+        Command::Webhook(WebhookCommand::Remove { webhook: WebhookId(1) }),
+        settle_webhook(1, 99),
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];

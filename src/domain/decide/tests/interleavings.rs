@@ -29,6 +29,7 @@ use crate::domain::pool::PoolSettings;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::tripwire::{Actions, Rule, Why};
+use crate::domain::webhook::WebhookCommand;
 use crate::domain::worker::Labels;
 
 mod plans;
@@ -343,6 +344,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
+        | Command::Webhook(WebhookCommand::Update { .. } | WebhookCommand::Settle { .. })
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -366,6 +368,7 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::RecordTrip(_)
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
+        | Command::Webhook(WebhookCommand::Create { .. } | WebhookCommand::Remove { .. })
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }

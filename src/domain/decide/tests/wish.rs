@@ -12,7 +12,7 @@ use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
@@ -24,6 +24,7 @@ use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
 use crate::domain::tripwire::{Rule, Why};
+use crate::domain::webhook::{Delivery, Outcome, WebhookCommand};
 use crate::domain::worker::Labels;
 
 pub(super) fn pool_id(id: &str) -> PoolId {
@@ -471,4 +472,16 @@ pub(super) fn trip(key: u128, why: Why, worker: Option<&str>) -> Command {
         presenters: Vec::new(),
         checklist: vec![StepTemplate { id: text("isolate"), title: text("Isolate"), needs: vec![] }],
     }))
+}
+
+pub(super) fn create_webhook(webhook: u128, url: &str) -> Command {
+    let kinds = [text("worker.isolated")].into();
+    let webhook = WebhookId(webhook);
+    Command::Webhook(WebhookCommand::Create { webhook, url: text(url), kinds, sealed: [1_u8].into() })
+}
+
+/// Told at once, of the event at this position.
+pub(super) fn settle_webhook(webhook: u128, position: u64) -> Command {
+    let delivery = Delivery { position, attempts: 1, outcome: Outcome::Delivered { status: 204 } };
+    Command::Webhook(WebhookCommand::Settle { webhook: WebhookId(webhook), delivery })
 }

@@ -16,7 +16,8 @@ use crate::domain::event::{
 };
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId,
+    WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
@@ -28,6 +29,7 @@ use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::NewToken;
 use crate::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
+use crate::domain::webhook::{self, Outcome, WebhookEvent};
 use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
@@ -197,6 +199,7 @@ fn service_event() -> impl Strategy<Value = Event> {
         netguard_event().boxed(),
         incident_event().boxed(),
         tripwire_event().boxed(),
+        webhook_event().boxed(),
         observed,
     ]
 }
@@ -349,6 +352,34 @@ fn netguard_event() -> impl Strategy<Value = Event> {
         network().prop_map(|network| NetguardEvent::AddressRemoved { network }),
     ]
     .prop_map(Event::Netguard)
+}
+
+fn webhook_event() -> impl Strategy<Value = Event> {
+    let webhook = || any::<u128>().prop_map(WebhookId);
+    let kinds = || vec(text(), 0..3).prop_map(Arc::<[Arc<str>]>::from);
+    let outcome = prop_oneof![
+        count().prop_map(|status| Outcome::Delivered { status }),
+        text().prop_map(|why| Outcome::Failed { why }),
+    ];
+    let delivery = (count(), count(), outcome).prop_map(|(position, attempts, outcome)| webhook::Delivery {
+        position,
+        attempts,
+        outcome,
+    });
+    prop_oneof![
+        (webhook(), text(), kinds(), vec(any::<u8>(), 0..9)).prop_map(|(webhook, url, kinds, sealed)| {
+            WebhookEvent::Created { webhook, url, kinds, sealed: sealed.into() }
+        }),
+        (webhook(), text(), kinds(), any::<bool>()).prop_map(|(webhook, url, kinds, enabled)| WebhookEvent::Updated {
+            webhook,
+            url,
+            kinds,
+            enabled
+        }),
+        webhook().prop_map(|webhook| WebhookEvent::Removed { webhook }),
+        (webhook(), delivery).prop_map(|(webhook, delivery)| WebhookEvent::Settled { webhook, delivery }),
+    ]
+    .prop_map(Event::Webhook)
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
