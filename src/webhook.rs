@@ -9,7 +9,7 @@ pub mod message;
 pub mod target;
 
 /// The kinds of events that can be told. None holds a verifier, or anything sealed.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 30] = [
     "pool.created",
     "pool.updated",
     "pool.removed",
@@ -34,6 +34,12 @@ pub const KINDS: [&str; 24] = [
     "netguard.address_added",
     "netguard.address_removed",
     "auth.failures_observed",
+    "honey_key.removed",
+    "log.restored",
+    "plan_policy.set",
+    "tls_certificate.served",
+    "tripwire.rule_set",
+    "tripwire.tripped",
 ];
 
 /// What one is told of that says nothing else: whom a responder has cut off, one by one and by plans.

@@ -35,6 +35,8 @@ pub const EVENTS_PER_WINDOW_MAX: u32 = 100;
 const ROWS_MAX: usize = 10_000;
 /// Addresses of one key that are counted apart; whoever comes from ever new ones fills no log.
 const SOURCES_MAX: usize = 16;
+/// For how long a trip waits until it is known who may have shown the key.
+const PRESENTERS_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two rounds of recording: what comes meanwhile goes together.
 const ROUND: Duration = Duration::from_millis(250);
 /// How often it is looked for windows that have ended.
@@ -105,6 +107,8 @@ enum Unrecorded {
     Command(#[from] super::CommandError),
     #[error(transparent)]
     Lookup(#[from] crate::projection::ProjectionError),
+    #[error("the database did not answer in time")]
+    Silent,
 }
 
 // === impl Tripwires ===
@@ -182,7 +186,11 @@ impl Kind {
             }
         }
         let mut due = Vec::new();
-        for (place, row) in self.rows.iter_mut().filter(|(_, row)| row.count > 0 && (end || row.due <= now)) {
+        let mut waiting: Vec<_> =
+            self.rows.iter_mut().filter(|(_, row)| row.count > 0 && (end || row.due <= now)).collect();
+        // Those that have waited longest go first: keys that are shown all the time keep no other out.
+        waiting.sort_by_key(|(_, row)| row.due);
+        for (place, row) in waiting {
             if self.recorded == EVENTS_PER_WINDOW_MAX {
                 break;
             }
@@ -266,7 +274,12 @@ impl Recording {
 
     async fn record(&self, due: &Due) -> Result<(), Unrecorded> {
         let (key, source) = due.place;
-        let presenters = self.presenters(due).await?;
+        // That a key was shown is recorded whether or not it can be found out who has shown it.
+        let presenters = tokio::time::timeout(PRESENTERS_PATIENCE, self.presenters(due)).await;
+        let presenters = presenters.unwrap_or_else(|_| Err(Unrecorded::Silent)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "nobody knows who has shown a honey key: the keys seen from there cannot be read");
+            Vec::new()
+        });
         let worker = due.worker.and_then(|index| Some(self.node.snapshot().roll.worker_at(index)?.id.clone()));
         let Due { why, count, from, to, .. } = *due;
         let checklist = self.checklist.clone();

@@ -69,8 +69,7 @@ impl Touched {
             }
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
-            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, tripwires and attempts are in no table.
-            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, webhooks and attempts
+            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, tripwires, webhooks and attempts
             // are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }

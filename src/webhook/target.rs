@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::message::Message;
 
@@ -115,7 +117,10 @@ impl Sender {
     pub fn new(ca_file: Option<&Path>) -> Result<Self, SenderError> {
         // Where the system has none, the service starts all the same: not everybody has webhooks.
         let system = rustls_native_certs::load_native_certs().certs;
-        let mut trusted: Vec<_> = system.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect();
+        // Nor does one odd certificate among a hundred keep it from starting: what rustls would refuse is left out.
+        let fits = |der: &&CertificateDer<'static>| RootCertStore::empty().add((*der).clone()).is_ok();
+        let system = system.iter().filter(fits);
+        let mut trusted: Vec<_> = system.filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect();
         if let Some(path) = ca_file {
             let pem = std::fs::read(path).map_err(|error| SenderError::File(path.to_owned(), error))?;
             trusted.extend(reqwest::Certificate::from_pem_bundle(&pem)?);
