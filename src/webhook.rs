@@ -8,39 +8,14 @@ pub mod deliver;
 pub mod message;
 pub mod target;
 
-/// The kinds of events that can be told. None holds a verifier, or anything sealed.
-pub const KINDS: [&str; 30] = [
-    "pool.created",
-    "pool.updated",
-    "pool.removed",
-    "worker.created",
-    "worker.updated",
-    "worker.approved",
-    "worker.rejected",
-    "worker.isolated",
-    "worker.released",
-    "worker.removed",
-    "key.shared",
-    "key.revoked",
-    "enrollment_secret.disabled",
-    "token.revoked",
-    "operator.created",
-    "operator.updated",
-    "operator.removed",
-    "fence.raised",
-    "plan.applied",
-    "incident.opened",
-    "incident.closed",
-    "netguard.address_added",
-    "netguard.address_removed",
-    "auth.failures_observed",
-    "honey_key.removed",
-    "log.restored",
-    "plan_policy.set",
-    "tls_certificate.served",
-    "tripwire.rule_set",
-    "tripwire.tripped",
-];
+#[cfg(test)]
+mod tests {
+    use crate::domain::webhook::KINDS;
+    use crate::log::schema;
 
-/// What one is told of that says nothing else: whom a responder has cut off, one by one and by plans.
-pub const KINDS_DEFAULT: [&str; 2] = ["worker.isolated", "plan.applied"];
+    #[test]
+    fn what_can_be_told_is_on_disk_under_that_name() {
+        let unknown = KINDS.iter().find(|kind| schema::KINDS.iter().all(|(known, _)| known != *kind));
+        assert_eq!(unknown, None);
+    }
+}

@@ -20,10 +20,13 @@ use super::worker::{Worker, WorkerIndex};
 pub const HONEY_KEYS_MAX: usize = 1_000;
 /// A line that says where the key was planted.
 pub const HONEY_NOTE_CHARS_MAX: usize = 200;
-/// How many workers rules may isolate within [`ISOLATIONS_WINDOW`]: whoever holds many old keys must not be able to shut
-/// the fleet away with them.
+/// How many workers the rules of one kind may isolate within [`ISOLATIONS_WINDOW`]: whoever holds many old keys must not be
+/// able to shut the fleet away with them, nor to use up what a honey key would need.
 pub const ISOLATIONS_MAX: usize = 10;
 pub const ISOLATIONS_WINDOW: Seconds = Seconds(10 * Seconds::MINUTE);
+/// Nobody is isolated for a use that was longer ago: its worker may have come back with another key since. What is told by the
+/// minute is told within two, unless so many keys trip that they queue.
+pub const ACTED_ON_WITHIN: Seconds = Seconds(2 * Seconds::MINUTE);
 /// Workers that one trip can name as those who may have shown a honey key: two are as ambiguous as more.
 pub const PRESENTERS_MAX: usize = 2;
 
@@ -123,6 +126,8 @@ pub enum Hindrance {
     Already,
     /// Rules have isolated as many as they may within the window.
     Limit,
+    /// It was recorded long after the use.
+    Late,
 }
 
 /// What is done when a tripwire trips, beside recording it.
@@ -195,13 +200,14 @@ impl FromStr for Why {
 }
 
 impl Hindrance {
-    pub const ALL: [Hindrance; 6] = [
+    pub const ALL: [Hindrance; 7] = [
         Hindrance::Nobody,
         Hindrance::Ambiguous,
         Hindrance::Gone,
         Hindrance::Pending,
         Hindrance::Already,
         Hindrance::Limit,
+        Hindrance::Late,
     ];
 
     #[must_use]
@@ -213,6 +219,7 @@ impl Hindrance {
             Hindrance::Pending => "pending",
             Hindrance::Already => "already",
             Hindrance::Limit => "limit",
+            Hindrance::Late => "late",
         }
     }
 }

@@ -11,8 +11,42 @@ use super::time::Timestamp;
 pub const WEBHOOKS_MAX: usize = 32;
 /// What browsers and proxies take.
 pub const URL_CHARS_MAX: usize = 2_048;
-/// More than there are kinds of events that anybody waits for.
-pub const KINDS_MAX: usize = 32;
+/// The kinds of events that can be told. None holds a verifier, or anything sealed.
+pub const KINDS: [&str; 30] = [
+    "pool.created",
+    "pool.updated",
+    "pool.removed",
+    "worker.created",
+    "worker.updated",
+    "worker.approved",
+    "worker.rejected",
+    "worker.isolated",
+    "worker.released",
+    "worker.removed",
+    "key.shared",
+    "key.revoked",
+    "enrollment_secret.disabled",
+    "token.revoked",
+    "operator.created",
+    "operator.updated",
+    "operator.removed",
+    "fence.raised",
+    "plan.applied",
+    "incident.opened",
+    "incident.closed",
+    "netguard.address_added",
+    "netguard.address_removed",
+    "auth.failures_observed",
+    "honey_key.removed",
+    "log.restored",
+    "plan_policy.set",
+    "tls_certificate.served",
+    "tripwire.rule_set",
+    "tripwire.tripped",
+];
+
+/// What one is told of that says nothing else: whom a responder has cut off, one by one and by plans.
+pub const KINDS_DEFAULT: [&str; 2] = ["worker.isolated", "plan.applied"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
@@ -20,6 +54,8 @@ pub struct Webhook {
     pub url: Arc<str>,
     /// The kinds of events that it is told of, as they are named on disk.
     pub kinds: Arc<[Arc<str>]>,
+    /// Of each of them, in their order: it is told of those after this position.
+    pub since: Arc<[u64]>,
     pub enabled: bool,
     /// The signing secret, sealed under a key derived from the root key.
     pub sealed: Arc<[u8]>,

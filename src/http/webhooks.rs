@@ -23,9 +23,9 @@ use crate::command::mint;
 use crate::domain::command::Command;
 use crate::domain::ids::WebhookId;
 use crate::domain::roll::Roll;
-use crate::domain::webhook::WebhookCommand;
+use crate::domain::webhook::{KINDS_DEFAULT, WebhookCommand};
 use crate::webhook::message::{Message, shown};
-use crate::webhook::{KINDS, KINDS_DEFAULT, deliver, target};
+use crate::webhook::{deliver, target};
 
 /// A new webhook.
 #[derive(Deserialize, ToSchema)]
@@ -103,8 +103,8 @@ pub(super) async fn create(
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let url = url(&value.url)?;
     let kinds = match value.kinds {
-        Some(kinds) => self::kinds(kinds)?,
-        None => KINDS_DEFAULT.map(Arc::<str>::from).into(),
+        Some(kinds) => self::kinds(kinds),
+        None => kinds(KINDS_DEFAULT.map(str::to_owned).into()),
     };
     let webhook = WebhookId::from_uuid(mint::id());
     let secret = mint::entropy();
@@ -142,7 +142,7 @@ pub(super) async fn update(
 ) -> Result<Answered, Problem> {
     let sending = Sending::new(&app, caller.author(), asked).reason(value.reason)?;
     let url = value.url.as_deref().map(self::url).transpose()?;
-    let kinds = value.kinds.map(self::kinds).transpose()?;
+    let kinds = value.kinds.map(self::kinds);
     let command = Command::Webhook(WebhookCommand::Update { webhook, url, kinds, enabled: value.enabled });
     sending.send(command, move |roll, done| json!(view(roll, webhook).map(|view| Changed::by(done, view)))).await
 }
@@ -196,11 +196,9 @@ fn url(text: &str) -> Result<Arc<str>, Problem> {
     Ok(url.as_str().into())
 }
 
-fn kinds(mut kinds: Vec<String>) -> Result<Arc<[Arc<str>]>, Problem> {
-    if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
-        return Err(Problem::invalid("kinds", format!("`{unknown}` is none that can be told; see /docs")));
-    }
+/// In order, each once.
+fn kinds(mut kinds: Vec<String>) -> Arc<[Arc<str>]> {
     kinds.sort_unstable();
     kinds.dedup();
-    Ok(kinds.into_iter().map(Arc::from).collect())
+    kinds.into_iter().map(Arc::from).collect()
 }

@@ -146,7 +146,8 @@ async fn next(start: &Start, webhook: &Webhook, looked_to: &mut u64) -> Result<O
     let from = (webhook.settled + 1).max(*looked_to);
     let mut oldest: Option<(u64, Vec<u8>, &str)> = None;
     let client = start.database.client().await?;
-    for kind in webhook.kinds.iter() {
+    for (kind, since) in webhook.kinds.iter().zip(webhook.since.iter()) {
+        let from = from.max(since + 1);
         let to = oldest.as_ref().map_or(end, |(position, _, _)| *position);
         let wanted =
             Search { from, to, kind: Some(kind), subject: None, incident: None, newest_first: false, limit: 1 };

@@ -18,9 +18,16 @@ use super::message::Message;
 /// As Standard Webhooks recommends: a receiver takes a message, and works on it afterwards.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The metadata services that are not at link-local addresses: of AWS by IPv6, and of Alibaba Cloud.
-const METADATA: [IpAddr; 2] =
-    [IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)), IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200))];
+/// The metadata services that are not at link-local addresses.
+const METADATA: [IpAddr; 5] = [
+    // Of AWS, and of Google Cloud, by IPv6.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)),
+    // Of Alibaba Cloud, of Azure (its WireServer), and of Oracle Cloud.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
 
 /// Why a URL is no webhook's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,18 +90,28 @@ pub fn target(text: &str) -> Result<Url, NotATarget> {
 
 fn is_refused(address: IpAddr) -> bool {
     let address = address.to_canonical();
-    // A translator (RFC 6052) sends what comes to such an address on to the IPv4 address at its end.
     if let IpAddr::V6(v6) = address
-        && let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments()
+        && let Some(v4) = behind(v6)
     {
-        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-        return is_refused(IpAddr::V4(Ipv4Addr::new(a, b, c, d)));
+        return is_refused(IpAddr::V4(v4));
     }
     let of_its_family = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     of_its_family || address.is_unspecified() || address.is_multicast() || METADATA.contains(&address)
+}
+
+/// The IPv4 address that a translator sends on to what comes to this one: at its end (RFC 6052, and RFC 8215 for local ones),
+/// or behind its prefix (6to4, RFC 3056).
+fn behind(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+    Some(Ipv4Addr::new(a, b, c, d))
 }
 
 /// Names are looked up here, so that none leads to an address that would have been refused.
@@ -181,7 +198,12 @@ mod tests {
             ("https://[64:ff9b::c000:207]/", Ok(())),
             ("https://[fe80::1]/", Err(NotATarget::Address)),
             ("https://[fd00:ec2::254]/", Err(NotATarget::Address)),
+            ("https://[64:ff9b:1::a9fe:a9fe]/", Err(NotATarget::Address)),
+            ("https://[2002:a9fe:a9fe::1]/", Err(NotATarget::Address)),
+            ("https://[fd20:ce::254]/", Err(NotATarget::Address)),
             ("https://100.100.100.200/", Err(NotATarget::Address)),
+            ("https://168.63.129.16/", Err(NotATarget::Address)),
+            ("https://192.0.0.192/", Err(NotATarget::Address)),
             ("https://0.0.0.0/", Err(NotATarget::Address)),
             ("nowhere", Err(NotATarget::Url)),
         ] {

@@ -38,6 +38,7 @@ mod standings;
 mod static_secrets;
 mod tokens;
 mod tripwires;
+mod webhooks;
 mod wish;
 mod workers;
 

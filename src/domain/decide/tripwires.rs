@@ -12,7 +12,9 @@ use crate::domain::plan::Criterion;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::domain::tripwire::{Answer, HONEY_KEYS_MAX, Hindrance, ISOLATIONS_MAX, Rule, Tripped, TripwireEvent, Why};
+use crate::domain::tripwire::{
+    ACTED_ON_WITHIN, Answer, HONEY_KEYS_MAX, Hindrance, ISOLATIONS_MAX, Rule, Tripped, TripwireEvent, Why,
+};
 use crate::domain::worker::WorkerState;
 
 /// The commands that are about tripwires; of any other nothing comes.
@@ -109,7 +111,10 @@ fn isolated(roll: &Roll, trip: &RecordTrip, now: Timestamp) -> Result<(WorkerId,
     }
     let events = workers::isolate(roll, &presenter, None, now).map_err(|_| Hindrance::Gone)?;
     let event = events.into_iter().next().ok_or(Hindrance::Already)?;
-    if roll.tripwire_isolations(now) >= ISOLATIONS_MAX {
+    if trip.to.after(ACTED_ON_WITHIN) <= now {
+        return Err(Hindrance::Late);
+    }
+    if roll.tripwire_isolations(trip.why, now) >= ISOLATIONS_MAX {
         return Err(Hindrance::Limit);
     }
     Ok((presenter, event))

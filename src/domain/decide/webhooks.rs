@@ -5,7 +5,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::WebhookId;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
-use crate::domain::webhook::{KINDS_MAX, URL_CHARS_MAX, WEBHOOKS_MAX, Webhook, WebhookCommand, WebhookEvent};
+use crate::domain::webhook::{KINDS, URL_CHARS_MAX, WEBHOOKS_MAX, Webhook, WebhookCommand, WebhookEvent};
 
 pub(super) fn change(roll: &Roll, command: &WebhookCommand) -> Decision {
     let event = match command.clone() {
@@ -45,12 +45,11 @@ fn check(url: &str, kinds: &[std::sync::Arc<str>]) -> Result<(), Refusal> {
     if url.chars().count() > URL_CHARS_MAX {
         return invalid("url", format!("at most {URL_CHARS_MAX} characters"));
     }
-    if kinds.is_empty() || kinds.len() > KINDS_MAX {
-        return invalid("kinds", format!("one to {KINDS_MAX} kinds of events"));
+    if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(&&***kind)) {
+        return invalid("kinds", format!("`{unknown}` is none that can be told; see /docs"));
     }
-    // What it is told would be an event to tell it of.
-    if kinds.iter().any(|kind| kind.starts_with("webhook.")) {
-        return invalid("kinds", "a webhook is told of no webhook's events".to_owned());
+    if !kinds.is_sorted_by(|one, next| one < next) || kinds.is_empty() {
+        return invalid("kinds", "one or more kinds of events, each once".to_owned());
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ pub(super) struct Tripwires {
     trips: OrdMap<KeyId, Trips>,
     /// The last incident that a trip of the pool has opened.
     incidents: OrdMap<Option<PoolId>, IncidentId>,
-    /// When rules have isolated somebody, within the last window.
-    isolations: Vector<Timestamp>,
+    /// When rules have isolated somebody, within the last window, and for what.
+    isolations: Vector<(Why, Timestamp)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub(super) struct TripwiresStored {
     rules: Vec<(Option<PoolId>, Rule)>,
     trips: Vec<(KeyId, Trips)>,
     incidents: Vec<(Option<PoolId>, IncidentId)>,
-    isolations: Vec<Timestamp>,
+    isolations: Vec<(Why, Timestamp)>,
 }
 
 impl Tripwires {
@@ -119,10 +119,11 @@ impl Roll {
         self.incident(id.as_str()).is_some_and(|incident| !incident.is_closed()).then_some(id)
     }
 
-    /// How many workers rules have isolated in the window that ends at `now`.
+    /// How many workers the rules for this kind have isolated in the window that ends at `now`.
     #[must_use]
-    pub fn tripwire_isolations(&self, now: Timestamp) -> usize {
-        self.tripwires.isolations.iter().filter(|at| at.after(ISOLATIONS_WINDOW) > now).count()
+    pub fn tripwire_isolations(&self, of: Why, now: Timestamp) -> usize {
+        let isolations = self.tripwires.isolations.iter();
+        isolations.filter(|(why, at)| *why == of && at.after(ISOLATIONS_WINDOW) > now).count()
     }
 
     /// Whether it is the key of an operator who is none any more.
@@ -178,8 +179,8 @@ impl Tripwires {
                 }
                 // By the time of the record, and not of a clock, so that the state is a function of the log.
                 Answer::Isolated(_) => {
-                    self.isolations.retain(|earlier| earlier.after(ISOLATIONS_WINDOW) > at);
-                    self.isolations.push_back(at);
+                    self.isolations.retain(|(_, earlier)| earlier.after(ISOLATIONS_WINDOW) > at);
+                    self.isolations.push_back((tripped.why, at));
                 }
                 Answer::NotIsolated(_) | Answer::IncidentJoined(_) => {}
             }

@@ -25,6 +25,7 @@ impl Roll {
                     id: *webhook,
                     url: url.clone(),
                     kinds: kinds.clone(),
+                    since: kinds.iter().map(|_| position).collect(),
                     enabled: true,
                     sealed: sealed.clone(),
                     created_at: at,
@@ -38,6 +39,10 @@ impl Roll {
                 if *enabled && !webhook.enabled {
                     webhook.settled = position;
                 }
+                // Nor is what happened before somebody wanted to know of it.
+                let known = |kind: &Arc<str>| webhook.kinds.iter().position(|known| known == kind);
+                let since = |kind: &Arc<str>| known(kind).map_or(position, |place| webhook.since[place]);
+                webhook.since = kinds.iter().map(since).collect();
                 (webhook.url, webhook.kinds, webhook.enabled) = (url.clone(), kinds.clone(), *enabled);
             }),
             WebhookEvent::Removed { webhook } => _ = self.webhooks.remove(webhook),

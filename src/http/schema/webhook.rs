@@ -4,8 +4,7 @@ use serde_json::json;
 use utoipa::openapi::schema::{Array, Object, SchemaFormat};
 
 use super::{array_or_null, one_of, or_null, text};
-use crate::domain::webhook::{KINDS_MAX, URL_CHARS_MAX};
-use crate::webhook;
+use crate::domain::webhook::{KINDS, URL_CHARS_MAX};
 
 /// Where messages may go is more than a pattern can say: see `webhook::target`.
 pub(in crate::http) fn webhook_url() -> Object {
@@ -18,7 +17,7 @@ pub(in crate::http) fn webhook_url_or_null() -> Object {
 }
 
 pub(in crate::http) fn webhook_kinds_or_null() -> Array {
-    let mut kinds = array_or_null(one_of(webhook::KINDS), KINDS_MAX);
+    let mut kinds = array_or_null(one_of(KINDS), KINDS.len());
     kinds.min_items = Some(1);
     kinds
 }

@@ -12,8 +12,8 @@ use crate::domain::ids::{IncidentId, KeyId};
 use crate::domain::operator::Role;
 use crate::domain::pool::PoolSettings;
 use crate::domain::tripwire::{
-    self, Actions, Answer, HONEY_KEYS_MAX, HONEY_NOTE_CHARS_MAX, Hindrance, ISOLATIONS_MAX, ISOLATIONS_WINDOW, Rule,
-    Tripped, TripwireEvent, Why,
+    self, ACTED_ON_WITHIN, Actions, Answer, HONEY_KEYS_MAX, HONEY_NOTE_CHARS_MAX, Hindrance, ISOLATIONS_MAX,
+    ISOLATIONS_WINDOW, Rule, Tripped, TripwireEvent, Why,
 };
 
 const ISOLATE: Actions = Actions { isolate: true, open_incident: false };
@@ -42,6 +42,12 @@ fn of_honey(presenters: &[&str]) -> Command {
     let Command::RecordTrip(plain) = trip(80, Why::Honey, None) else { unreachable!() };
     let presenters = presenters.iter().map(|id| worker_id(id)).collect();
     Command::RecordTrip(Box::new(RecordTrip { presenters, ..*plain }))
+}
+
+/// The same trip, of a use at another time.
+fn used_at(trip: &Command, at: i64) -> Command {
+    let Command::RecordTrip(plain) = trip.clone() else { unreachable!() };
+    Command::RecordTrip(Box::new(RecordTrip { from: seconds(at), to: seconds(at), ..*plain }))
 }
 
 /// The kinds of the events, with the answers behind the first.
@@ -225,13 +231,26 @@ fn rules_isolate_so_many_in_a_window() {
     }
     let next = trips.next().unwrap();
     assert_eq!(told(&mut world, &next), "not isolated: limit");
+    // They use up nothing of what a honey key has.
+    assert!(told(&mut world.clone(), &of_honey(&["w-11"])).starts_with("isolated w-11"));
     // What an operator does counts for nothing, and takes nothing.
     let mut world = world.given([isolate("w-11", None), release("w-11")]);
     assert_eq!(told(&mut world, &next), "not isolated: limit");
     let over = 100 + i64::from(ISOLATIONS_WINDOW.0) + 1;
     let mut world = world.at(over);
-    assert!(told(&mut world, &next).starts_with("isolated w-10"));
-    assert_eq!(world.roll.tripwire_isolations(seconds(over)), 1);
+    assert!(told(&mut world, &used_at(&next, over)).starts_with("isolated w-10"));
+    assert_eq!(world.roll.tripwire_isolations(Why::Revoked, seconds(over)), 1);
+}
+
+/// Where so many keys trip that they queue, the worker of one may be back with another key when its turn comes.
+#[test]
+fn nobody_is_isolated_for_a_use_of_long_ago() {
+    let within = i64::from(ACTED_ON_WITHIN.0);
+    for (recorded, expected) in [(100 + within - 1, "isolated a"), (100 + within, "not isolated: late")] {
+        let mut world = world().given([tripwire_rule(None, all(ISOLATE))]).at(recorded);
+        let trip = used_at(&trip(20, Why::Revoked, Some("a")), 100);
+        assert!(told(&mut world, &trip).starts_with(expected), "{recorded}");
+    }
 }
 
 #[test]
