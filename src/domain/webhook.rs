@@ -46,7 +46,7 @@ pub const KINDS: [&str; 30] = [
 ];
 
 /// What one is told of that says nothing else: whom a responder has cut off, one by one and by plans.
-pub const KINDS_DEFAULT: [&str; 2] = ["worker.isolated", "plan.applied"];
+pub const KINDS_DEFAULT: [&str; 2] = ["plan.applied", "worker.isolated"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {

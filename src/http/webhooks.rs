@@ -104,7 +104,7 @@ pub(super) async fn create(
     let url = url(&value.url)?;
     let kinds = match value.kinds {
         Some(kinds) => self::kinds(kinds),
-        None => kinds(KINDS_DEFAULT.map(str::to_owned).into()),
+        None => KINDS_DEFAULT.map(Arc::<str>::from).into(),
     };
     let webhook = WebhookId::from_uuid(mint::id());
     let secret = mint::entropy();

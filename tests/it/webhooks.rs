@@ -122,7 +122,7 @@ async fn a_receiver_is_told_in_order_and_again_until_it_takes_it_and_can_verify_
     let before = isolate(&service, "before").await;
     let made = service.post("/v1/webhooks", json!({ "url": receiver.url })).await.expect(201);
     let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
-    assert_eq!(made["kinds"], json!(["worker.isolated", "plan.applied"]));
+    assert_eq!(made["kinds"], json!(["plan.applied", "worker.isolated"]));
     let tested = service.post(&format!("/v1/webhooks/{id}/test"), json!({})).await.expect(200);
     assert_eq!(tested, json!({ "delivered": true, "status": 204 }));
 
@@ -209,6 +209,33 @@ async fn what_was_on_its_way_is_told_by_the_next_node() {
     second.until("the delivery is recorded", settled).await;
     let listed = second.get(&format!("/v1/events?subject=webhook:{id}")).await.expect(200);
     assert_eq!(events(&listed, "webhook.delivered").len(), 1);
+}
+
+/// What was recorded before somebody wanted to know of it is not told, and least of all by whoever comes after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_is_added_is_told_from_then_on() {
+    let (scratch, receiver) = (Scratch::new().await, Receiver::start().await);
+    let mut service = receiver.launch(&scratch).start().await;
+    let wish = json!({ "url": receiver.url, "kinds": ["worker.isolated"] });
+    let made = service.post("/v1/webhooks", wish).await.expect(201);
+    let isolated = isolate(&service, "w-1").await;
+    service.post("/v1/workers/w-1/release", json!({})).await.expect(200);
+    let path = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
+    service.until("it is told", async || service.get(&path).await.expect(200)["settled"] == isolated).await;
+    let request = service.request(reqwest::Method::PATCH, &path).bearer_auth(&service.token);
+    let kinds = json!({ "kinds": ["worker.isolated", "worker.released"] });
+    service.send(request.json(&kinds)).await.expect(200);
+    service.kill();
+    let service = receiver.launch(&scratch).data_dir_of(&service).start().await;
+    isolate(&service, "w-2").await;
+    service.post("/v1/workers/w-2/release", json!({})).await.expect(200);
+    let messages = receiver.messages(3).await;
+    let told = messages.iter().map(|message| {
+        let body = body(message);
+        format!("{} {}", body["type"].as_str().unwrap(), body["data"]["subject"]["id"].as_str().unwrap())
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(told, ["worker.isolated w-1", "worker.isolated w-2", "worker.released w-2"]);
 }
 
 /// Of two nodes, one tells.
