@@ -97,6 +97,7 @@ async fn measure() -> anyhow::Result<()> {
         connections: CONNECTIONS,
         rate: ASKED,
         seconds: sizes.seconds,
+        accepted: true,
     };
     validate(&cluster, &mut fleet, &keys, &load, sizes.rounds).await
 }

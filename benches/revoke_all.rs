@@ -97,13 +97,14 @@ async fn measure() -> anyhow::Result<()> {
     let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file).await?;
     let resident = nodes.service(0)?.resident_mebibytes()?;
     say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
-    let load = OpenLoad {
+    let mut load = OpenLoad {
         address: nodes.service(NODES - 1)?.address.clone(),
         credentials,
         token: fleet.operator_token.expose_secret().to_owned(),
         connections: CONNECTIONS,
         rate: ASKED,
         seconds: sizes.seconds,
+        accepted: true,
     };
     // The first seconds are for the caches and the clock of the processor.
     load.run_apart().await?;
@@ -127,6 +128,7 @@ async fn measure() -> anyhow::Result<()> {
         }
         nodes.recorded(&plan, answered).await
     };
+    load.accepted = false;
     let (busy, recorded) = tokio::join!(load.run_apart(), recording);
     let (busy, (took, plan)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;

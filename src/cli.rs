@@ -36,8 +36,10 @@ mod session;
 mod signing_key;
 mod time;
 mod token;
+mod tripwire;
 mod validate;
 mod waiting;
+mod webhook;
 mod worker;
 
 use std::process::ExitCode;
@@ -135,6 +137,9 @@ enum Ask {
                       portcullis worker isolate builder-7 --incident INC-7"
     )]
     Incident(incident::Verb),
+    /// Tripwires: what is done when somebody shows a key that nobody has any business to show.
+    #[command(subcommand, after_help = "Example:\n  portcullis tripwire set --honey isolate,open_incident")]
+    Tripwire(tripwire::Verb),
     /// Signing keys: they sign access tokens.
     #[command(subcommand, after_help = "Example:\n  portcullis signing-key rotate")]
     SigningKey(signing_key::Verb),
@@ -158,6 +163,12 @@ enum Ask {
     /// What happened, event by event.
     #[command(subcommand, after_help = "Example:\n  portcullis events list --subject worker:builder-7")]
     Events(events::Verb),
+    /// Webhooks: services of others that are told of events.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  portcullis webhook create https://hooks.example.org/in --secret-file hook.secret"
+    )]
+    Webhook(webhook::Verb),
     /// Projections: the tables that lists are read from.
     #[command(subcommand, after_help = "Example:\n  portcullis projection verify")]
     Projection(projection::Verb),
@@ -219,6 +230,7 @@ impl Ask {
             Ask::Fence(verb) => fence::run(verb, session).await,
             Ask::Plan(verb) => plan::run(verb, session).await,
             Ask::Incident(verb) => incident::run(verb, session).await,
+            Ask::Tripwire(verb) => tripwire::run(verb, session).await,
             Ask::SigningKey(verb) => signing_key::run(verb, session).await,
             Ask::Netguard(verb) => netguard::run(verb, session).await,
             Ask::Node(verb) => node::run(verb, session).await,
@@ -226,6 +238,7 @@ impl Ask {
             Ask::Token(verb) => token::run(verb, session).await,
             Ask::Validate(args) => validate::run(args, session).await,
             Ask::Events(verb) => events::run(verb, session).await,
+            Ask::Webhook(verb) => webhook::run(verb, session).await,
             Ask::Projection(verb) => projection::run(verb, session).await,
             Ask::Compromised(args) => compromised::run(args, session).await,
         }

@@ -23,6 +23,7 @@ pub mod in_force;
 pub mod issued;
 pub mod mint;
 pub mod plans;
+pub mod tripped;
 pub mod writer;
 
 /// A command, and what its caller wants to hear.

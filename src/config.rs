@@ -12,6 +12,9 @@ use ipnet::IpNet;
 pub use self::settings::{DatabaseSource, Limits, Settings, SettingsError, Surroundings, TlsSource};
 use crate::telemetry::LogFormat;
 
+/// With the waits between them most of an hour: a receiver that is away for longer has lost more than a message.
+pub const WEBHOOK_ATTEMPTS_MAX: u64 = 8;
+
 /// As every host name is (RFC 1035).
 const NODE_NAME_CHARS_MAX: usize = 253;
 const MAX_STALE_MIN: Duration = Duration::from_secs(1);
@@ -55,6 +58,19 @@ pub struct ServeArgs {
     /// Example: `--auto-enrollment-key-file /run/secrets/enrollment`
     #[arg(long, env = "PORTCULLIS_AUTO_ENROLLMENT_KEY_FILE", value_name = "FILE")]
     pub auto_enrollment_key_file: Option<PathBuf>,
+
+    /// Certificate authorities that may vouch for the receivers of webhooks, as PEM, beside those of the platform.
+    ///
+    /// Example: `--webhook-ca /etc/portcullis/webhook-ca.pem`
+    #[arg(long, env = "PORTCULLIS_WEBHOOK_CA", value_name = "FILE")]
+    pub webhook_ca: Option<PathBuf>,
+
+    /// How often a webhook's message is sent before it is given up. Eight attempts take most of an hour.
+    ///
+    /// Example: `--webhook-attempts 5`
+    #[arg(long, env = "PORTCULLIS_WEBHOOK_ATTEMPTS", value_name = "COUNT", default_value_t = WEBHOOK_ATTEMPTS_MAX,
+          value_parser = clap::value_parser!(u64).range(1..=WEBHOOK_ATTEMPTS_MAX))]
+    pub webhook_attempts: u64,
 
     /// Where the mirror lies: a copy of the log outside of the database, from which a restore takes what is newer than its
     /// backup. A disk of its own is the better place. It grows as the log does.

@@ -24,6 +24,8 @@ pub mod roll;
 pub mod signing_key;
 pub mod time;
 pub mod token;
+pub mod tripwire;
+pub mod webhook;
 pub mod worker;
 
 pub use decide::decide;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::command::CommandQueue;
 use crate::command::issued::IssuedCounts;
+use crate::command::tripped::Tripwires;
 use crate::domain::ids::LogId;
 use crate::domain::time::Timestamp;
 use crate::incident::checklists::Checklists;
@@ -28,6 +29,7 @@ use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
 use crate::validate::{Denied, Presented, Snapshot, Verdict};
+use crate::webhook::target::Sender;
 
 pub mod attempts;
 mod body;
@@ -40,6 +42,7 @@ mod enroll;
 mod enrollment_secrets;
 mod events;
 mod fences;
+mod honey_keys;
 mod incidents;
 mod keys;
 mod layer;
@@ -67,10 +70,12 @@ mod service;
 mod signing_keys;
 pub mod tls;
 mod tokens;
+mod tripwires;
 mod unread;
 pub mod validate;
 mod view;
 mod waiting;
+mod webhooks;
 mod whoami;
 mod wish;
 mod workers;
@@ -106,11 +111,15 @@ pub struct Parts {
     pub barriers: Barriers,
     /// When keys were used, and from where.
     pub used: Arc<KeysUsed>,
+    /// Keys that were shown and should not have been.
+    pub trips: Arc<Tripwires>,
     pub log: LogId,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
     /// How the mirror of the log fares, if one is kept.
     pub mirror: Option<Arc<mirroring::State>>,
+    /// Sends a webhook's test.
+    pub sender: Sender,
     pub settings: HttpSettings,
 }
 
@@ -138,7 +147,8 @@ impl App {
         &self.0.parts.queue
     }
 
-    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used.
+    /// Whether the credential, which came from `source`, is accepted at `now`; if it is, its key was used. If
+    /// it is a key that nobody should show, that is noted.
     fn check<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -148,12 +158,26 @@ impl App {
     ) -> Verdict<'s> {
         let verdict = crate::validate::check(snapshot, self.node().keys(), presented, now);
         match &verdict {
-            Ok(accepted) => self.0.parts.used.accepted(accepted.key.id, now, source),
-            // Where an isolated worker is now is what its isolation asks.
-            Err(Denied { genuine: Some(key), .. }) => self.0.parts.used.refused(*key, now, source),
-            Err(_) => {}
+            Ok(accepted) => self.used().accepted(accepted.key.id, now, source),
+            Err(Denied { genuine, trip, .. }) => {
+                // Where an isolated worker is now is what its isolation asks.
+                if let Some(key) = genuine {
+                    self.used().refused(*key, now, source);
+                }
+                if let Some(trip) = trip {
+                    self.trips().note(trip, source, now);
+                }
+            }
         }
         verdict
+    }
+
+    fn used(&self) -> &KeysUsed {
+        &self.0.parts.used
+    }
+
+    fn trips(&self) -> &Tripwires {
+        &self.0.parts.trips
     }
 
     fn database(&self) -> &Database {
@@ -180,8 +204,8 @@ impl App {
         &self.0.parts.barriers
     }
 
-    fn used(&self) -> &KeysUsed {
-        &self.0.parts.used
+    fn sender(&self) -> &Sender {
+        &self.0.parts.sender
     }
 
     fn guarding(&self) -> &Guarding {
@@ -285,9 +309,15 @@ fn for_operators() -> OpenApiRouter<App> {
         .routes(routes!(incidents::note))
         .routes(routes!(incidents::settle))
         .routes(routes!(incidents::close))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::read, webhooks::update, webhooks::remove))
+        .routes(routes!(webhooks::test))
         .routes(routes!(scope::scope))
         .routes(routes!(incidents::replay::replay))
         .routes(routes!(incidents::report::report))
+        .routes(routes!(honey_keys::list, honey_keys::create))
+        .routes(routes!(honey_keys::remove))
+        .routes(routes!(tripwires::list, tripwires::set))
         .routes(routes!(events::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::certificates))

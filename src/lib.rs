@@ -10,6 +10,8 @@ pub mod incident;
 
 pub mod vault;
 
+pub mod webhook;
+
 pub mod command;
 
 pub mod projection;

@@ -17,6 +17,7 @@ use crate::domain::operator::Operator;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::token::TokenFacts;
+use crate::domain::tripwire::{self, Trip, Why};
 use crate::domain::worker::Worker;
 
 pub mod ring;
@@ -71,6 +72,8 @@ pub struct Denied<'s> {
     pub worker: Option<&'s Worker>,
     /// The worker's key that was shown, or that the token was made from; set only where the credential was genuine.
     pub genuine: Option<KeyId>,
+    /// A genuine key that nobody has any business to show.
+    pub trip: Option<Trip>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +105,8 @@ fn check_api_key<'s>(roll: &'s Roll, keys: &DerivedKeys, presented: Presented<'_
     match key.holder {
         Holder::Operator(_) => {
             let shown = Some(CredentialId::Key(key.id));
-            let operator = admit::admit_operator_key(roll, key, now).map_err(|denial| denied(denial, shown))?;
+            let operator = admit::admit_operator_key(roll, key, now)
+                .map_err(|denial| Denied { trip: trip(roll, key, None, now), ..denied(denial, shown) })?;
             Ok(Accepted { bearer: Bearer::Operator(operator), key, expires_at: key.ends_at() })
         }
         Holder::Worker(_) | Holder::Workers(_) => admit_worker(roll, key, presented.worker, now),
@@ -121,9 +125,15 @@ pub fn genuine_key<'s>(roll: &'s Roll, keys: &DerivedKeys, text: &str) -> Result
     roll.prefetch_key(parsed.id);
     let verifier = keys.api_key_verifier(&parsed);
     let found = roll.key(parsed.id);
-    let expected = found.map_or_else(|| Verifier::from_bytes([0; 32]), |key| Verifier::from_bytes(key.verifier.0));
-    let genuine = verifier.matches(&expected);
-    let key = found.ok_or_else(|| denied(Denial::KeyUnknown, shown))?;
+    // Looked for where there is no other of this id: no id is both, and nearly every key that is shown is a worker's.
+    let honey = || roll.honey_key(parsed.id).filter(|honey| !honey.removed);
+    let honey = if found.is_none() { honey() } else { None };
+    let expected = found.map(|key| key.verifier).or(honey.map(|honey| honey.verifier));
+    let genuine = verifier.matches(&Verifier::from_bytes(expected.unwrap_or(Digest([0; 32])).0));
+    // A honey key is refused as one that is unknown. That its secret was genuine is for the log alone.
+    let trips = genuine && honey.is_some() && parsed.kind == Prefix::Worker;
+    let trip = trips.then_some(Trip { key: parsed.id, why: Why::Honey, worker: None });
+    let key = found.ok_or_else(|| Denied { trip, ..denied(Denial::KeyUnknown, shown) })?;
     let of_kind = match key.holder {
         Holder::Operator(_) => parsed.kind == Prefix::Operator,
         Holder::Worker(_) | Holder::Workers(_) => parsed.kind == Prefix::Worker,
@@ -155,11 +165,10 @@ pub fn genuine_static_secret<'s>(roll: &'s Roll, keys: &DerivedKeys, secret: &st
 
 /// A worker's key that was found genuine.
 fn admit_worker<'s>(roll: &'s Roll, key: &'s Key, named: Option<&str>, now: Timestamp) -> Verdict<'s> {
-    let worker = admit::admit_worker_key(roll, key, named, now).map_err(|denial| Denied {
-        denial,
-        credential: Some(CredentialId::Key(key.id)),
-        worker: admit::holder(roll, key, named).ok(),
-        genuine: Some(key.id),
+    let worker = admit::admit_worker_key(roll, key, named, now).map_err(|denial| {
+        let worker = admit::holder(roll, key, named).ok();
+        let (credential, genuine) = (Some(CredentialId::Key(key.id)), Some(key.id));
+        Denied { denial, credential, worker, genuine, trip: trip(roll, key, worker, now) }
     })?;
     let ends = [key.ends_at(), worker.expires_at];
     let expires_at = ends.into_iter().flatten().min();
@@ -185,6 +194,8 @@ fn check_token<'s>(snapshot: &'s Snapshot, presented: Presented<'_>, now: Timest
             credential: shown,
             worker: roll.worker(facts.worker.as_str()),
             genuine: Some(facts.key),
+            // A token proves no key: whoever stole it has that alone.
+            trip: None,
         }),
     }
 }
@@ -218,5 +229,16 @@ fn facts(claims: &Claims) -> TokenFacts {
 }
 
 fn denied<'s>(denial: Denial, credential: Option<CredentialId>) -> Denied<'s> {
-    Denied { denial, credential, worker: None, genuine: None }
+    Denied { denial, credential, worker: None, genuine: None, trip: None }
 }
+
+/// Whether showing this key, which is genuine, trips.
+pub fn trip(roll: &Roll, key: &Key, worker: Option<&Worker>, now: Timestamp) -> Option<Trip> {
+    let why = tripwire::why(roll, key, worker, now)?;
+    let index = worker.and_then(|worker| roll.worker_index(worker.id.as_str()));
+    let only = || if let [only] = key.workers() { Some(*only) } else { None };
+    Some(Trip { key: key.id, why, worker: index.or_else(only) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,8 @@ use portcullis::domain::event::{
 };
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId,
+    WorkerId,
 };
 use portcullis::domain::incident::{Description, Severity, StepTemplate};
 use portcullis::domain::key::{Digest, KeyKind};
@@ -25,10 +26,12 @@ use portcullis::domain::netguard::{Listing, NetguardEvent};
 use portcullis::domain::operator::Role;
 use portcullis::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PlanKind, Selector};
 use portcullis::domain::pool::{PoolSettings, TokenRecord};
-use portcullis::domain::readmission::Terms;
+use portcullis::domain::readmission::{ReadmissionChange, Terms};
 use portcullis::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use portcullis::domain::time::{Seconds, Timestamp};
 use portcullis::domain::token::NewToken;
+use portcullis::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
+use portcullis::domain::webhook::{self, Outcome, WebhookEvent};
 use portcullis::domain::worker::Labels;
 use portcullis::log::entry::{decode, encode};
 use portcullis::log::schema::{self, KINDS};
@@ -266,6 +269,7 @@ fn readmission_events() -> Vec<Event> {
         let (wave_size, wave_every, refusals_max, trips_max) = (500, Seconds(300), 20, 0);
         Arc::new(Terms { canary, canaries: 3, wave_size, wave_every, refusals_max, trips_max, delivery, overlap })
     };
+    let changed = |change| Event::Readmission { plan, change };
     vec![
         Event::PlanMade(PlanMade {
             plan,
@@ -278,13 +282,13 @@ fn readmission_events() -> Vec<Event> {
             approval: true,
             expires_at: later(3_600),
         }),
-        Event::ReadmissionWaveReleased { plan, wave: 1, workers: 3 },
-        Event::ReadmissionKeysMade { plan, done: 3 },
-        Event::ReadmissionPaused { plan },
-        Event::ReadmissionResumed { plan },
-        Event::ReadmissionStopped { plan, refusals: 21, trips: 0 },
-        Event::ReadmissionCompleted { plan },
-        Event::ReadmissionRolledBack { plan, workers: 3 },
+        changed(ReadmissionChange::WaveReleased { wave: 1, workers: 3 }),
+        changed(ReadmissionChange::KeysMade { done: 3 }),
+        changed(ReadmissionChange::Paused),
+        changed(ReadmissionChange::Resumed),
+        changed(ReadmissionChange::Stopped { refusals: 21, trips: 0 }),
+        changed(ReadmissionChange::Completed),
+        changed(ReadmissionChange::RolledBack { workers: 3 }),
     ]
 }
 
@@ -329,6 +333,66 @@ fn guard_events() -> Vec<Event> {
     ]
 }
 
+fn tripwire_events() -> Vec<Event> {
+    let key = || KeyId(ID + 22);
+    let answers = vec![
+        Answer::IncidentOpened("INC-7".parse().unwrap()),
+        Answer::IncidentJoined("INC-6".parse().unwrap()),
+        Answer::Isolated(worker()),
+        Answer::NotIsolated(Hindrance::Limit),
+    ];
+    let rule = Rule {
+        honey: Some(Actions { isolate: true, open_incident: true }),
+        revoked: Some(Actions::RECORD),
+        rotated: None,
+    };
+    vec![
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated {
+            key: key(),
+            pool: pool(),
+            verifier: verifier(),
+            note: Some("backup of \"host 7\"".into()),
+        }),
+        Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key: key() }),
+        Event::Tripwire(TripwireEvent::Tripped(Tripped {
+            key: key(),
+            why: Why::Honey,
+            worker: Some(worker()),
+            pool: Some(pool()),
+            source: Some("2001:db8::7".parse().unwrap()),
+            count: 17,
+            from: NOW,
+            to: later(59),
+            answers,
+        })),
+        Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool()), rule }),
+    ]
+}
+
+fn webhook_events() -> Vec<Event> {
+    let webhook = WebhookId(ID + 21);
+    let (url, kinds): (Arc<str>, Arc<[Arc<str>]>) =
+        ("https://hooks.example.org/in".into(), ["worker.isolated".into()].into());
+    let settled = |position, outcome| {
+        Event::Webhook(WebhookEvent::Settled {
+            webhook,
+            delivery: webhook::Delivery { position, attempts: 3, outcome },
+        })
+    };
+    vec![
+        Event::Webhook(WebhookEvent::Created {
+            webhook,
+            url: url.clone(),
+            kinds: kinds.clone(),
+            sealed: [1_u8, 2, 3].into(),
+        }),
+        Event::Webhook(WebhookEvent::Updated { webhook, url, kinds, enabled: false }),
+        Event::Webhook(WebhookEvent::Removed { webhook }),
+        settled(7, Outcome::Delivered { status: 204 }),
+        settled(8, Outcome::Failed { why: "status 503".into() }),
+    ]
+}
+
 /// One event of each kind, each with another author, so that the envelope is covered too.
 fn samples() -> Vec<Recorded> {
     let authors = [
@@ -367,6 +431,8 @@ fn samples() -> Vec<Recorded> {
         incident_events(),
         later_plan_events(),
         guard_events(),
+        tripwire_events(),
+        webhook_events(),
         readmission_events(),
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {

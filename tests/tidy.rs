@@ -113,6 +113,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("audit", None),
     ("policy", None),
     ("vault", None),
+    ("webhook", None),
     ("command", None),
     ("projection", None),
     ("node", None),

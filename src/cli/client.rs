@@ -107,6 +107,10 @@ impl Call {
         Self::new(Method::PATCH, path)
     }
 
+    pub(crate) fn put(path: &[&str]) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
     pub(crate) fn delete(path: &[&str]) -> Self {
         Self::new(Method::DELETE, path)
     }

@@ -12,6 +12,7 @@ use super::output::Column;
 use super::secret_source::SecretSource;
 use super::session::{Paging, Session, whole};
 use super::time::{moment, span};
+use super::tripwire;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
@@ -77,6 +78,9 @@ pub(crate) enum Verb {
         #[command(flatten)]
         caution: Caution,
     },
+    /// Honey keys: nobody is given one, so whoever shows one has been where it was planted.
+    #[command(subcommand, after_help = "Example:\n  portcullis key honey create --pool builders --key-file honey.key")]
+    Honey(tripwire::Honey),
 }
 
 #[derive(Debug, clap::Args)]
@@ -207,6 +211,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             session.done(&format!("Revoked key {key}, {count} in all"), &answer);
             session.screen.object(COLUMNS, &answer.body)
         }
+        Verb::Honey(verb) => tripwire::honey(verb, session).await,
     }
 }
 

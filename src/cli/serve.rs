@@ -14,6 +14,7 @@ use crate::command::CommandQueue;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::plans::Plans;
+use crate::command::tripped::{Recording, Tripwires};
 use crate::command::writer::{self, Running};
 use crate::config::{DatabaseSource, ServeArgs, Settings, Surroundings, TlsSource};
 use crate::credential::root_key::{DerivedKeys, RootKey};
@@ -22,9 +23,9 @@ use crate::domain::command::Command;
 use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
-use crate::http::tls::recording::Recording;
+use crate::http::tls::recording::Recording as CertificateRecording;
 use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
-use crate::incident::checklists::Checklists;
+use crate::incident::checklists::{self, Checklists};
 use crate::log::head::{Head, check_root_key};
 use crate::log::seen::Seen;
 use crate::node::Node;
@@ -35,6 +36,8 @@ use crate::postgres::{Database, Options};
 use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
+use crate::webhook::deliver;
+use crate::webhook::target::Sender;
 use counting::Counting;
 use mirroring::Mirroring;
 use projecting::Projecting;
@@ -115,7 +118,10 @@ async fn serve_on(
         heads: running.heads.clone(),
         reductions: running.reductions.clone(),
     };
+    let sender = Sender::new(settings.webhook_ca.as_deref())?;
+    let telling = tell_webhooks(settings, &database, &running, &sender);
     let used = Arc::new(KeysUsed::default());
+    let trips = trips(&running, &database, &used, &checklists);
     let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
     let app = App::new(Parts {
         node: running.node.clone(),
@@ -127,18 +133,14 @@ async fn serve_on(
         issued: issued.clone(),
         barriers,
         used: used.clone(),
+        trips: trips.trips.clone(),
         log: running.log,
         checklists,
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
-        settings: HttpSettings {
-            node,
-            public_url: settings.public_url.clone(),
-            trusted_proxies: settings.limits.trusted_proxies.clone(),
-            request_timeout: settings.limits.request_timeout,
-            body_bytes_max: settings.limits.body_bytes_max,
-        },
+        sender,
+        settings: http_settings(settings, node),
     });
-    let counting = Counting::start(attempts, issued, in_force, plans, &running.queue);
+    let counting = Counting::start(attempts, issued, in_force, plans, trips, &running.queue);
     let remembering = Remembering::start(settings, &running, &database, &keys)?;
     let following = (running.node.clone(), running.queue.clone(), running.heads.clone());
     let listening = async {
@@ -146,6 +148,7 @@ async fn serve_on(
         listen_recorded(settings, app, &metrics, tls, following).await
     };
     let listened = while_writing(&mut running.task, listening).await;
+    telling.abort();
     counting.end().await;
     projecting.end().await;
     stop(running).await;
@@ -155,6 +158,35 @@ async fn serve_on(
         mirroring.end().await;
     }
     listened
+}
+
+/// What records keys that were shown and should not have been.
+fn trips(running: &Running, database: &Database, used: &Arc<KeysUsed>, checklists: &Checklists) -> Recording {
+    Recording {
+        trips: Arc::new(Tripwires::default()),
+        node: running.node.clone(),
+        queue: running.queue.clone(),
+        database: database.clone(),
+        used: used.clone(),
+        checklist: checklists.get(checklists::DEFAULT).unwrap_or_default().to_vec(),
+    }
+}
+
+/// Can be ended anywhere: what was on its way is told again by whoever goes on.
+fn tell_webhooks(settings: &Settings, database: &Database, running: &Running, sender: &Sender) -> JoinHandle<()> {
+    let (node, queue) = (running.node.clone(), running.queue.clone());
+    let (database, sender, attempts) = (database.clone(), sender.clone(), settings.webhook_attempts);
+    tokio::spawn(deliver::run(deliver::Start { database, node, queue, sender, attempts }))
+}
+
+fn http_settings(settings: &Settings, node: Uuid) -> HttpSettings {
+    HttpSettings {
+        node,
+        public_url: settings.public_url.clone(),
+        trusted_proxies: settings.limits.trusted_proxies.clone(),
+        request_timeout: settings.limits.request_timeout,
+        body_bytes_max: settings.limits.body_bytes_max,
+    }
 }
 
 /// Makes what is asked for before anybody is served. Answers whether it is the first start of all.
@@ -227,7 +259,7 @@ async fn listen_recorded(
     let recording = match tls.clone() {
         Some(tls) => {
             let name = settings.node_name.as_str().into();
-            Some(tokio::spawn(Recording::begin(tls, name, node, queue, heads).await.run()))
+            Some(tokio::spawn(CertificateRecording::begin(tls, name, node, queue, heads).await.run()))
         }
         None => None,
     };

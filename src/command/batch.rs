@@ -16,6 +16,7 @@ use crate::domain::plan::Progress;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
 use crate::log::head::Head;
 use crate::log::outcome::{self, Found, KeptOutcome};
@@ -78,13 +79,14 @@ impl Decided {
         };
         let changed = !events.is_empty();
         let incident = carried(&self.draft, &wish.command, &wish.context, &events);
-        let origin = Origin { cause, incident };
+        let mut origin = Origin { cause, incident };
         // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command. So all
         // is sealed first, and the draft is changed in place: a copy of it, to be dropped on failure, would have each
         // command copy the nodes that the one before has made.
         let (mut batch, mut recorded) = (self.batch.fork(), Vec::new());
         for event in events {
             let event = record(submission, event, &origin, &batch, now);
+            origin.follow(&event);
             if let Err(fault) = batch.push(&event, keys) {
                 return (Err(unwritable(&fault)), None);
             }
@@ -148,6 +150,15 @@ struct Origin {
     incident: Option<IncidentId>,
 }
 
+impl Origin {
+    /// What a rule has done about a trip comes of that trip.
+    fn follow(&mut self, recorded: &Recorded) {
+        if matches!(recorded.event, Event::Tripwire(TripwireEvent::Tripped(_))) {
+            self.cause = Some(recorded.position);
+        }
+    }
+}
+
 /// The event in its place: position and time of the record are the batch's matter.
 fn record(submission: &Submission, event: Event, origin: &Origin, batch: &Batch, now: Timestamp) -> Recorded {
     let context = &submission.wish.context;
@@ -160,7 +171,7 @@ fn record(submission: &Submission, event: Event, origin: &Origin, batch: &Batch,
         author: context.author.clone(),
         command: submission.wish.id,
         cause: origin.cause,
-        incident: origin.incident.clone(),
+        incident: origin.incident.clone().filter(|_| !event.precedes_its_incident()),
         reason: context.reason.clone(),
         event,
     }

@@ -36,6 +36,10 @@ pub struct Settings {
     /// Of this node, for people.
     pub node_name: String,
     pub max_stale: Duration,
+    /// Who else may vouch for the receivers of webhooks.
+    pub webhook_ca: Option<PathBuf>,
+    /// How often they are asked before they are given up.
+    pub webhook_attempts: u64,
     pub database: DatabaseSource,
     pub tls: TlsSource,
     pub limits: Limits,
@@ -172,6 +176,8 @@ impl Settings {
             incident_templates: args.incident_templates,
             node_name: args.node.node_name.or_else(|| around.host_name.clone()).unwrap_or_else(|| "node".to_owned()),
             max_stale: args.node.max_stale,
+            webhook_ca: args.webhook_ca,
+            webhook_attempts: args.webhook_attempts,
             database: database_source(&args.database, around)?,
             tls,
             limits: Limits {

@@ -38,6 +38,8 @@ const OUTCOME_MAC: &str = "portcullis 2026-11 outcome mac";
 const OUTCOME_SEAL: &str = "portcullis 2026-11 outcome seal";
 /// Seals the private halves of signing keys.
 const SIGNING_KEY_SEAL: &str = "portcullis 2026-11 signing key seal";
+/// Seals the secrets that webhooks are signed with.
+const WEBHOOK_SEAL: &str = "portcullis 2026-11 webhook seal";
 /// Gives the public value by which a wrong root key is noticed.
 const ROOT_KEY_CHECK: &str = "portcullis 2026-11 root key check";
 
@@ -112,6 +114,7 @@ impl RootKey {
             outcome_mac: derived(OUTCOME_MAC),
             outcome_seal: derived(OUTCOME_SEAL),
             signing_key_seal: derived(SIGNING_KEY_SEAL),
+            webhook_seal: derived(WEBHOOK_SEAL),
             root_key_check: derived(ROOT_KEY_CHECK),
         })
     }
@@ -148,6 +151,7 @@ pub struct DerivedKeys {
     pub(super) outcome_mac: [u8; 32],
     pub(super) outcome_seal: [u8; 32],
     pub(super) signing_key_seal: [u8; 32],
+    pub(super) webhook_seal: [u8; 32],
     root_key_check: [u8; 32],
 }
 
@@ -274,6 +278,7 @@ mod tests {
             keys.outcome_mac,
             keys.outcome_seal,
             keys.signing_key_seal,
+            keys.webhook_seal,
             keys.root_key_check,
         ];
         assert_eq!(BTreeSet::from(all).len(), all.len());

@@ -7,7 +7,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
 use super::root_key::DerivedKeys;
-use crate::domain::ids::SigningKeyId;
+use crate::domain::ids::{SigningKeyId, WebhookId};
 
 /// The first byte of everything sealed, so that another cipher can follow without guessing at old values.
 const FORMAT: u8 = 1;
@@ -26,6 +26,7 @@ pub enum OpenError {
 pub(super) enum Purpose {
     SigningKey,
     Outcome,
+    Webhook,
 }
 
 impl Purpose {
@@ -33,6 +34,7 @@ impl Purpose {
         match self {
             Self::SigningKey => b'k',
             Self::Outcome => b'o',
+            Self::Webhook => b'w',
         }
     }
 }
@@ -47,6 +49,17 @@ impl DerivedKeys {
     /// Opens what [`DerivedKeys::seal_signing_key`] sealed under the same id.
     pub fn open_signing_key(&self, id: SigningKeyId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         open(&self.signing_key_seal, Purpose::SigningKey, id.0, sealed)
+    }
+
+    /// Seals the secret that a webhook's messages are signed with, for the database.
+    #[must_use]
+    pub fn seal_webhook_secret(&self, id: WebhookId, secret: &[u8]) -> Vec<u8> {
+        seal(&self.webhook_seal, Purpose::Webhook, id.0, secret)
+    }
+
+    /// Opens what [`DerivedKeys::seal_webhook_secret`] sealed under the same id.
+    pub fn open_webhook_secret(&self, id: WebhookId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        open(&self.webhook_seal, Purpose::Webhook, id.0, sealed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands: wishes, with everything in them that deciding needs. Ids, verifiers and times were minted before.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::actor::Author;
@@ -19,7 +20,11 @@ use super::readmission::Steering;
 use super::signing_key::NewSigningKey;
 use super::time::{Seconds, Timestamp};
 use super::token::TokenFacts;
+use super::tripwire::{Rule, Why};
+use super::webhook::WebhookCommand;
 use super::worker::Labels;
+
+mod name;
 
 /// What deciding needs beside the wish and the Roll.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,9 +217,21 @@ pub enum Command {
         incident: IncidentId,
         summary: Arc<str>,
     },
+    Webhook(WebhookCommand),
 
     /// Holds already where the node is known to serve with it.
     ServeCertificate(CertificateServed),
+
+    CreateHoneyKey(NewHoneyKey),
+    RemoveHoneyKey {
+        key: KeyId,
+    },
+    /// The whole rule of the pool, or of all that have none.
+    SetTripwireRule {
+        pool: Option<PoolId>,
+        rule: Rule,
+    },
+    RecordTrip(Box<RecordTrip>),
 
     /// Holds already where a later position is known to be in force.
     RecordBarrier {
@@ -318,6 +335,31 @@ pub struct OpenIncident {
     pub drill: Option<DrillCredentials>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHoneyKey {
+    pub key: KeyId,
+    pub pool: PoolId,
+    pub verifier: Digest,
+    pub note: Option<Arc<str>>,
+}
+
+/// Uses of one key from one address, and what a rule may need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordTrip {
+    pub key: KeyId,
+    pub why: Why,
+    /// The worker whose key it is.
+    pub worker: Option<WorkerId>,
+    pub source: Option<IpAddr>,
+    pub count: u64,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Of a honey key: the workers whose own keys were last seen from there.
+    pub presenters: Vec<WorkerId>,
+    /// For an incident that it may open.
+    pub checklist: Vec<StepTemplate>,
+}
+
 /// Credentials for copies of workers. Nobody is given any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrillCredentials {
@@ -370,123 +412,6 @@ impl DescriptionChange {
             scope: scope.unwrap_or_else(|| description.scope.clone()),
             people: people.unwrap_or_else(|| description.people.clone()),
             first_sign: first_sign.unwrap_or(description.first_sign),
-        }
-    }
-}
-
-impl Command {
-    /// Every name that [`Command::name`] gives.
-    pub const NAMES: [&'static str; 46] = [
-        "bootstrap",
-        "create_pool",
-        "update_pool",
-        "remove_pool",
-        "create_worker",
-        "update_worker",
-        "approve_worker",
-        "reject_worker",
-        "isolate_worker",
-        "release_worker",
-        "remove_worker",
-        "create_key",
-        "share_key",
-        "rotate_key",
-        "revoke_key",
-        "create_enrollment_secret",
-        "rotate_enrollment_secret",
-        "disable_enrollment_secret",
-        "ensure_enrollment_secret",
-        "enroll",
-        "issue_token",
-        "revoke_token",
-        "record_tokens_issued",
-        "rotate_signing_keys",
-        "create_operator",
-        "update_operator",
-        "remove_operator",
-        "raise_fence",
-        "make_plan",
-        "apply_plan",
-        "approve_plan",
-        "collect_plan",
-        "set_plan_policy",
-        "continue_plan",
-        "steer_readmission",
-        "add_netguard_address",
-        "remove_netguard_address",
-        "open_incident",
-        "update_incident",
-        "note_incident",
-        "review_incident",
-        "settle_step",
-        "close_incident",
-        "serve_certificate",
-        "record_barrier",
-        "record_auth_failures",
-    ];
-
-    /// Whether deciding it looks at the whole fleet: nothing is decided after it in the same batch.
-    #[must_use]
-    pub fn is_slow(&self) -> bool {
-        matches!(
-            self,
-            Command::MakePlan(_)
-                | Command::ApplyPlan { .. }
-                | Command::OpenIncident(OpenIncident { drill: Some(_), .. })
-                | Command::CloseIncident { .. }
-        )
-    }
-
-    /// A stable name, for metrics and traces.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Command::Bootstrap(_) => "bootstrap",
-            Command::CreatePool { .. } => "create_pool",
-            Command::UpdatePool { .. } => "update_pool",
-            Command::RemovePool { .. } => "remove_pool",
-            Command::CreateWorker(_) => "create_worker",
-            Command::UpdateWorker { .. } => "update_worker",
-            Command::ApproveWorker { .. } => "approve_worker",
-            Command::RejectWorker { .. } => "reject_worker",
-            Command::IsolateWorker { .. } => "isolate_worker",
-            Command::ReleaseWorker { .. } => "release_worker",
-            Command::RemoveWorker { .. } => "remove_worker",
-            Command::CreateKey(_) => "create_key",
-            Command::ShareKey { .. } => "share_key",
-            Command::RotateKey { .. } => "rotate_key",
-            Command::RevokeKey { .. } => "revoke_key",
-            Command::CreateEnrollmentSecret { .. } => "create_enrollment_secret",
-            Command::RotateEnrollmentSecret { .. } => "rotate_enrollment_secret",
-            Command::DisableEnrollmentSecret { .. } => "disable_enrollment_secret",
-            Command::EnsureEnrollmentSecret { .. } => "ensure_enrollment_secret",
-            Command::Enroll(_) => "enroll",
-            Command::IssueToken(_) => "issue_token",
-            Command::RevokeToken(_) => "revoke_token",
-            Command::RecordTokensIssued { .. } => "record_tokens_issued",
-            Command::RotateSigningKeys { .. } => "rotate_signing_keys",
-            Command::CreateOperator { .. } => "create_operator",
-            Command::UpdateOperator { .. } => "update_operator",
-            Command::RemoveOperator { .. } => "remove_operator",
-            Command::RaiseFence { .. } => "raise_fence",
-            Command::MakePlan(_) => "make_plan",
-            Command::ApplyPlan { .. } => "apply_plan",
-            Command::ApprovePlan { .. } => "approve_plan",
-            Command::CollectPlan { .. } => "collect_plan",
-            Command::SetPlanPolicy(_) => "set_plan_policy",
-            Command::ContinuePlan { .. } => "continue_plan",
-            Command::SteerReadmission { .. } => "steer_readmission",
-            Command::Netguard(NetguardCommand::Add { .. }) => "add_netguard_address",
-            Command::Netguard(NetguardCommand::Remove { .. }) => "remove_netguard_address",
-            Command::OpenIncident(_) => "open_incident",
-            Command::UpdateIncident { .. } => "update_incident",
-            Command::NoteIncident { .. } => "note_incident",
-            Command::ReviewIncident { .. } => "review_incident",
-            Command::SettleStep { .. } => "settle_step",
-            Command::CloseIncident { .. } => "close_incident",
-            Command::ServeCertificate(_) => "serve_certificate",
-            Command::RecordBarrier { .. } => "record_barrier",
-            Command::RecordAuthFailures { .. } => "record_auth_failures",
         }
     }
 }

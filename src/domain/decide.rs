@@ -21,6 +21,8 @@ mod plans;
 mod pools;
 mod readmissions;
 mod tokens;
+mod tripwires;
+mod webhooks;
 mod workers;
 
 #[cfg(test)]
@@ -112,6 +114,12 @@ fn decide_alone(roll: &Roll, command: &Command, context: &Context) -> Decision {
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. } => incidents::decide(roll, command, context),
         Command::Netguard(command) => netguard::change(roll, command),
+        Command::Webhook(command) => webhooks::change(roll, command),
+
+        Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
+        | Command::RecordTrip(_) => tripwires::decide(roll, command, context.now),
 
         Command::RecordTokensIssued { .. }
         | Command::ServeCertificate(_)

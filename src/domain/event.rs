@@ -14,9 +14,12 @@ use super::netguard::NetguardEvent;
 use super::operator::Role;
 use super::plan::{ApprovalPolicy, Counts, PlanKind, Selector};
 use super::pool::PoolSettings;
+use super::readmission::ReadmissionChange;
 use super::signing_key::NewSigningKey;
 use super::time::Timestamp;
 use super::token::NewToken;
+use super::tripwire::TripwireEvent;
+use super::webhook::WebhookEvent;
 use super::worker::Labels;
 
 mod kind;
@@ -203,37 +206,9 @@ pub enum Event {
         until: Timestamp,
     },
 
-    /// The next workers of a readmission come back from here on; the records of each follow.
-    ReadmissionWaveReleased {
+    Readmission {
         plan: PlanId,
-        /// The first is 1.
-        wave: u64,
-        workers: u64,
-    },
-    /// New keys were handed out to so many of its list, in order.
-    ReadmissionKeysMade {
-        plan: PlanId,
-        done: u64,
-    },
-    ReadmissionPaused {
-        plan: PlanId,
-    },
-    ReadmissionResumed {
-        plan: PlanId,
-    },
-    /// More was counted than its plan allows.
-    ReadmissionStopped {
-        plan: PlanId,
-        refusals: u64,
-        trips: u64,
-    },
-    ReadmissionCompleted {
-        plan: PlanId,
-    },
-    /// All workers that were back are isolated again from here on, and what they were given since is refused.
-    ReadmissionRolledBack {
-        plan: PlanId,
-        workers: u64,
+        change: ReadmissionChange,
     },
 
     IncidentOpened(IncidentOpened),
@@ -272,6 +247,10 @@ pub enum Event {
     /// A backup was put in place, and what came after it was brought back as far as there was a copy of it. All before this
     /// event is as it was.
     LogRestored(LogRestored),
+    Webhook(WebhookEvent),
+
+    /// A tripwire was laid or has tripped.
+    Tripwire(TripwireEvent),
 
     /// Failed attempts of a window, counted.
     AuthFailuresObserved {
@@ -384,7 +363,7 @@ impl Event {
             | Event::OperatorRemoved { .. }
             | Event::FenceRaised { .. }
             | Event::PlanApplied { .. }
-            | Event::ReadmissionRolledBack { .. } => true,
+            | Event::Readmission { change: ReadmissionChange::RolledBack { .. }, .. } => true,
             Event::WorkerUpdated { expires_at, .. } => expires_at.is_some(),
             Event::PoolCreated { .. }
             | Event::PoolUpdated { .. }
@@ -405,12 +384,7 @@ impl Event {
             | Event::PlanProgressed { .. }
             | Event::Netguard(_)
             | Event::PlanApproved { .. }
-            | Event::ReadmissionWaveReleased { .. }
-            | Event::ReadmissionKeysMade { .. }
-            | Event::ReadmissionPaused { .. }
-            | Event::ReadmissionResumed { .. }
-            | Event::ReadmissionStopped { .. }
-            | Event::ReadmissionCompleted { .. }
+            | Event::Readmission { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
@@ -420,8 +394,16 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Tripwire(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
+    }
+
+    /// Whether it is what its incident is opened for, by the next event: it can carry none yet.
+    #[must_use]
+    pub fn precedes_its_incident(&self) -> bool {
+        matches!(self, Event::Tripwire(TripwireEvent::Tripped(tripped)) if tripped.opens_incident())
     }
 
     /// The incident that it is an event of itself, as opposed to one that it was done for.

@@ -266,6 +266,10 @@ made_id! {
     PlanId
 }
 made_id! {
+    /// A service that is told of events.
+    WebhookId
+}
+made_id! {
     /// One log among those of the world: nothing assumes that there is only one.
     LogId
 }

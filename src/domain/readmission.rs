@@ -92,6 +92,33 @@ pub struct Wave {
     pub trips: u64,
 }
 
+/// What is recorded of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadmissionChange {
+    /// The next workers come back from here on; the records of each follow.
+    WaveReleased {
+        /// The first is 1.
+        wave: u64,
+        workers: u64,
+    },
+    /// New keys were handed out to so many of the list, in order.
+    KeysMade {
+        done: u64,
+    },
+    Paused,
+    Resumed,
+    /// More was counted than its plan allows.
+    Stopped {
+        refusals: u64,
+        trips: u64,
+    },
+    Completed,
+    /// All workers that were back are isolated again from here on, and what they were given since is refused.
+    RolledBack {
+        workers: u64,
+    },
+}
+
 /// What an operator can do about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steering {
@@ -114,6 +141,22 @@ pub enum Step {
     Complete,
     /// Record for the next workers that they are isolated again.
     Record,
+}
+
+impl ReadmissionChange {
+    /// The kind of its event.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ReadmissionChange::WaveReleased { .. } => "readmission.wave_released",
+            ReadmissionChange::KeysMade { .. } => "readmission.keys_made",
+            ReadmissionChange::Paused => "readmission.paused",
+            ReadmissionChange::Resumed => "readmission.resumed",
+            ReadmissionChange::Stopped { .. } => "readmission.stopped",
+            ReadmissionChange::Completed => "readmission.completed",
+            ReadmissionChange::RolledBack { .. } => "readmission.rolled_back",
+        }
+    }
 }
 
 impl Stage {
@@ -190,6 +233,14 @@ impl Readmission {
         let (_, place) = self.places[at];
         let wave = self.waves.partition_point(|wave| wave.to <= u64::from(place));
         (wave < self.waves.len()).then_some((wave, place))
+    }
+
+    /// The wave and the place of one of these holders of a key, if it was back by this time. Of a shared key it is not known who
+    /// came with it, and one of them is enough.
+    #[must_use]
+    pub fn released_before(&self, holders: &[WorkerIndex], time: Timestamp) -> Option<(usize, u32)> {
+        let mut found = holders.iter().filter_map(|index| self.wave_of(*index));
+        found.find(|(wave, _)| self.waves[*wave].released_at <= time)
     }
 
     /// Whether more was counted than the plan allows.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::admit::Denial;
 use super::enrollment::PENDING_MAX;
-use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WebhookId, WorkerId};
 use super::key::{SECRET_SHARERS_MAX, SHARERS_MAX};
 use super::operator::{OPERATOR_KEYS_MAX, Permission};
+use super::tripwire::HONEY_KEYS_MAX;
 use super::worker::{Standing, WORKER_KEYS_MAX};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,11 @@ pub enum Refusal {
     #[error("this would leave no admin with a working key; make another admin first")]
     LastAdmin,
 
+    #[error("there is no honey key `{0}`; `GET /v1/honey-keys` lists them")]
+    HoneyKeyUnknown(KeyId),
+    #[error("there are {HONEY_KEYS_MAX} honey keys; remove one first")]
+    TooManyHoneyKeys,
+
     #[error("there is no plan `{0}`; `GET /v1/plans` lists them")]
     PlanUnknown(PlanId),
     #[error("this is not the digest of plan `{0}`; apply with the digest that the plan was shown with")]
@@ -147,6 +153,8 @@ pub enum Refusal {
          the header `Portcullis-Incident` out"
     )]
     OutsideDrill(IncidentId),
+    #[error("there is no webhook `{0}`; `GET /v1/webhooks` lists them")]
+    WebhookUnknown(WebhookId),
 
     #[error("{field}: {message}")]
     Invalid { field: &'static str, message: String },
@@ -211,6 +219,8 @@ impl Refusal {
             Refusal::OperatorUnknown(_) => "operator_unknown",
             Refusal::OperatorRemoved(_) => "operator_removed",
             Refusal::LastAdmin => "last_admin",
+            Refusal::HoneyKeyUnknown(_) => "honey_key_unknown",
+            Refusal::TooManyHoneyKeys => "too_many_honey_keys",
             Refusal::PlanUnknown(_) => "plan_unknown",
             Refusal::PlanDigest(_) => "plan_digest",
             Refusal::PlanExpired(_) => "plan_expired",
@@ -233,6 +243,7 @@ impl Refusal {
             Refusal::StepDone(_) => "step_done",
             Refusal::StepsOpen { .. } => "steps_open",
             Refusal::OutsideDrill(_) => "outside_drill",
+            Refusal::WebhookUnknown(_) => "webhook_unknown",
             Refusal::Invalid { .. } => "invalid",
         }
     }

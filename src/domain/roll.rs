@@ -13,7 +13,9 @@ use ipnet::IpNet;
 
 use super::certificate::Certificate;
 use super::enrollment::EnrollmentSecret;
-use super::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId};
+use super::ids::{
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
+};
 use super::key::{Digest, Key};
 use super::netguard::Listed;
 use super::operator::{Operator, OperatorIndex};
@@ -22,11 +24,13 @@ use super::pool::Pool;
 use super::signing_key::{SigningKey, SigningKeyState};
 use super::time::Timestamp;
 use super::token::SessionCut;
+use super::webhook::Webhook;
 use super::worker::{Worker, WorkerIndex};
 use fences::Fences;
 use incidents::Incidents;
 use keys::Keys;
 use rows::Rows;
+use tripwires::Tripwires;
 
 mod certificates;
 mod evolve;
@@ -47,6 +51,8 @@ mod sessions;
 pub mod stored;
 #[cfg(test)]
 mod tests;
+mod tripwires;
+mod webhooks;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
@@ -89,6 +95,9 @@ pub struct Roll {
     certificates_due: u64,
     /// The incident that the newest plan to replace them was applied for.
     certificates_for: Option<IncidentId>,
+    /// Behind a pointer, since it seldom changes, and a Roll is copied for each batch.
+    tripwires: Arc<Tripwires>,
+    webhooks: OrdMap<WebhookId, Arc<Webhook>>,
 }
 
 /// Ids, found by themselves.

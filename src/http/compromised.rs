@@ -189,7 +189,7 @@ fn ends(app: &App, snapshot: &Snapshot, report: &Report) -> Result<Vec<End>, Att
         })
         .into_iter()
         .collect();
-    let mut why = Denied { denial: Denial::Malformed, credential: None, worker: None, genuine: None };
+    let mut why = Denied { denial: Denial::Malformed, credential: None, worker: None, genuine: None, trip: None };
     if looks_like_key(text) {
         match validate::genuine_key(roll, keys, text) {
             Ok(key) => ends.extend(end_of_key(roll, key)),

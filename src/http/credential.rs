@@ -25,7 +25,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::Worker;
 use crate::node::NotCurrent;
-use crate::validate::{Bearer, CredentialId, Denied, Presented, Snapshot, Token};
+use crate::validate::{self, Bearer, CredentialId, Denied, Presented, Snapshot, Token};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 const WORKER_HEADER: HeaderName = HeaderName::from_static("x-worker-id");
@@ -183,8 +183,10 @@ pub(super) fn worker_asking_again(app: &App, meta: &Meta, shown: &Shown<'_>) -> 
     {
         let snapshot = app.node().current()?;
         let now = mint::now();
-        let verdict = app.check(&snapshot, shown.presented(), now, meta.source);
+        // Not through `App::check`: whoever has lost an answer asks with a key that is over, and trips nothing.
+        let verdict = validate::check(&snapshot, app.node().keys(), shown.presented(), now);
         if let Some((worker, key)) = verdict.err().and_then(|denied| rotated_away(&snapshot, &denied, now)) {
+            app.used().refused(key.id, now, meta.source);
             return Ok(WorkerCaller::new(worker, key, meta.clone()));
         }
     }
@@ -256,7 +258,20 @@ impl WorkerCaller {
     }
 
     pub(super) fn denied(&self, app: &App, denial: Denial) -> Problem {
+        self.trip(app);
         app.attempts().refuse(&Attempt::of_key(&self.meta, denial, self.key))
+    }
+
+    /// Notes a key that was over when its command was decided: who asks with one for what was never asked before is no worker
+    /// that has lost an answer.
+    fn trip(&self, app: &App) {
+        let (snapshot, now) = (app.node().snapshot(), mint::now());
+        let (roll, source) = (&snapshot.roll, self.meta.source);
+        let shown = roll.key(self.key).filter(|_| self.token.is_none());
+        let worker = roll.worker(self.worker.as_str());
+        if let Some(trip) = shown.and_then(|key| validate::trip(roll, key, worker, now)) {
+            app.trips().note(&trip, source, now);
+        }
     }
 }
 

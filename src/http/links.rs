@@ -65,6 +65,7 @@ const MADE: &[Made] = &[
         ],
     ),
     ("post", "/v1/operators/{id}/keys", "id", KEY),
+    ("post", "/v1/honey-keys", "id", &[("remove", "delete", "/v1/honey-keys/{id}")]),
 ];
 
 /// Puts the links on the answers that say what was made.

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::problem::Problem;
 use super::schema;
-use crate::domain::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, WebhookId, WorkerId};
 
 /// The one id in the path of a request.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ impl Named for PlanId {
 
 impl Named for IncidentId {
     const NOT_FOUND: &'static str = "there is no such incident";
+}
+
+impl Named for WebhookId {
+    const NOT_FOUND: &'static str = "there is no such webhook";
 }
 
 impl Named for OperatorId {

@@ -254,6 +254,8 @@ pub(super) fn refusal_status(code: &str) -> StatusCode {
         | "enrollment_secret_unknown"
         | "operator_unknown"
         | "plan_unknown"
+        | "honey_key_unknown"
+        | "webhook_unknown"
         | "incident_unknown"
         | "step_unknown" => StatusCode::NOT_FOUND,
         _ => StatusCode::CONFLICT,

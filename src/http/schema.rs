@@ -14,20 +14,24 @@ use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
 use crate::domain::enrollment::{CIDRS_MAX, NAME_PATTERN_CHARS_MAX};
 use crate::domain::incident::{NOTE_CHARS_MAX, PEOPLE_MAX, PERSON_CHARS_MAX, Severity, StepState, TITLE_CHARS_MAX};
-use crate::domain::netguard::Listing;
 use crate::domain::operator::Role;
 use crate::domain::plan::{CRITERIA_MAX, Delivery, PLAN_KINDS, POLICY_POOLS_MAX};
 use crate::domain::pool::{AUDIENCE_CHARS_MAX, DESCRIPTION_CHARS_MAX, SCOPE_CHARS_MAX, SCOPES_MAX};
 use crate::domain::signing_key::SigningAlgorithm;
+use crate::domain::tripwire::{Actions, HONEY_NOTE_CHARS_MAX};
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX, Standing};
 use crate::log::entry::NUMBER_MAX;
 use crate::log::schema::KINDS;
 use crate::projection::ALL;
 use crate::projection::job::Kind;
 
+mod netguard;
 mod readmission;
+mod webhook;
 
+pub(super) use netguard::{address_or_cidr, netguard_listing_or_null, netguard_version, netguard_with};
 pub(super) use readmission::{bound, readmission_state, waits_for, wave_number, wave_size};
+pub(super) use webhook::{webhook_kinds_or_null, webhook_outcome, webhook_url, webhook_url_or_null};
 
 /// `.` and `..` are steps in a path, and no ids.
 const CHOSEN_ID: &str = r"^(?!\.\.?$)[A-Za-z0-9._\-]{1,64}$";
@@ -51,14 +55,6 @@ const SCOPE_LIST: &str = r"^[ !#-\[\]-~]*$";
 /// As `domain::key::OVERLAP_MAX` has it: at most 90 days.
 const OVERLAP: &str = "^([0-9]{1,6}s|[0-9]{1,5}m|[0-9]{1,3}h|([0-9]|[1-8][0-9]|90)d)$";
 const TOKEN_TTL: &str = "^([5-9]s|[1-9][0-9]{1,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]?h|([1-9]|[12][0-9]|30)d)$";
-/// As `domain::netguard` has it: no loopback, and no network larger than /8, or /16 of IPv6. What is written otherwise, such
-/// as `::ffff:1.2.3.4`, is understood too.
-const ADDRESS_OR_CIDR: &str = concat!(
-    r"^(([1-9]?[0-9]|1[01][0-9]|12[0-68-9]|1[3-9][0-9]|2[0-4][0-9]|25[0-5])",
-    r"(\.(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(/([89]|[12][0-9]|3[0-2]))?",
-    "|[1-9a-f][0-9a-f]{0,3}(:[0-9a-f]{1,4}){7}(/(1[6-9]|[2-9][0-9]|1[01][0-9]|12[0-8]))?",
-    "|[1-9a-f][0-9a-f]{0,3}(:[0-9a-f]{1,4}){0,5}::(/(1[6-9]|[2-9][0-9]|1[01][0-9]|12[0-8]))?)$"
-);
 /// Days of more digits are more seconds than are counted.
 const DURATION: &str = "^([0-9]{1,6}(s|m|h)|[0-9]{1,4}d)$";
 const NO_CONTROL_CHARACTER: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -155,7 +151,8 @@ pub(super) fn wait() -> Object {
 }
 
 pub(super) fn wait_timeout() -> Object {
-    let mut timeout = matching("^([0-9]|1[0-9]|2[0-5])s$");
+    // Shorter ones are taken too, and mostly end before the nodes have answered.
+    let mut timeout = matching("^([5-9]|1[0-9]|2[0-5])s$");
     timeout.examples = vec![json!("10s")];
     timeout
 }
@@ -300,24 +297,6 @@ pub(super) fn cidr() -> Object {
     text().examples([json!("10.0.0.0/8")]).build()
 }
 
-pub(super) fn address_or_cidr() -> Object {
-    let mut address = matching(ADDRESS_OR_CIDR);
-    address.examples = vec![json!("192.0.2.7"), json!("2001:db8::/32")];
-    address
-}
-
-pub(super) fn netguard_listing_or_null() -> Object {
-    or_null(one_of(Listing::ALL.map(Listing::as_str)))
-}
-
-pub(super) fn netguard_with() -> Object {
-    one_of(["worker", "operator", "trusted_proxy", "loopback"])
-}
-
-pub(super) fn netguard_version() -> Object {
-    matching("^[0-9a-f]{32}$")
-}
-
 fn array_or_null(item: Object, most: usize) -> Array {
     let mut array = ArrayBuilder::new().items(item).max_items(Some(most)).build();
     array.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
@@ -377,6 +356,14 @@ pub(super) fn pools() -> Array {
 
 pub(super) fn pools_or_null() -> Array {
     array_or_null(chosen_id(), POLICY_POOLS_MAX)
+}
+
+pub(super) fn tripwire_actions_or_null() -> Array {
+    array_or_null(one_of(["record", "isolate", "open_incident"]), Actions::WORDS_MAX)
+}
+
+pub(super) fn honey_note_or_null() -> Object {
+    or_null(prose(1, HONEY_NOTE_CHARS_MAX))
 }
 
 pub(super) fn delivery() -> Object {

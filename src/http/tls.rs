@@ -6,7 +6,7 @@ pub mod recording;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,6 +36,8 @@ pub struct Tls {
     config: RustlsConfig,
     in_force: Arc<ArcSwap<InForce>>,
     changes: Arc<watch::Sender<()>>,
+    /// Held while files are read and taken up: of two who do so at once, the one who has read the older would come last.
+    reloading: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl Tls {
         let Identity { digest, leaf, config } = source.load(now)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce { digest, leaf }));
         let (config, changes) = (RustlsConfig::from_config(config), Arc::new(watch::Sender::new(())));
-        Ok(Self { source, config, in_force, changes })
+        Ok(Self { source, config, in_force, changes, reloading: Arc::default() })
     }
 
     /// The SHA-256 of the certificate in force, as `openssl x509 -fingerprint -sha256` prints it.
@@ -171,6 +173,7 @@ impl Tls {
     ///
     /// It reads files and computes signatures: not on the async runtime.
     pub fn reload(&self, now: DateTime<Utc>) -> Result<bool, TlsError> {
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let Identity { digest, leaf, config } = self.source.load(now)?;
         if digest == self.in_force.load().digest {
             return Ok(false);

@@ -266,7 +266,8 @@ impl<'s> Asking<'s> {
     fn accepted(&self, accepted: Accepted<'s>) -> Verdict<'s> {
         let Bearer::Worker { worker, token } = accepted.bearer else {
             let credential = Some(CredentialId::Key(accepted.key.id));
-            return self.denied(&Denied { denial: Denial::WrongKind, credential, worker: None, genuine: None });
+            let denial = Denial::WrongKind;
+            return self.denied(&Denied { denial, credential, worker: None, genuine: None, trip: None });
         };
         let in_pool = self.pool.is_none_or(|pool| pool == worker.pool.as_str());
         self.app.metrics().validated(usize::from(!in_pool));

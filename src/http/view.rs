@@ -17,6 +17,8 @@ mod pool;
 mod readmission;
 mod signing_key;
 mod source;
+mod tripwire;
+mod webhook;
 mod worker;
 
 pub(super) use enrollment_secret::{EnrollmentSecretMade, EnrollmentSecretView};
@@ -29,6 +31,8 @@ pub(super) use pool::PoolView;
 pub(super) use readmission::{Adoption, ReadmissionView, WavesView};
 pub(super) use signing_key::SigningKeyView;
 pub(super) use source::SourceView;
+pub(super) use tripwire::{HoneyKeyMade, HoneyKeyView, TripwireRuleView};
+pub(super) use webhook::{WebhookMade, WebhookView};
 pub(super) use worker::WorkerView;
 
 /// RFC 3339, in UTC, to the microsecond.

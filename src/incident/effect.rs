@@ -12,6 +12,7 @@ use crate::domain::enrollment::{EnrollmentSecret, EnrollmentStanding};
 use crate::domain::event::{Event, KeyHolder, Recorded};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, WorkerId};
+use crate::domain::readmission::ReadmissionChange;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::Worker;
@@ -70,7 +71,9 @@ impl Reach {
                 KeyHolder::Operator(_) => Self::Nobody,
             },
             Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => Self::of_key(roll, *key),
-            Event::FenceRaised { .. } | Event::PlanApplied { .. } | Event::ReadmissionRolledBack { .. } => Self::Fleet,
+            Event::FenceRaised { .. }
+            | Event::PlanApplied { .. }
+            | Event::Readmission { change: ReadmissionChange::RolledBack { .. }, .. } => Self::Fleet,
             // What lets workers in later, and what is said of them, changes nothing for those that are there.
             _ => Self::Nobody,
         }

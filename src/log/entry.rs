@@ -15,6 +15,7 @@ use crate::domain::event::{Event, Recorded};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{IncidentId, PoolId};
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 
 pub use super::text::NUMBER_MAX;
 
@@ -207,6 +208,9 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::EnrollmentSecretCreated { pool, .. }
         | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => Some(pool),
         Event::WorkerCreated(created) => Some(&created.pool),
+        Event::Tripwire(TripwireEvent::HoneyKeyCreated { pool, .. }) => Some(pool),
+        Event::Tripwire(TripwireEvent::Tripped(tripped)) => tripped.pool.as_ref(),
+        Event::Tripwire(TripwireEvent::RuleSet { pool, .. }) => pool.as_ref(),
         Event::WorkerUpdated { .. }
         | Event::WorkerApproved { .. }
         | Event::WorkerRejected { .. }
@@ -238,13 +242,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
         | Event::KeyRotationDue { .. }
-        | Event::ReadmissionWaveReleased { .. }
-        | Event::ReadmissionKeysMade { .. }
-        | Event::ReadmissionPaused { .. }
-        | Event::ReadmissionResumed { .. }
-        | Event::ReadmissionStopped { .. }
-        | Event::ReadmissionCompleted { .. }
-        | Event::ReadmissionRolledBack { .. }
+        | Event::Readmission { .. }
         | Event::IncidentOpened(_)
         | Event::IncidentUpdated { .. }
         | Event::IncidentNoted { .. }
@@ -253,6 +251,8 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. })
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => None,
     }
 }

@@ -19,6 +19,8 @@ mod readmission;
 mod restore;
 mod signing_key;
 mod token;
+mod tripwire;
+mod webhook;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ use super::canonical::{self, Raw};
 use super::entry::{EntryError, SubjectText};
 use crate::domain::event::{Event, PlanMade};
 use crate::domain::netguard::NetguardEvent;
+use crate::domain::webhook::{Outcome, WebhookEvent};
 
 /// The longest kind that an error repeats. An entry that is damaged may hold anything in its place.
 const KIND_BYTES_MAX: usize = 64;
@@ -76,11 +79,20 @@ pub const KINDS: &[(&str, u32)] = &[
     ("incident.step_reopened", 1),
     ("incident.closed", 1),
     ("log.restored", 1),
+    ("webhook.created", 1),
+    ("webhook.updated", 1),
+    ("webhook.removed", 1),
+    ("webhook.delivered", 1),
+    ("webhook.failed", 1),
     ("auth.failures_observed", 1),
     ("plan.made", 2),
     ("plan.approved", 1),
     ("plan_policy.set", 1),
     ("key.rotation_due", 1),
+    ("honey_key.created", 1),
+    ("honey_key.removed", 1),
+    ("tripwire.tripped", 1),
+    ("tripwire.rule_set", 1),
     ("plan.made", 3),
     ("readmission.wave_released", 1),
     ("readmission.keys_made", 1),
@@ -157,19 +169,16 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
             json(&barrier::PassedV1::new(*through, confirmed, waited_out)?)
         }
         Event::PlanMade(made) => write_plan(made),
-        Event::ReadmissionWaveReleased { .. }
-        | Event::ReadmissionKeysMade { .. }
-        | Event::ReadmissionPaused { .. }
-        | Event::ReadmissionResumed { .. }
-        | Event::ReadmissionStopped { .. }
-        | Event::ReadmissionCompleted { .. }
-        | Event::ReadmissionRolledBack { .. } => write_readmission(event),
+        Event::Readmission { plan, change } => readmission::write(*plan, *change),
         Event::PlanApproved { plan } => json(&plan::ApprovedV1::new(*plan)),
         Event::PlanPolicySet(policy) => json(&plan::PolicyV1::new(policy)),
         Event::KeyRotationDue { key, until } => json(&key::RotationDueV1::new(*key, *until)?),
         Event::PlanApplied { plan, items } => json(&plan::AppliedV1::new(*plan, *items)?),
         Event::PlanProgressed { plan, done, changed } => json(&plan::ProgressedV1::new(*plan, *done, *changed)?),
-        Event::Netguard(change) => write_netguard(change),
+        Event::Netguard(NetguardEvent::AddressAdded { network, listing }) => {
+            json(&netguard::AddedV1::new(*network, *listing))
+        }
+        Event::Netguard(NetguardEvent::AddressRemoved { network }) => json(&netguard::RemovedV1::new(*network)),
         Event::IncidentOpened(opened) => json(&incident::OpenedV1::new(opened)?),
         Event::IncidentUpdated { incident, description } => json(&incident::UpdatedV1::new(incident, description)?),
         Event::IncidentNoted { incident, note: text }
@@ -179,14 +188,9 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
         | Event::IncidentStepWaived { incident, step }
         | Event::IncidentStepReopened { incident, step } => json(&incident::StepV1::new(incident, step)),
         Event::LogRestored(restored) => json(&restore::RestoredV1::new(restored)?),
+        Event::Tripwire(event) => tripwire::write(event),
+        Event::Webhook(change) => write_webhook(change),
         Event::AuthFailuresObserved { from, to, failures } => json(&auth::FailuresV1::new(*from, *to, failures)?),
-    }
-}
-
-fn write_netguard(change: &NetguardEvent) -> Result<Box<RawValue>, EntryError> {
-    match change {
-        NetguardEvent::AddressAdded { network, listing } => json(&netguard::AddedV1::new(*network, *listing)),
-        NetguardEvent::AddressRemoved { network } => json(&netguard::RemovedV1::new(*network)),
     }
 }
 
@@ -198,20 +202,19 @@ fn write_plan(made: &PlanMade) -> Result<Box<RawValue>, EntryError> {
     }
 }
 
-fn write_readmission(event: &Event) -> Result<Box<RawValue>, EntryError> {
-    match event {
-        Event::ReadmissionWaveReleased { plan, wave, workers } => {
-            json(&readmission::WaveReleasedV1::new(*plan, *wave, *workers)?)
+fn write_webhook(change: &WebhookEvent) -> Result<Box<RawValue>, EntryError> {
+    match change {
+        WebhookEvent::Created { webhook, url, kinds, sealed } => {
+            json(&webhook::CreatedV1::new(*webhook, url, kinds, sealed))
         }
-        Event::ReadmissionKeysMade { plan, done } => json(&readmission::KeysMadeV1::new(*plan, *done)?),
-        Event::ReadmissionPaused { plan }
-        | Event::ReadmissionResumed { plan }
-        | Event::ReadmissionCompleted { plan } => json(&readmission::NamedV1::new(*plan)),
-        Event::ReadmissionStopped { plan, refusals, trips } => {
-            json(&readmission::StoppedV1::new(*plan, *refusals, *trips)?)
+        WebhookEvent::Updated { webhook, url, kinds, enabled } => {
+            json(&webhook::UpdatedV1::new(*webhook, url, kinds, *enabled))
         }
-        Event::ReadmissionRolledBack { plan, workers } => json(&readmission::RolledBackV1::new(*plan, *workers)?),
-        _ => Err(EntryError::Unwritable { field: "data" }),
+        WebhookEvent::Removed { webhook } => json(&webhook::RemovedV1::new(*webhook)),
+        WebhookEvent::Settled { webhook, delivery } => match &delivery.outcome {
+            Outcome::Delivered { status } => json(&webhook::DeliveredV1::new(*webhook, delivery, *status)?),
+            Outcome::Failed { why } => json(&webhook::FailedV1::new(*webhook, delivery, why)?),
+        },
     }
 }
 
@@ -273,6 +276,15 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("incident.step_reopened", 1) => written.read::<incident::StepV1<'_>>()?.reopened(),
         ("incident.closed", 1) => written.read::<incident::ToldV1<'_>>()?.closed(),
         ("log.restored", 1) => written.read::<restore::RestoredV1<'_>>()?.restored(),
+        ("honey_key.created", 1) => written.read::<tripwire::HoneyCreatedV1<'_>>()?.created(),
+        ("honey_key.removed", 1) => written.read::<tripwire::HoneyRemovedV1<'_>>()?.removed(),
+        ("tripwire.tripped", 1) => written.read::<tripwire::TrippedV1<'_>>()?.tripped(),
+        ("tripwire.rule_set", 1) => written.read::<tripwire::RuleSetV1<'_>>()?.set(),
+        ("webhook.created", 1) => written.read::<webhook::CreatedV1<'_>>()?.created(),
+        ("webhook.updated", 1) => written.read::<webhook::UpdatedV1<'_>>()?.updated(),
+        ("webhook.removed", 1) => written.read::<webhook::RemovedV1<'_>>()?.removed(),
+        ("webhook.delivered", 1) => written.read::<webhook::DeliveredV1<'_>>()?.delivered(),
+        ("webhook.failed", 1) => written.read::<webhook::FailedV1<'_>>()?.failed(),
         ("auth.failures_observed", 1) => written.read::<auth::FailuresV1<'_>>()?.observed(),
         _ => Err(unknown(kind, schema)),
     }

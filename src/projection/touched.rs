@@ -10,6 +10,7 @@ use crate::domain::fence::FenceScope;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
 use crate::domain::key::{Holder, KeyKind, KeyState};
 use crate::domain::plan::Item;
+use crate::domain::readmission::ReadmissionChange;
 use crate::domain::roll::Roll;
 use crate::domain::worker::WorkerIndex;
 
@@ -69,8 +70,9 @@ impl Touched {
             }
             Event::FenceRaised { scope, up_to } => self.fence(roll, position, scope, *up_to),
             Event::PlanApplied { plan, .. } => self.plan(roll, *plan),
-            Event::ReadmissionRolledBack { plan, .. } => self.rolled_back(roll, *plan),
-            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents and attempts are in no table.
+            Event::Readmission { plan, change: ReadmissionChange::RolledBack { .. } } => self.rolled_back(roll, *plan),
+            // Of tokens nothing is kept one by one, and signing keys, barriers, plans, incidents, tripwires, webhooks and attempts
+            // are in no table.
             Event::TokenIssued(_)
             | Event::TokensIssued { .. }
             | Event::TokenRevoked { .. }
@@ -83,12 +85,7 @@ impl Touched {
             | Event::PlanProgressed { .. }
             | Event::Netguard(_)
             | Event::PlanApproved { .. }
-            | Event::ReadmissionWaveReleased { .. }
-            | Event::ReadmissionKeysMade { .. }
-            | Event::ReadmissionPaused { .. }
-            | Event::ReadmissionResumed { .. }
-            | Event::ReadmissionStopped { .. }
-            | Event::ReadmissionCompleted { .. }
+            | Event::Readmission { .. }
             | Event::PlanPolicySet(_)
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
@@ -98,6 +95,8 @@ impl Touched {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Tripwire(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => {}
         }
     }

@@ -240,6 +240,21 @@ pub async fn sources(
     Ok(rows.iter().map(|row| Ok((row.try_get(0)?, source(row)?))).collect::<Result<_, tokio_postgres::Error>>()?)
 }
 
+/// The keys that were last shown from this address since `after`, the newest first and so many at the most.
+pub async fn last_seen_from(
+    database: &Database,
+    address: IpAddr,
+    after: Timestamp,
+    limit: usize,
+) -> Result<Vec<KeyId>, ProjectionError> {
+    let (after, limit) = (value::parameter(after), value::signed(limit as u64));
+    let question = include_str!("used/last_seen_from.sql");
+    let rows = database.client().await?.query(question, &[&address, &after, &limit]).await?;
+    let ids = rows.iter().map(|row| row.try_get::<_, String>(0)).collect::<Result<Vec<_>, _>>()?;
+    // What is no id was written by somebody else, and is no key's.
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
 /// Which other keys came from these addresses since then, and from which: of each address the newest, so many at the most.
 pub async fn others(
     database: &Database,

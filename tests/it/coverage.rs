@@ -98,9 +98,20 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("POST", "/v1/incidents/{id}/notes", MANAGE),
     ("POST", "/v1/incidents/{id}/steps", MANAGE),
     ("POST", "/v1/incidents/{id}/close", MANAGE),
+    ("GET", "/v1/webhooks", READ),
+    ("POST", "/v1/webhooks", MANAGE),
+    ("GET", "/v1/webhooks/{id}", READ),
+    ("PATCH", "/v1/webhooks/{id}", MANAGE),
+    ("DELETE", "/v1/webhooks/{id}", MANAGE),
+    ("POST", "/v1/webhooks/{id}/test", MANAGE),
     ("POST", "/v1/scope", Right(Permission::ReadEvents)),
     ("GET", "/v1/incidents/{id}/replay", Right(Permission::ReadEvents)),
     ("GET", "/v1/incidents/{id}/report", Right(Permission::ReadEvents)),
+    ("GET", "/v1/honey-keys", Right(Permission::ReadEvents)),
+    ("POST", "/v1/honey-keys", MANAGE),
+    ("DELETE", "/v1/honey-keys/{id}", MANAGE),
+    ("GET", "/v1/tripwires", Right(Permission::ReadEvents)),
+    ("PUT", "/v1/tripwires", OPERATORS),
     ("GET", "/v1/events", Right(Permission::ReadEvents)),
     ("GET", "/v1/nodes", READ),
     ("GET", "/v1/in-force/{position}", READ),
@@ -154,7 +165,7 @@ fn call(service: &Service, method: &str, path: &str) -> RequestBuilder {
             let form = if path == "/oauth2/token" { "grant_type=client_credentials" } else { "token=x" };
             request.header("Content-Type", "application/x-www-form-urlencoded").body(form)
         }
-        "POST" | "PATCH" => request.json(&json!({})),
+        "POST" | "PUT" | "PATCH" => request.json(&json!({})),
         _ => request,
     }
 }

@@ -17,6 +17,8 @@ use world::{Running, Space, World};
 
 /// Long enough that a block which was to go would have gone: the service is asked again at once.
 const A_WHILE: Duration = Duration::from_millis(900);
+/// A second is enough, on a machine that is not doing something else meanwhile: one of so many isolations must take no more.
+const TRIES: usize = 3;
 
 /// A worker with a key that was shown from these addresses.
 async fn worker_at(service: &Service, id: &str, addresses: &[&str]) -> String {
@@ -203,15 +205,19 @@ async fn packets_of_an_isolated_worker_are_dropped_and_others_flow_whatever_happ
     let mut netguard = Running::start(reach.netguard(gateway, &[]));
     reach.health("following", |health| health["state"] == "following").await;
     gateway.nft("add element inet portcullis blocked_v4 { 10.88.0.0-10.88.0.9 comment \"by hand\" }");
-    let isolated = seconds();
-    isolate(&service, "a").await;
-    let last = a.must_be("down");
-    eprintln!(
-        "the last packet of an isolated worker came through {:.0} ms after it was asked for",
-        (last - isolated) * 1e3
-    );
-    // Far more than it takes, and less than a poll: the gateway heard of it at once.
-    assert!(last - isolated < 5.0);
+    for tried in 1.. {
+        let isolated = seconds();
+        isolate(&service, "a").await;
+        let took = a.must_be("down") - isolated;
+        eprintln!("the last packet of an isolated worker came through {:.0} ms after it was asked for", took * 1e3);
+        if took < 1.0 {
+            break;
+        }
+        // Less than a poll even so: the gateway heard of it at once.
+        assert!(took < 5.0 && tried < TRIES, "its packets came through for {took} s");
+        service.post("/v1/workers/a/release", json!({})).await.expect(200);
+        a.must_be("up");
+    }
     stays(&b, "b is not isolated");
 
     service.kill();

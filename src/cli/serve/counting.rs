@@ -1,6 +1,6 @@
 //! What the service writes to the log by itself: counts by window, of failed attempts and of tokens of pools that count
-//! them, when what took access away was in force on every node, and the
-//! items of plans.
+//! them, when what took access away was in force on every node, the items of
+//! plans, and keys that trip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::command::CommandQueue;
 use crate::command::in_force::InForce;
 use crate::command::issued::IssuedCounts;
 use crate::command::plans::Plans;
+use crate::command::tripped::Recording;
 use crate::http::attempts::Attempts;
 
 /// For how long the counts of the last window are tried to be written: where the database is gone, they are lost.
@@ -19,7 +20,7 @@ const LAST_COUNTS: Duration = Duration::from_secs(5);
 
 /// The running counts.
 pub(super) struct Counting {
-    tasks: [(JoinHandle<()>, &'static str); 4],
+    tasks: [(JoinHandle<()>, &'static str); 5],
     stop: watch::Sender<()>,
 }
 
@@ -29,6 +30,7 @@ impl Counting {
         issued: Arc<IssuedCounts>,
         in_force: InForce,
         plans: Plans,
+        trips: Recording,
         queue: &CommandQueue,
     ) -> Self {
         let (stop, told_to_stop) = watch::channel(());
@@ -45,11 +47,20 @@ impl Counting {
             async move { in_force.run(async { drop(told_to_stop.changed().await) }).await }
         });
         let of_plans = tokio::spawn({
-            let mut told_to_stop = told_to_stop;
+            let mut told_to_stop = told_to_stop.clone();
             async move { plans.run(async { drop(told_to_stop.changed().await) }).await }
         });
-        let tasks =
-            [(of_attempts, "failed attempts"), (of_tokens, "tokens"), (of_barriers, "barriers"), (of_plans, "plans")];
+        let of_trips = tokio::spawn({
+            let mut told_to_stop = told_to_stop;
+            async move { trips.run(async { drop(told_to_stop.changed().await) }).await }
+        });
+        let tasks = [
+            (of_attempts, "failed attempts"),
+            (of_tokens, "tokens"),
+            (of_barriers, "barriers"),
+            (of_plans, "plans"),
+            (of_trips, "tripwires"),
+        ];
         Self { tasks, stop }
     }
 

@@ -12,6 +12,7 @@ use crate::domain::plan::PlanKind;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::token::TokenFacts;
+use crate::domain::webhook::WebhookCommand;
 
 pub(super) fn authorize(roll: &Roll, command: &Command, context: &Context) -> Result<(), Refusal> {
     match &context.author.actor {
@@ -141,12 +142,17 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::Netguard(_)
+        | Command::Webhook(
+            WebhookCommand::Create { .. } | WebhookCommand::Update { .. } | WebhookCommand::Remove { .. },
+        )
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
+        | Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
         | Command::CollectPlan { .. }
         | Command::SteerReadmission { .. } => Some(Permission::ManageFleet),
         Command::MakePlan(make) => Some(of_plan(&make.kind)),
@@ -154,8 +160,8 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         Command::ApplyPlan { plan, .. } | Command::ApprovePlan { plan, .. } => {
             Some(roll.plan(*plan).map_or(Permission::ManageFleet, |plan| of_plan(&plan.kind)))
         }
-        // Who may lift the need for a second operator could do without one.
-        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
+        // Who may lift the need for a second operator could do without one; and a rule acts on the whole fleet, by itself.
+        Command::SetPlanPolicy(_) | Command::SetTripwireRule { .. } => Some(Permission::ManageOperators),
         Command::CreateKey(create) => Some(match create.holder {
             KeyHolder::Worker(_) => Permission::ManageFleet,
             KeyHolder::Operator(_) => Permission::ManageOperators,
@@ -172,7 +178,9 @@ fn needed(roll: &Roll, command: &Command) -> Option<Permission> {
         | Command::RecordTokensIssued { .. }
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
+        | Command::Webhook(WebhookCommand::Settle { .. })
         | Command::RecordBarrier { .. }
+        | Command::RecordTrip(_)
         | Command::RecordAuthFailures { .. } => None,
     }
 }

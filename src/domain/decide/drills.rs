@@ -17,6 +17,7 @@ use crate::domain::plan::{Item, PlanKind, Selector};
 use crate::domain::pool::PoolSettings;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
+use crate::domain::tripwire::TripwireEvent;
 use crate::domain::worker::{Worker, WorkerIndex};
 
 /// A pool of the drill's own: an enrollment secret, and a copy of each worker of the scope with a key. Nobody has any of the
@@ -113,6 +114,7 @@ impl Bounds<'_> {
             Event::PoolUpdated { pool, .. }
             | Event::PoolRemoved { pool }
             | Event::EnrollmentSecretCreated { pool, .. }
+            | Event::Tripwire(TripwireEvent::HoneyKeyCreated { pool, .. } | TripwireEvent::RuleSet { pool: Some(pool), .. })
             | Event::FenceRaised { scope: FenceScope::Pool(pool), .. } => *pool == self.pool,
             Event::WorkerCreated(created) => {
                 self.made.insert(created.worker.clone());
@@ -138,13 +140,7 @@ impl Bounds<'_> {
             Event::PlanApplied { plan, .. } | Event::PlanApproved { plan } => self.plan(*plan),
             // Of what is collected: what it selects is not what it was when it was applied.
             Event::PlanProgressed { plan, .. }
-            | Event::ReadmissionWaveReleased { plan, .. }
-            | Event::ReadmissionKeysMade { plan, .. }
-            | Event::ReadmissionPaused { plan }
-            | Event::ReadmissionResumed { plan }
-            | Event::ReadmissionStopped { plan, .. }
-            | Event::ReadmissionCompleted { plan }
-            | Event::ReadmissionRolledBack { plan, .. } => self.listed(*plan),
+            | Event::Readmission { plan, .. } => self.listed(*plan),
             Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
             | Event::IncidentReviewed { .. }
@@ -152,7 +148,9 @@ impl Bounds<'_> {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. } => event.own_incident() == Some(self.incident),
+            Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key }) => self.roll.honey_key(*key).is_some_and(|honey| honey.pool == self.pool),
             Event::PoolCreated { .. }
+            | Event::Tripwire(TripwireEvent::Tripped(_) | TripwireEvent::RuleSet { pool: None, .. })
             | Event::KeyCreated(KeyCreated { holder: KeyHolder::Operator(_), .. })
             | Event::FenceRaised { scope: FenceScope::Everything, .. }
             | Event::TokenIssued(_)
@@ -169,6 +167,7 @@ impl Bounds<'_> {
             | Event::IncidentOpened(_)
             // Who has a network, the Roll does not know: it may be a real worker's.
             | Event::Netguard(_)
+            | Event::Webhook(_)
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -12,6 +12,7 @@ use crate::domain::plan::Selector;
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::TripwireEvent;
 
 /// The incident that the command is wished for, if that can still be worked on.
 ///
@@ -39,7 +40,11 @@ pub fn carried(roll: &Roll, command: &Command, context: &Context, events: &[Even
         Command::RecordBarrier { through, .. } => roll.incident_awaiting(*through),
         _ => context.incident.as_ref(),
     };
-    events.iter().find_map(Event::own_incident).or(follows).cloned()
+    let tripped = events.iter().find_map(|event| match event {
+        Event::Tripwire(TripwireEvent::Tripped(tripped)) => tripped.incident(),
+        _ => None,
+    });
+    events.iter().find_map(Event::own_incident).or(tripped).or(follows).cloned()
 }
 
 fn known<'a>(roll: &'a Roll, id: &IncidentId) -> Result<&'a Incident, Refusal> {
@@ -88,7 +93,7 @@ fn open(roll: &Roll, open: &OpenIncident, now: Timestamp) -> Decision {
 }
 
 /// `INC-` and the first count that is free: people may have chosen such ids too.
-fn next_id(roll: &Roll) -> IncidentId {
+pub(super) fn next_id(roll: &Roll) -> IncidentId {
     let counts = roll.incident_count() + 1..;
     let mut ids = counts.map(|count| format!("INC-{count}").parse().expect("letters, a dash and digits are an id"));
     ids.find(|id: &IncidentId| roll.incident(id.as_str()).is_none()).expect("there are more numbers than incidents")

@@ -27,7 +27,8 @@ fn known(roll: &Roll, key: KeyId) -> Result<&Key, Refusal> {
 
 /// An id is one key's for ever: another under it would take its place in every list.
 pub(super) fn id_is_free(roll: &Roll, key: KeyId) -> Result<(), Refusal> {
-    if roll.key(key).is_some() { Err(Refusal::KeyExists(key)) } else { Ok(()) }
+    let taken = roll.key(key).is_some() || roll.honey_key(key).is_some();
+    if taken { Err(Refusal::KeyExists(key)) } else { Ok(()) }
 }
 
 /// A static secret is in use for ever: a value that was revoked, or rotated away because it leaked, must not come back as

@@ -15,6 +15,7 @@ use crate::domain::pool::{
 use crate::domain::readmission::{BOUND_MAX, Terms, WAVE_EVERY_MAX, WAVE_EVERY_MIN, WAVE_SIZE_MAX, WAVES_MAX};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::{Seconds, Timestamp};
+use crate::domain::tripwire::HONEY_NOTE_CHARS_MAX;
 use crate::domain::worker::{LABEL_CHARS_MAX, LABELS_MAX, Labels, NAME_CHARS_MAX};
 
 fn invalid(field: &'static str, message: impl Into<String>) -> Refusal {
@@ -168,6 +169,10 @@ fn prose(field: &'static str, text: &str, chars_max: usize) -> Result<(), Refusa
 
 pub(super) fn note(field: &'static str, text: &str) -> Result<(), Refusal> {
     prose(field, text, NOTE_CHARS_MAX)
+}
+
+pub(super) fn honey_note(text: &str) -> Result<(), Refusal> {
+    prose("note", text, HONEY_NOTE_CHARS_MAX)
 }
 
 pub(super) fn incident(description: &Description, now: Timestamp) -> Result<(), Refusal> {

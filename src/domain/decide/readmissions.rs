@@ -9,7 +9,7 @@ use crate::domain::fence::FenceScope;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::{KeyKind, KeyState};
 use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, Plan, Progress};
-use crate::domain::readmission::{Readmission, Stage, Steering, Step, Terms};
+use crate::domain::readmission::{Readmission, ReadmissionChange, Stage, Steering, Step, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
@@ -32,9 +32,10 @@ pub(super) fn go_on(roll: &Roll, plan: PlanId, terms: &Terms, progress: &Progres
         None => vec![],
         Some(Step::Wave) => vec![wave(plan, terms, progress, readmission)],
         Some(Step::Stop) => {
-            vec![Event::ReadmissionStopped { plan, refusals: readmission.refusals, trips: readmission.trips }]
+            let Readmission { refusals, trips, .. } = *readmission;
+            vec![Event::Readmission { plan, change: ReadmissionChange::Stopped { refusals, trips } }]
         }
-        Some(Step::Complete) => vec![Event::ReadmissionCompleted { plan }],
+        Some(Step::Complete) => vec![Event::Readmission { plan, change: ReadmissionChange::Completed }],
         Some(Step::Release) => recorded(plan, progress, |item| released(roll, terms, item, now)),
         Some(Step::Record) => recorded(plan, progress, |item| isolated(roll, readmission, item)),
     }
@@ -43,7 +44,8 @@ pub(super) fn go_on(roll: &Roll, plan: PlanId, terms: &Terms, progress: &Progres
 fn wave(plan: PlanId, terms: &Terms, progress: &Progress, readmission: &Readmission) -> Event {
     let from = readmission.begun();
     let workers = terms.wave_end(from, progress.total) - from;
-    Event::ReadmissionWaveReleased { plan, wave: readmission.waves.len() as u64 + 1, workers }
+    let wave = readmission.waves.len() as u64 + 1;
+    Event::Readmission { plan, change: ReadmissionChange::WaveReleased { wave, workers } }
 }
 
 /// The events of the next items, and how far that goes.
@@ -121,7 +123,7 @@ pub(super) fn hand_out(
     let mut events: Vec<Event> = next.clone().filter_map(|(item, fresh)| key_for(roll, *item, fresh)).collect();
     let count = next.count() as u64;
     if count > 0 {
-        events.push(Event::ReadmissionKeysMade { plan: id, done: done + count });
+        events.push(Event::Readmission { plan: id, change: ReadmissionChange::KeysMade { done: done + count } });
     }
     Ok(events)
 }
@@ -147,15 +149,16 @@ pub(super) fn steer(roll: &Roll, plan: PlanId, steering: Steering) -> Decision {
     let terms = found.kind.terms().ok_or(Refusal::ReadmissionNone(plan))?;
     let progress = found.progress.as_ref().ok_or(Refusal::PlanNotApplied(plan))?;
     let readmission = progress.readmission.as_ref().ok_or(Refusal::ReadmissionNone(plan))?;
+    let changed = |change| vec![Event::Readmission { plan, change }];
     match (steering, readmission.stage) {
         (Steering::RollBack, Stage::RolledBack)
         | (Steering::Pause, Stage::Paused | Stage::Stopped)
         | (Steering::Resume, Stage::Releasing) => Ok(vec![]),
         (_, Stage::Completed | Stage::RolledBack) => Err(Refusal::ReadmissionOver(plan)),
-        (Steering::Pause, Stage::Releasing) => Ok(vec![Event::ReadmissionPaused { plan }]),
-        (Steering::Resume, Stage::Paused | Stage::Stopped) => Ok(vec![Event::ReadmissionResumed { plan }]),
+        (Steering::Pause, Stage::Releasing) => Ok(changed(ReadmissionChange::Paused)),
+        (Steering::Resume, Stage::Paused | Stage::Stopped) => Ok(changed(ReadmissionChange::Resumed)),
         (Steering::RollBack, Stage::Releasing | Stage::Paused | Stage::Stopped) => {
-            Ok(vec![Event::ReadmissionRolledBack { plan, workers: progress.done }])
+            Ok(changed(ReadmissionChange::RolledBack { workers: progress.done }))
         }
         (Steering::Next(_), Stage::Paused | Stage::Stopped) => Err(Refusal::ReadmissionStands(plan)),
         (Steering::Next(number), Stage::Releasing) => hurry(plan, number, terms, progress, readmission),

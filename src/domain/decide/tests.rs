@@ -38,6 +38,8 @@ mod signing_keys;
 mod standings;
 mod static_secrets;
 mod tokens;
+mod tripwires;
+mod webhooks;
 mod wish;
 mod workers;
 
@@ -97,7 +99,7 @@ impl World {
         let events = self.decide(who, wish)?;
         let incident = carried(&self.roll, wish, &self.context(who), &events);
         for event in &events {
-            self.record(who, incident.clone(), event.clone());
+            self.record(who, incident.clone().filter(|_| !event.precedes_its_incident()), event.clone());
         }
         Ok(events)
     }

@@ -2,6 +2,8 @@
 
 use super::Event;
 use crate::domain::netguard::NetguardEvent;
+use crate::domain::tripwire::TripwireEvent;
+use crate::domain::webhook::WebhookEvent;
 
 impl Event {
     /// The kind, under which it is on disk and in every list.
@@ -41,16 +43,11 @@ impl Event {
             Event::PlanProgressed { .. } => "plan.progressed",
             Event::Netguard(NetguardEvent::AddressAdded { .. }) => "netguard.address_added",
             Event::Netguard(NetguardEvent::AddressRemoved { .. }) => "netguard.address_removed",
+            Event::Webhook(change) => change.kind(),
             Event::PlanApproved { .. } => "plan.approved",
             Event::PlanPolicySet(_) => "plan_policy.set",
             Event::KeyRotationDue { .. } => "key.rotation_due",
-            Event::ReadmissionWaveReleased { .. } => "readmission.wave_released",
-            Event::ReadmissionKeysMade { .. } => "readmission.keys_made",
-            Event::ReadmissionPaused { .. } => "readmission.paused",
-            Event::ReadmissionResumed { .. } => "readmission.resumed",
-            Event::ReadmissionStopped { .. } => "readmission.stopped",
-            Event::ReadmissionCompleted { .. } => "readmission.completed",
-            Event::ReadmissionRolledBack { .. } => "readmission.rolled_back",
+            Event::Readmission { change, .. } => change.kind(),
             Event::IncidentOpened(_) => "incident.opened",
             Event::IncidentUpdated { .. } => "incident.updated",
             Event::IncidentNoted { .. } => "incident.noted",
@@ -60,12 +57,17 @@ impl Event {
             Event::IncidentStepReopened { .. } => "incident.step_reopened",
             Event::IncidentClosed { .. } => "incident.closed",
             Event::LogRestored(_) => "log.restored",
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { .. }) => "honey_key.created",
+            Event::Tripwire(TripwireEvent::HoneyKeyRemoved { .. }) => "honey_key.removed",
+            Event::Tripwire(TripwireEvent::Tripped(_)) => "tripwire.tripped",
+            Event::Tripwire(TripwireEvent::RuleSet { .. }) => "tripwire.rule_set",
             Event::AuthFailuresObserved { .. } => "auth.failures_observed",
         }
     }
 
     /// What an auditor calls a change of configuration: pools, operators, signing keys, the doors that workers come in by, who has
-    /// to approve what, the addresses that are blocked by hand; and a restore, which may have changed all of them.
+    /// to approve what, tripwires, the addresses that are blocked by hand, who is told of events; and a restore, which may have
+    /// changed all of them.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -82,7 +84,15 @@ impl Event {
             | Event::OperatorRemoved { .. }
             | Event::PlanPolicySet(_)
             | Event::TlsCertificateServed(_)
+            | Event::Tripwire(
+                TripwireEvent::HoneyKeyCreated { .. }
+                | TripwireEvent::HoneyKeyRemoved { .. }
+                | TripwireEvent::RuleSet { .. },
+            )
             | Event::Netguard(_)
+            | Event::Webhook(
+                WebhookEvent::Created { .. } | WebhookEvent::Updated { .. } | WebhookEvent::Removed { .. },
+            )
             | Event::LogRestored(_) => true,
             Event::WorkerCreated(_)
             | Event::WorkerUpdated { .. }
@@ -105,13 +115,7 @@ impl Event {
             | Event::PlanApproved { .. }
             | Event::PlanApplied { .. }
             | Event::PlanProgressed { .. }
-            | Event::ReadmissionWaveReleased { .. }
-            | Event::ReadmissionKeysMade { .. }
-            | Event::ReadmissionPaused { .. }
-            | Event::ReadmissionResumed { .. }
-            | Event::ReadmissionStopped { .. }
-            | Event::ReadmissionCompleted { .. }
-            | Event::ReadmissionRolledBack { .. }
+            | Event::Readmission { .. }
             | Event::IncidentOpened(_)
             | Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
@@ -120,6 +124,8 @@ impl Event {
             | Event::IncidentStepWaived { .. }
             | Event::IncidentStepReopened { .. }
             | Event::IncidentClosed { .. }
+            | Event::Tripwire(TripwireEvent::Tripped(_))
+            | Event::Webhook(WebhookEvent::Settled { .. })
             | Event::AuthFailuresObserved { .. } => false,
         }
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Event;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{decode_base62, encode_base62};
+use crate::domain::tripwire::{TripwireEvent, Why};
 
 /// What an event is about, for search: a kind and an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,14 +74,9 @@ impl Event {
             Event::PlanApplied { plan, .. }
             | Event::PlanProgressed { plan, .. }
             | Event::PlanApproved { plan }
-            | Event::ReadmissionWaveReleased { plan, .. }
-            | Event::ReadmissionKeysMade { plan, .. }
-            | Event::ReadmissionPaused { plan }
-            | Event::ReadmissionResumed { plan }
-            | Event::ReadmissionStopped { plan, .. }
-            | Event::ReadmissionCompleted { plan }
-            | Event::ReadmissionRolledBack { plan, .. } => ("plan", SubjectId::Made(plan.0)),
+            | Event::Readmission { plan, .. } => ("plan", SubjectId::Made(plan.0)),
             Event::Netguard(change) => ("network", SubjectId::Network(change.network())),
+            Event::Webhook(change) => ("webhook", SubjectId::Made(change.webhook().0)),
             Event::PlanPolicySet(_) => ("log", SubjectId::Chosen("plan_policy")),
             Event::IncidentOpened(opened) => ("incident", SubjectId::Chosen(opened.incident.as_str())),
             Event::IncidentUpdated { incident, .. }
@@ -90,6 +86,17 @@ impl Event {
             | Event::IncidentStepWaived { incident, .. }
             | Event::IncidentStepReopened { incident, .. }
             | Event::IncidentClosed { incident, .. } => ("incident", SubjectId::Chosen(incident.as_str())),
+            Event::Tripwire(TripwireEvent::HoneyKeyCreated { key, .. } | TripwireEvent::HoneyKeyRemoved { key }) => {
+                ("honey_key", SubjectId::Made(key.0))
+            }
+            Event::Tripwire(TripwireEvent::Tripped(tripped)) => match tripped.why {
+                Why::Honey => ("honey_key", SubjectId::Made(tripped.key.0)),
+                Why::Revoked | Why::Rotated => ("key", SubjectId::Made(tripped.key.0)),
+            },
+            Event::Tripwire(TripwireEvent::RuleSet { pool: Some(pool), .. }) => {
+                ("pool", SubjectId::Chosen(pool.as_str()))
+            }
+            Event::Tripwire(TripwireEvent::RuleSet { pool: None, .. }) => ("log", SubjectId::Chosen("tripwires")),
             Event::AuthFailuresObserved { .. } => ("log", SubjectId::Chosen("auth")),
         }
     }

@@ -135,14 +135,10 @@ impl Roll {
             Event::PlanPolicySet(policy) => self.plan_policy = policy.clone(),
             Event::KeyRotationDue { key, until } => _ = self.supersede_key(*key, *until),
 
-            Event::ReadmissionWaveReleased { .. }
-            | Event::ReadmissionKeysMade { .. }
-            | Event::ReadmissionPaused { .. }
-            | Event::ReadmissionResumed { .. }
-            | Event::ReadmissionStopped { .. }
-            | Event::ReadmissionCompleted { .. }
-            | Event::ReadmissionRolledBack { .. } => self.evolve_readmission(position, at, event),
+            Event::Readmission { plan, change } => self.change_readmission(position, at, *plan, *change),
             Event::Netguard(change) => self.change_netguard(position, at, change),
+            Event::Tripwire(event) => self.change_tripwires(origin, event),
+            Event::Webhook(change) => self.change_webhook(position, at, change),
 
             // By `evolve_incident`, which also asks for the reason.
             Event::IncidentOpened(_)

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Roll;
 use crate::domain::admit::Denial;
-use crate::domain::event::{Event, FailureCount};
+use crate::domain::event::FailureCount;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::KeyState;
-use crate::domain::plan::{Item, Plan};
-use crate::domain::readmission::{Readmission, Stage, Terms, Wave};
+use crate::domain::plan::{Item, Plan, Progress};
+use crate::domain::readmission::{Readmission, ReadmissionChange, Stage, Terms, Wave};
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::{Tripped, Why};
 use crate::domain::worker::{Worker, WorkerState};
 
 impl Roll {
@@ -29,27 +30,27 @@ impl Roll {
         self.worker_at(index).is_some_and(|worker| terms.canary.as_ref() == Some(&worker.pool))
     }
 
-    pub(super) fn evolve_readmission(&mut self, position: u64, at: Timestamp, event: &Event) {
-        match event {
-            Event::ReadmissionWaveReleased { plan, workers, .. } => self.with_readmission(*plan, |readmission| {
+    pub(super) fn change_readmission(&mut self, position: u64, at: Timestamp, plan: PlanId, change: ReadmissionChange) {
+        if matches!(change, ReadmissionChange::RolledBack { .. }) {
+            return self.roll_back(position, plan);
+        }
+        self.with_readmission(plan, |readmission| match change {
+            ReadmissionChange::WaveReleased { workers, .. } => {
                 let from = readmission.begun();
                 let to = from + workers;
                 readmission.waves.push(Wave { from, to, released: position, released_at: at, refusals: 0, trips: 0 });
-            }),
-            Event::ReadmissionKeysMade { plan, done } => self.with_readmission(*plan, |readmission| {
-                (readmission.keyed, readmission.stands_since) = (*done, at);
-            }),
-            Event::ReadmissionPaused { plan } => self.with_readmission(*plan, |it| it.stage = Stage::Paused),
-            Event::ReadmissionStopped { plan, .. } => self.with_readmission(*plan, |it| it.stage = Stage::Stopped),
-            Event::ReadmissionCompleted { plan } => self.with_readmission(*plan, |it| it.stage = Stage::Completed),
+            }
+            ReadmissionChange::KeysMade { done } => (readmission.keyed, readmission.stands_since) = (done, at),
+            ReadmissionChange::Paused => readmission.stage = Stage::Paused,
+            ReadmissionChange::Stopped { .. } => readmission.stage = Stage::Stopped,
+            ReadmissionChange::Completed => readmission.stage = Stage::Completed,
             // Whoever goes on has looked at what was counted, and at the last wave for as long as it stood still.
-            Event::ReadmissionResumed { plan } => self.with_readmission(*plan, |readmission| {
+            ReadmissionChange::Resumed => {
                 readmission.stage = Stage::Releasing;
                 (readmission.refusals, readmission.trips, readmission.stands_since) = (0, 0, at);
-            }),
-            Event::ReadmissionRolledBack { plan, .. } => self.roll_back(position, *plan),
-            _ => {}
-        }
+            }
+            ReadmissionChange::RolledBack { .. } => {}
+        });
     }
 
     /// All whom it had let in are isolated again, at once, and what they were given since is refused.
@@ -99,12 +100,7 @@ impl Roll {
     /// Counts refusals of workers that were released before the window began. Of those in whose window the release was,
     /// nobody knows on which side they were. Only whoever had the secret counts: a public id alone stops nothing.
     pub(super) fn count_refusals(&mut self, from: Timestamp, failures: &[FailureCount]) {
-        let open: Vec<PlanId> = self
-            .running_plans()
-            .filter(|(_, progress)| progress.readmission.as_ref().is_some_and(|it| !it.stage.is_over()))
-            .map(|(plan, _)| plan.id)
-            .collect();
-        for id in open {
+        for id in self.open_readmissions() {
             for failure in failures {
                 self.count_refusal(id, from, failure);
             }
@@ -119,12 +115,7 @@ impl Roll {
         let (holders, issued) = (key.workers().to_vec(), key.issued);
         let count = failure.count;
         self.with_readmission(id, |readmission| {
-            // Of a shared key it is not known who came with it, and one of them is enough.
-            let found = holders.iter().filter_map(|index| readmission.wave_of(*index));
-            let Some((wave, place)) = found.into_iter().find(|(wave, _)| readmission.waves[*wave].released_at <= from)
-            else {
-                return;
-            };
+            let Some((wave, place)) = readmission.released_before(&holders, from) else { return };
             let wave = &mut readmission.waves[wave];
             wave.refusals += count;
             readmission.refusals += count;
@@ -132,6 +123,42 @@ impl Roll {
                 Arc::make_mut(&mut readmission.stale).insert(place);
             }
         });
+    }
+
+    /// Counts uses of what nobody has any business to show. Who shows a honey key is not known for certain, so each counts while
+    /// workers come back. A key that is refused by a fence alone is most often what the release has ended: that its worker is late
+    /// with the new one is a refusal, and is counted as such.
+    pub(super) fn count_trip(&mut self, tripped: &Tripped) {
+        let (from, count) = (tripped.from, tripped.count);
+        if tripped.why == Why::Honey {
+            for id in self.open_readmissions() {
+                self.with_readmission(id, |readmission| {
+                    if readmission.waves.first().is_some_and(|wave| wave.released_at <= from) {
+                        readmission.trips += count;
+                    }
+                });
+            }
+            return;
+        }
+        let Some(key) = self.key(tripped.key) else { return };
+        if tripped.why == Why::Revoked && key.state != KeyState::Revoked {
+            return;
+        }
+        let presenter = tripped.worker.as_ref().and_then(|id| self.worker_index(id.as_str()));
+        let holders = presenter.map_or_else(|| key.workers().to_vec(), |index| vec![index]);
+        for id in self.open_readmissions() {
+            self.with_readmission(id, |readmission| {
+                if let Some((wave, _)) = readmission.released_before(&holders, from) {
+                    readmission.waves[wave].trips += count;
+                    readmission.trips += count;
+                }
+            });
+        }
+    }
+
+    fn open_readmissions(&self) -> Vec<PlanId> {
+        let is_open = |progress: &Progress| progress.readmission.as_ref().is_some_and(|it| !it.stage.is_over());
+        self.running_plans().filter(|(_, progress)| is_open(progress)).map(|(plan, _)| plan.id).collect()
     }
 
     fn with_readmission(&mut self, id: PlanId, change: impl FnOnce(&mut Readmission)) {

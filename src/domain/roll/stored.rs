@@ -20,6 +20,7 @@ pub use super::keys::KeysStored;
 use super::fences::Fences;
 use super::incidents::IncidentsStored;
 use super::rows::Rows;
+use super::tripwires::TripwiresStored;
 use super::{IdMap, Roll};
 use crate::domain::certificate::Certificate;
 use crate::domain::enrollment::EnrollmentSecret;
@@ -33,6 +34,7 @@ use crate::domain::pool::Pool;
 use crate::domain::signing_key::SigningKey;
 use crate::domain::time::Timestamp;
 use crate::domain::token::SessionCut;
+use crate::domain::webhook::Webhook;
 use crate::domain::worker::{Labels, Worker, WorkerIndex, WorkerState};
 
 /// Everything but the workers and the keys.
@@ -62,6 +64,8 @@ pub struct Rest {
     certificates: Vec<Arc<Certificate>>,
     certificates_due: u64,
     certificates_for: Option<IncidentId>,
+    tripwires: TripwiresStored,
+    webhooks: Vec<Arc<Webhook>>,
 }
 
 /// One worker.
@@ -127,6 +131,8 @@ impl Roll {
             certificates,
             certificates_due,
             certificates_for,
+            tripwires,
+            webhooks,
         } = self;
         let mut verifiers: Vec<_> = enrollment_verifiers.iter().map(|(verifier, id)| (*verifier, *id)).collect();
         // A hash table has no order of its own, and the same Roll should be the same bytes.
@@ -156,6 +162,8 @@ impl Roll {
             certificates: certificates.values().cloned().collect(),
             certificates_due: *certificates_due,
             certificates_for: certificates_for.clone(),
+            tripwires: tripwires.stored(),
+            webhooks: webhooks.values().cloned().collect(),
         }
     }
 
@@ -213,6 +221,8 @@ impl Roll {
             certificates: rest.certificates.into_iter().map(|known| (known.served.node.clone(), known)).collect(),
             certificates_due: rest.certificates_due,
             certificates_for: rest.certificates_for,
+            tripwires: Arc::new(rest.tripwires.into()),
+            webhooks: rest.webhooks.into_iter().map(|webhook| (webhook.id, webhook)).collect(),
         }
     }
 }

@@ -7,7 +7,7 @@ use expect_test::expect_file;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WorkerId};
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, WebhookId, WorkerId};
 use crate::domain::operator::Permission;
 use crate::domain::worker::Standing;
 use crate::log::Tampered;
@@ -37,6 +37,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::KeyKind(key),
         Refusal::KeyOfOperator(key),
         Refusal::TooManyKeys,
+        Refusal::HoneyKeyUnknown(key),
+        Refusal::TooManyHoneyKeys,
         Refusal::TooManySharers,
         Refusal::SharingOff(pool()),
         Refusal::SharedAcrossPools(pool()),
@@ -69,6 +71,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ReadmissionStands(PlanId::from_uuid(uuid)),
         Refusal::ReadmissionWave { plan: PlanId::from_uuid(uuid), next: 2 },
         Refusal::ReadmissionKeysWait(PlanId::from_uuid(uuid)),
+        Refusal::WebhookUnknown(WebhookId::from_uuid(uuid)),
         Refusal::IncidentUnknown("INC-7".parse().unwrap()),
         Refusal::IncidentClosed("INC-7".parse().unwrap()),
         Refusal::IncidentExists("INC-7".parse().unwrap()),

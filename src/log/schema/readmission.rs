@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::Frozen;
 use super::plan::{CountsV2, SelectorV1};
+use super::{Frozen, json};
 use crate::domain::event::{Event, PlanMade};
 use crate::domain::ids::PlanId;
 use crate::domain::plan::{Delivery, PlanKind};
-use crate::domain::readmission::Terms;
+use crate::domain::readmission::{ReadmissionChange, Terms};
 use crate::domain::time::Seconds;
 use crate::log::entry::EntryError;
 use crate::log::text::{Text, optional, read_count, written_count};
@@ -172,6 +173,22 @@ impl<'a> TermsV1<'a> {
     }
 }
 
+pub(super) fn write(plan: PlanId, change: ReadmissionChange) -> Result<Box<RawValue>, EntryError> {
+    match change {
+        ReadmissionChange::WaveReleased { wave, workers } => json(&WaveReleasedV1::new(plan, wave, workers)?),
+        ReadmissionChange::KeysMade { done } => json(&KeysMadeV1::new(plan, done)?),
+        ReadmissionChange::Paused | ReadmissionChange::Resumed | ReadmissionChange::Completed => {
+            json(&NamedV1::new(plan))
+        }
+        ReadmissionChange::Stopped { refusals, trips } => json(&StoppedV1::new(plan, refusals, trips)?),
+        ReadmissionChange::RolledBack { workers } => json(&RolledBackV1::new(plan, workers)?),
+    }
+}
+
+fn changed(plan: &Text<'_>, change: ReadmissionChange) -> Result<Event, EntryError> {
+    Ok(Event::Readmission { plan: plan.parse("plan")?, change })
+}
+
 impl WaveReleasedV1<'_> {
     pub(super) fn new(plan: PlanId, wave: u64, workers: u64) -> Result<Self, EntryError> {
         Ok(Self {
@@ -182,11 +199,8 @@ impl WaveReleasedV1<'_> {
     }
 
     pub(super) fn released(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionWaveReleased {
-            plan: self.plan.parse("plan")?,
-            wave: read_count(self.wave, "wave")?,
-            workers: read_count(self.workers, "workers")?,
-        })
+        let (wave, workers) = (read_count(self.wave, "wave")?, read_count(self.workers, "workers")?);
+        changed(&self.plan, ReadmissionChange::WaveReleased { wave, workers })
     }
 }
 
@@ -196,7 +210,7 @@ impl KeysMadeV1<'_> {
     }
 
     pub(super) fn made(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionKeysMade { plan: self.plan.parse("plan")?, done: read_count(self.done, "done")? })
+        changed(&self.plan, ReadmissionChange::KeysMade { done: read_count(self.done, "done")? })
     }
 }
 
@@ -206,15 +220,15 @@ impl NamedV1<'_> {
     }
 
     pub(super) fn paused(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionPaused { plan: self.plan.parse("plan")? })
+        changed(&self.plan, ReadmissionChange::Paused)
     }
 
     pub(super) fn resumed(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionResumed { plan: self.plan.parse("plan")? })
+        changed(&self.plan, ReadmissionChange::Resumed)
     }
 
     pub(super) fn completed(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionCompleted { plan: self.plan.parse("plan")? })
+        changed(&self.plan, ReadmissionChange::Completed)
     }
 }
 
@@ -228,11 +242,8 @@ impl StoppedV1<'_> {
     }
 
     pub(super) fn stopped(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionStopped {
-            plan: self.plan.parse("plan")?,
-            refusals: read_count(self.refusals, "refusals")?,
-            trips: read_count(self.trips, "trips")?,
-        })
+        let (refusals, trips) = (read_count(self.refusals, "refusals")?, read_count(self.trips, "trips")?);
+        changed(&self.plan, ReadmissionChange::Stopped { refusals, trips })
     }
 }
 
@@ -242,10 +253,7 @@ impl RolledBackV1<'_> {
     }
 
     pub(super) fn rolled_back(&self) -> Result<Event, EntryError> {
-        Ok(Event::ReadmissionRolledBack {
-            plan: self.plan.parse("plan")?,
-            workers: read_count(self.workers, "workers")?,
-        })
+        changed(&self.plan, ReadmissionChange::RolledBack { workers: read_count(self.workers, "workers")? })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::node::replay::Folded;
 
 /// Counts the shapes of the Roll, of its parts as they are written here, and the meanings of events: what one program folded
 /// from a log, the next must have folded too. `tests/golden/snapshot` fails until it is raised.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 const MAGIC: &[u8; 16] = b"portcullis roll\n";
 const DIGEST_BYTES: usize = 32;

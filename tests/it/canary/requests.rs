@@ -147,6 +147,7 @@ async fn administer(hunt: &mut Hunt<'_>) {
 
     for (name, path, body) in [
         ("a key", "/v1/workers/static-1/keys", json!({})),
+        ("a honey key", "/v1/honey-keys", json!({ "pool": "default" })),
         ("an operator's key", "/v1/operators", json!({ "name": "canary", "role": "gateway" })),
     ] {
         let idempotency = hunt.secret("another Idempotency-Key");
@@ -154,8 +155,13 @@ async fn administer(hunt: &mut Hunt<'_>) {
             let make = hunt.admin(path, &body).header("Idempotency-Key", &idempotency);
             let made = hunt.send(name, make).await.expect(201);
             hunt.keep_key(name, made["key"].as_str().unwrap());
+            // What it trips is recorded before the search begins.
+            hunt.send("show it", hunt.admin("/v1/validate", &json!({ "credential": made["key"] }))).await.expect(200);
         }
     }
+    let body = json!({ "url": "https://127.0.0.1:9/in" });
+    let made = hunt.send("a webhook", hunt.admin("/v1/webhooks", &body)).await.expect(201);
+    hunt.keep("the secret of a webhook", made["secret"].as_str().unwrap().trim_start_matches("whsec_"));
     let made = hunt.send("an enrollment secret", hunt.admin("/v1/enrollment-secrets", &json!({ "pool": "default" })));
     let made = made.await.expect(201);
     hunt.keep_key("an enrollment secret", made["secret"].as_str().unwrap());

@@ -149,3 +149,34 @@ async fn signing_keys_are_listed_and_rotated() {
     shell.run("validate -f new.token").await.failed(6);
     shell.run("signing-key rotate --algorithm HS256").await.failed(2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn honey_keys_are_planted_and_rules_set() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let shell = Shell::beside(&service);
+    let made = shell.run("key honey create --pool default --note backup-of-host-7 --key-file honey.key").await.ok();
+    assert!(!made.stdout.contains("ptc_wk_"), "{}", made.stdout);
+    assert!(shell.read("honey.key").starts_with("ptc_wk_"));
+    shell.run("validate -f honey.key").await.failed(6);
+
+    let listed = shell.json("key honey list").await["items"].clone();
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&listed[0]["pool"], &listed[0]["note"]), (&json!("default"), &json!("backup-of-host-7")));
+    assert!(shell.run("key honey list").await.ok().stdout.trim_start().starts_with("KEY"));
+    let plan = shell.json(&format!("key honey remove {id} --dry-run")).await;
+    assert_eq!((&plan["dry_run"], &plan["honey_keys"][0]["id"]), (&json!(true), &json!(id)));
+    shell.run(&format!("key honey remove {id} --yes --reason gone")).await.ok();
+    assert_eq!(shell.json("key honey list").await["items"], json!([]));
+    shell.run(&format!("key honey remove {} --yes", "0".repeat(22))).await.failed(3);
+    shell.run("key honey create --pool none --key-file other.key").await.failed(3);
+
+    let set = shell.json("tripwire set --pool default --honey isolate,open_incident --reason drill").await;
+    assert_eq!((&set["honey"], &set["revoked"]), (&json!(["isolate", "open_incident"]), &json!(null)));
+    let again = shell.run("tripwire set --pool default --honey open_incident,isolate").await.ok();
+    assert!(again.stderr.contains("it was so already"), "{}", again.stderr);
+    let rules = shell.json("tripwire list").await["items"].clone();
+    assert_eq!((rules.as_array().unwrap().len(), &rules[0]["honey"]), (2, &json!(["record"])));
+    assert!(shell.run("tripwire list").await.ok().stdout.contains("isolate"));
+    shell.run("tripwire set --honey shout").await.failed(2);
+}

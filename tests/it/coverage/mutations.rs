@@ -12,9 +12,15 @@ use crate::support::cluster::Scratch;
 use crate::support::service::{Answer, Service};
 
 /// What reads with POST, because what it is asked about must not be in a URL; and what is done to tables that say no more
-/// than the log does.
-const READS: [&str; 5] =
-    ["/v1/scope", "/v1/validate", "/oauth2/introspect", "/v1/projections/{id}/rebuild", "/v1/projections/{id}/verify"];
+/// than the log does, or to a receiver alone.
+const READS: [&str; 6] = [
+    "/v1/scope",
+    "/v1/validate",
+    "/oauth2/introspect",
+    "/v1/projections/{id}/rebuild",
+    "/v1/projections/{id}/verify",
+    "/v1/webhooks/{id}/test",
+];
 
 struct Trial<'a> {
     service: &'a Service,
@@ -154,7 +160,14 @@ async fn fleet(trial: &mut Trial<'_>) {
         trial.admin("POST", decision, worker, json!({})).await;
     }
     trial.admin("DELETE", "/v1/workers/{id}", "w-2", json!({})).await;
+    let honey = trial.admin("POST", "/v1/honey-keys", "", json!({ "pool": "default" })).await;
+    trial.admin("DELETE", "/v1/honey-keys/{id}", &id(&honey), json!({})).await;
+    trial.admin("PUT", "/v1/tripwires", "", json!({ "honey": ["open_incident"] })).await;
     trial.admin("POST", "/v1/fences", "", json!({ "scope": "everything" })).await;
+    let url = json!({ "url": "https://hooks.example/in", "kinds": ["pool.removed"] });
+    let webhook = id(&trial.admin("POST", "/v1/webhooks", "", url).await);
+    trial.admin("PATCH", "/v1/webhooks/{id}", &webhook, json!({ "enabled": false })).await;
+    trial.admin("DELETE", "/v1/webhooks/{id}", &webhook, json!({})).await;
     let network = json!({ "address": "192.0.2.0/24" });
     trial.admin("POST", "/v1/netguard/addresses", "", network.clone()).await;
     trial.admin("DELETE", "/v1/netguard/addresses", "", network).await;

@@ -39,7 +39,10 @@ impl Space {
         let mut keeper = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "no namespace could be made");
+        assert_eq!(
+            line, "ready\n",
+            "this machine makes no namespaces of users and networks, in which netguard is tested: see `unshare --user --net`"
+        );
         Self { keeper }
     }
 

@@ -31,7 +31,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ContinuePlan { .. }
         | Command::RemoveOperator { .. }
         // A drill's copies go with it.
-        | Command::CloseIncident { .. } => true,
+        | Command::CloseIncident { .. }
+        // Where a rule isolates the presenter.
+        | Command::RecordTrip(_) => true,
         // These end what lets others in, or what an operator may do; whoever holds a key keeps it.
         Command::DisableEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
@@ -56,6 +58,9 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ApprovePlan { .. }
         | Command::CollectPlan { .. }
         | Command::SetPlanPolicy(_)
+        | Command::CreateHoneyKey(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
         | Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -64,6 +69,7 @@ pub(super) fn can_reduce(wish: &Command) -> bool {
         | Command::ServeCertificate(_)
         // Netguard drops packets, and no credential.
         | Command::Netguard(_)
+        | Command::Webhook(_)
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -108,14 +114,8 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::Netguard(_)
         | Event::PlanApproved { .. }
         | Event::PlanPolicySet(_)
-        | Event::ReadmissionWaveReleased { .. }
-        | Event::ReadmissionKeysMade { .. }
-        | Event::ReadmissionPaused { .. }
-        | Event::ReadmissionResumed { .. }
-        | Event::ReadmissionStopped { .. }
-        | Event::ReadmissionCompleted { .. }
-        // Of its plan's list it is the plan's matter too.
-        | Event::ReadmissionRolledBack { .. }
+        // That one is rolled back is the matter of its plan too.
+        | Event::Readmission { .. }
         // An overlap ends by itself.
         | Event::KeyRotationDue { .. }
         | Event::IncidentOpened(_)
@@ -126,6 +126,8 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         | Event::IncidentStepWaived { .. }
         | Event::IncidentStepReopened { .. }
         | Event::IncidentClosed { .. }
+        | Event::Tripwire(_)
+        | Event::Webhook(_)
         | Event::AuthFailuresObserved { .. } => false,
     }
 }

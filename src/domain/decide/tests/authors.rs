@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 
 use super::wish::{
     apply_plan, approve, approve_plan, bootstrap, close, collect_plan, create_key, create_operator,
-    create_operator_key, create_pending_worker, create_pool, create_secret, create_worker, create_worker_in,
-    disable_secret, enroll, ensure_secret, expire, fence, isolate, issue, list_network, make_plan, note, open_incident,
-    plain_incident, plan_policy, readmit, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
-    retitle, review, revoke, revoke_token, rotate, rotate_secret, rotate_signing_keys, serve_certificate, settle,
-    share, sharing, steer, unlist_network, update_operator, update_pool, worker_id,
+    create_operator_key, create_pending_worker, create_pool, create_secret, create_webhook, create_worker,
+    create_worker_in, disable_secret, enroll, ensure_secret, expire, fence, honey, isolate, issue, list_network,
+    make_plan, note, open_incident, plain_incident, plan_policy, readmit, reject, release, remove_honey,
+    remove_operator, remove_pool, remove_worker, rename, renew, retitle, review, revoke, revoke_token, rotate,
+    rotate_secret, rotate_signing_keys, serve_certificate, settle, settle_webhook, share, sharing, steer, trip,
+    tripwire_rule, unlist_network, update_operator, update_pool, worker_id,
 };
 use super::{World, by_key, by_token, enrollee, id_of, operator, operator_by, outcome, seconds, system, unknown_token};
 use crate::domain::actor::{Author, CredentialUsed};
 use crate::domain::command::{Command, OpenIncident, Settling};
 use crate::domain::enrollment::Limits;
-use crate::domain::ids::{KeyId, PlanId};
+use crate::domain::ids::{KeyId, PlanId, WebhookId};
 use crate::domain::netguard::Listing;
 use crate::domain::operator::{Permission, Role};
 use crate::domain::plan::{Delivery, PlanKind};
@@ -24,9 +25,11 @@ use crate::domain::readmission::Steering;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Seconds;
 use crate::domain::token::TokenFacts;
+use crate::domain::tripwire::{Actions, Rule, Why};
+use crate::domain::webhook::WebhookCommand;
 
 /// How many commands there are. Raise it with the `match` of `permission`, and add an example of the new one.
-const COMMANDS: usize = 46;
+const COMMANDS: usize = 54;
 
 /// Keys from 20 on are workers', and key 9 an operator's.
 fn permission(wish: &Command) -> Option<Permission> {
@@ -48,7 +51,11 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::CreateEnrollmentSecret { .. }
         | Command::RotateEnrollmentSecret { .. }
         | Command::DisableEnrollmentSecret { .. } => Some(Permission::ManageFleet),
-        Command::Netguard(_) => Some(Permission::ManageFleet),
+        Command::Netguard(_)
+        | Command::Webhook(
+            WebhookCommand::Create { .. } | WebhookCommand::Update { .. } | WebhookCommand::Remove { .. },
+        ) => Some(Permission::ManageFleet),
+        Command::Webhook(WebhookCommand::Settle { .. }) => None,
         Command::RevokeToken(_)
         | Command::RaiseFence { .. }
         | Command::ApprovePlan { .. }
@@ -57,7 +64,8 @@ fn permission(wish: &Command) -> Option<Permission> {
         Command::MakePlan(make) if make.kind.name() == "rotate_signing_keys" => Some(Permission::ManageSigningKeys),
         Command::ApplyPlan { plan: PlanId(6), .. } => Some(Permission::ManageSigningKeys),
         Command::MakePlan(_) | Command::ApplyPlan { .. } => Some(Permission::ManageFleet),
-        Command::SetPlanPolicy(_) => Some(Permission::ManageOperators),
+        Command::CreateHoneyKey(_) | Command::RemoveHoneyKey { .. } => Some(Permission::ManageFleet),
+        Command::SetPlanPolicy(_) | Command::SetTripwireRule { .. } => Some(Permission::ManageOperators),
         Command::OpenIncident(_)
         | Command::UpdateIncident { .. }
         | Command::NoteIncident { .. }
@@ -71,6 +79,7 @@ fn permission(wish: &Command) -> Option<Permission> {
         // The service's own, and what takes a worker's or an enrollee's credential.
         Command::Bootstrap(_)
         | Command::EnsureEnrollmentSecret { .. }
+        | Command::RecordTrip(_)
         | Command::Enroll(_)
         | Command::IssueToken(_)
         | Command::RecordTokensIssued { .. }
@@ -103,6 +112,7 @@ fn known() -> World {
         create_key("b", 21),
         create_secret(1, Limits::default()),
         create_secret(2, Limits::default()),
+        honey(81, "blue"),
         make_plan(1, PlanKind::Isolate { until: None }, &["pool:blue"]),
         create_operator(13, Role::Operator),
         make_plan(5, PlanKind::RotateAll { overlap: Seconds(600), delivery: Delivery::File }, &["worker:isolated"]),
@@ -110,6 +120,7 @@ fn known() -> World {
         make_plan(6, PlanKind::RotateSigningKeys { overlap: Seconds(600) }, &["everything"]),
         open_incident(Some("case")),
         Command::OpenIncident(OpenIncident { checklist: vec![], ..plain_incident(Some("closed"), &[]) }),
+        create_webhook(1, "https://hooks.example.org/"),
     ]);
     // Of an empty list all is collected.
     world.must(&operator(Role::Admin), &apply_plan(&world.clone(), 5));
@@ -170,10 +181,23 @@ fn examples() -> Examples {
         review("case", "nothing in the logs"),
         settle("case", "restore", Settling::Waived),
         close("closed"),
+        honey(80, "blue"),
+        remove_honey(81),
+        tripwire_rule(Some("blue"), Rule { honey: Some(Actions::RECORD), ..Rule::default() }),
+        trip(20, Why::Revoked, Some("a")),
         Command::ContinuePlan { plan: PlanId(1), done: 0 },
         serve_certificate("n-1", 1),
         list_network("192.0.2.0/24", Listing::Blocked),
         unlist_network("192.0.2.0/24"),
+        create_webhook(2, "https://hooks.example.org/"),
+        Command::Webhook(WebhookCommand::Update {
+            webhook: WebhookId(1),
+            url: None,
+            kinds: None,
+            enabled: Some(false),
+        }),
+        Command::Webhook(WebhookCommand::Remove { webhook: WebhookId(1) }),
+        settle_webhook(1, 99),
         Command::RecordBarrier { through: 9, confirmed: vec!["n".into()], waited_out: vec![] },
         Command::RecordAuthFailures { from: seconds(0), to: seconds(60), failures: vec![] },
     ];

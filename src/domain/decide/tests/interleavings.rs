@@ -11,10 +11,11 @@ use super::access::{can_reduce, is_cut_off};
 use super::invariants::{Witness, accepted, has_working_admin};
 use super::wish::{
     approve, bootstrap, create_key, create_operator, create_operator_key, create_pool, create_secret_in, create_static,
-    create_worker, digest, disable_secret, enroll_named, ensure_secret, expire, fence, isolate, issue, label, lineage,
-    plain_key, plain_worker, pool_id, reject, release, remove_operator, remove_pool, remove_worker, rename, renew,
-    revoke, revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys, rotate_static, rotate_until,
-    serve_certificate, share, text, update_operator, update_pool, worker_token,
+    create_worker, digest, disable_secret, enroll_named, ensure_secret, expire, fence, honey, isolate, issue, label,
+    lineage, plain_key, plain_worker, pool_id, reject, release, remove_honey, remove_operator, remove_pool,
+    remove_worker, rename, renew, revoke, revoke_alone, revoke_token, rotate, rotate_secret, rotate_signing_keys,
+    rotate_static, rotate_until, serve_certificate, share, text, trip, tripwire_rule, update_operator, update_pool,
+    worker_token,
 };
 use super::{World, admin, by_key, by_token, enrollee, from, operator_by, system};
 use crate::domain::actor::{Author, CredentialUsed};
@@ -27,6 +28,8 @@ use crate::domain::operator::Role;
 use crate::domain::pool::PoolSettings;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
+use crate::domain::tripwire::{Actions, Rule, Why};
+use crate::domain::webhook::WebhookCommand;
 use crate::domain::worker::Labels;
 
 mod plans;
@@ -191,6 +194,9 @@ fn of_the_rest() -> BoxedStrategy<Command> {
             .prop_map(|(operator, name, role)| update_operator(operator, name, role)),
         1 => operator_number().prop_map(remove_operator),
         1 => (3_u128..9, overlap()).prop_map(|(next, overlap)| rotate_signing_keys(next, overlap)),
+        1 => (80_u128..83, pool()).prop_map(|(key, pool)| honey(key, pool)),
+        1 => (80_u128..83).prop_map(remove_honey),
+        1 => (option::of(pool()), rule()).prop_map(|(pool, rule)| tripwire_rule(pool, rule)),
     ]
     .boxed()
 }
@@ -211,8 +217,23 @@ fn of_the_service() -> BoxedStrategy<Command> {
     prop_oneof![
         (10_u128..13).prop_map(|number| bootstrap(number, number)),
         (pool(), secret(), secret()).prop_map(|(pool, secret, value)| ensure_secret(pool, secret, value)),
+        (key(), worker(), select(&[Why::Revoked, Why::Rotated][..])).prop_map(|(key, worker, why)| trip(
+            key,
+            why,
+            Some(worker)
+        )),
+        (80_u128..83).prop_map(|key| trip(key, Why::Honey, None)),
     ]
     .boxed()
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let actions = || {
+        option::of(
+            (any::<bool>(), any::<bool>()).prop_map(|(isolate, open_incident)| Actions { isolate, open_incident }),
+        )
+    };
+    (actions(), actions(), actions()).prop_map(|(honey, revoked, rotated)| Rule { honey, revoked, rotated })
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -319,9 +340,12 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::SteerReadmission { .. }
         | Command::Netguard(_)
         | Command::SetPlanPolicy(_)
+        | Command::RemoveHoneyKey { .. }
+        | Command::SetTripwireRule { .. }
         | Command::UpdateIncident { .. }
         | Command::SettleStep { .. }
         | Command::CloseIncident { .. }
+        | Command::Webhook(WebhookCommand::Update { .. } | WebhookCommand::Settle { .. })
         | Command::RaiseFence { up_to: Some(_), .. } => true,
         Command::CreateKey(_)
         | Command::RotateKey { .. }
@@ -341,8 +365,11 @@ fn is_for_a_state(wish: &Command) -> bool {
         | Command::OpenIncident(_)
         | Command::NoteIncident { .. }
         | Command::ReviewIncident { .. }
+        | Command::CreateHoneyKey(_)
+        | Command::RecordTrip(_)
         | Command::ContinuePlan { .. }
         | Command::ServeCertificate(_)
+        | Command::Webhook(WebhookCommand::Create { .. } | WebhookCommand::Remove { .. })
         | Command::RecordBarrier { .. }
         | Command::RecordAuthFailures { .. } => false,
     }
@@ -392,7 +419,15 @@ fn furnished() -> World {
         fence("pool:default", Some(1)),
         lineage(1, Some(2)),
         fence("worker:a", Some(3)),
+        honey(80, "blue"),
+        honey(81, "default"),
+        remove_honey(81),
+        tripwire_rule(
+            Some("default"),
+            Rule { revoked: Some(Actions { isolate: true, open_incident: true }), ..Rule::default() },
+        ),
     ]);
+    world.must(&system(), &trip(21, Why::Revoked, Some("b")));
     let token = world.token("a", 20, 900);
     world.must(&admin(), &revoke_token(&token));
     world.must(&system(), &serve_certificate("n-1", 1));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::wish::{
-    apply_plan, collect_plan, create_key, create_pool, create_static, create_worker, create_worker_in, isolate,
-    make_plan, pool_id, readmit, release, remove_worker, rotate, share, sharing, steer,
+    apply_plan, collect_plan, create_key, create_pool, create_static, create_worker, create_worker_in, honey, isolate,
+    make_plan, pool_id, readmit, release, remove_worker, revoke, rotate, share, sharing, steer, trip,
 };
 use super::{World, admin, by_key, kind, operator, outcome, system};
 use crate::domain::admit::{Denial, admit_worker_key};
@@ -16,6 +16,7 @@ use crate::domain::operator::Role;
 use crate::domain::plan::{Delivery, PlanKind, Progress};
 use crate::domain::readmission::{Readmission, Stage, Steering, Terms};
 use crate::domain::time::Seconds;
+use crate::domain::tripwire::Why;
 use crate::domain::worker::WorkerState;
 
 const WORKERS: [(&str, u128); 5] = [("a", 20), ("b", 21), ("c", 22), ("d", 23), ("e", 24)];
@@ -187,6 +188,43 @@ fn refusals_of_workers_that_are_back_stop_it_and_noise_does_not() {
     let mut world = world.at(1_011);
     go_on(&mut world);
     assert_eq!(back(&world), "abcd");
+}
+
+#[test]
+fn tripwires_of_workers_that_are_back_stop_it() {
+    let tripped = |key, why, worker, from: i64| {
+        let Command::RecordTrip(mut trip) = trip(key, why, worker) else { unreachable!() };
+        (trip.from, trip.to) = (super::seconds(from), super::seconds(from));
+        Command::RecordTrip(trip)
+    };
+    let mut world = fleet().given([
+        revoke(20),
+        revoke(23),
+        honey(70, "blue"),
+        make_plan(1, readmit(2, Delivery::File), &["everything"]),
+    ]);
+    world.must(&admin(), &apply_plan(&world.clone(), 1));
+    let mut world = world.at(1);
+    go_on(&mut world);
+    let before = [
+        tripped(20, Why::Revoked, Some("a"), 0),
+        tripped(70, Why::Honey, None, 0),
+        // Of a wave that was not released, and of a key that the release itself has ended.
+        tripped(23, Why::Revoked, Some("d"), 2),
+        tripped(21, Why::Revoked, Some("b"), 2),
+    ];
+    for other in &before {
+        world.must(&system(), other);
+    }
+    assert_eq!(readmission(&world).trips, 0);
+    world.must(&system(), &tripped(20, Why::Revoked, Some("a"), 2));
+    assert_eq!((readmission(&world).trips, readmission(&world).waves[0].trips), (1, 1));
+    assert_eq!(go_on(&mut world), "readmission.stopped");
+    world.must(&admin(), &steer(1, Steering::Resume));
+    assert_eq!((go_on(&mut world).as_str(), readmission(&world).trips), ("", 0));
+    world.must(&system(), &tripped(70, Why::Honey, None, 3));
+    assert_eq!((readmission(&world).trips, readmission(&world).waves[0].trips), (1, 1), "nobody knows of which wave");
+    assert_eq!(go_on(&mut world), "readmission.stopped");
 }
 
 #[test]

@@ -6,13 +6,13 @@ use super::World;
 use crate::domain::certificate::{CertificateOrigin, CertificateServed};
 use crate::domain::command::{
     Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
-    MakePlan, OpenIncident, PolicyChange, Settling,
+    MakePlan, NewHoneyKey, OpenIncident, PolicyChange, RecordTrip, Settling,
 };
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
@@ -24,6 +24,8 @@ use crate::domain::readmission::{Steering, Terms};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
+use crate::domain::tripwire::{Rule, Why};
+use crate::domain::webhook::{self, Outcome, WebhookCommand};
 use crate::domain::worker::Labels;
 
 pub(super) fn pool_id(id: &str) -> PoolId {
@@ -462,4 +464,43 @@ pub(super) fn settle(id: &str, step: &str, settling: Settling) -> Command {
 
 pub(super) fn close(id: &str) -> Command {
     Command::CloseIncident { incident: incident_id(id), summary: "over".into() }
+}
+
+pub(super) fn honey(key: u128, pool: &str) -> Command {
+    Command::CreateHoneyKey(NewHoneyKey { key: KeyId(key), pool: pool_id(pool), verifier: digest(key), note: None })
+}
+
+pub(super) fn remove_honey(key: u128) -> Command {
+    Command::RemoveHoneyKey { key: KeyId(key) }
+}
+
+pub(super) fn tripwire_rule(pool: Option<&str>, rule: Rule) -> Command {
+    Command::SetTripwireRule { pool: pool.map(pool_id), rule }
+}
+
+/// One use of the key, from an address of which nothing is known.
+pub(super) fn trip(key: u128, why: Why, worker: Option<&str>) -> Command {
+    Command::RecordTrip(Box::new(RecordTrip {
+        key: KeyId(key),
+        why,
+        worker: worker.map(worker_id),
+        source: Some([192, 0, 2, 1].into()),
+        count: 1,
+        from: Timestamp(0),
+        to: Timestamp(0),
+        presenters: Vec::new(),
+        checklist: vec![StepTemplate { id: text("isolate"), title: text("Isolate"), needs: vec![] }],
+    }))
+}
+
+pub(super) fn create_webhook(webhook: u128, url: &str) -> Command {
+    let kinds = [text("worker.isolated")].into();
+    let webhook = WebhookId(webhook);
+    Command::Webhook(WebhookCommand::Create { webhook, url: text(url), kinds, sealed: [1_u8].into() })
+}
+
+/// Told at once, of the event at this position.
+pub(super) fn settle_webhook(webhook: u128, position: u64) -> Command {
+    let delivery = webhook::Delivery { position, attempts: 1, outcome: Outcome::Delivered { status: 204 } };
+    Command::Webhook(WebhookCommand::Settle { webhook: WebhookId(webhook), delivery })
 }

@@ -16,7 +16,8 @@ use crate::domain::event::{
 };
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WorkerId,
+    CommandId, EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId,
+    WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
@@ -24,10 +25,12 @@ use crate::domain::netguard::{Listing, NetguardEvent};
 use crate::domain::operator::Role;
 use crate::domain::plan::{ApprovalPolicy, Counts, Criterion, Delivery, PLAN_KINDS, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, TokenRecord};
-use crate::domain::readmission::Terms;
+use crate::domain::readmission::{ReadmissionChange, Terms};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::NewToken;
+use crate::domain::tripwire::{Actions, Answer, Hindrance, Rule, Tripped, TripwireEvent, Why};
+use crate::domain::webhook::{self, Outcome, WebhookEvent};
 use crate::domain::worker::Labels;
 use crate::log::entry::NUMBER_MAX;
 
@@ -72,7 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => key_event(),
         3 => enrollment_event(),
         3 => token_event(),
-        8 => service_event(),
+        9 => service_event(),
     ]
 }
 
@@ -197,7 +200,47 @@ fn service_event() -> impl Strategy<Value = Event> {
         readmission_event(),
         netguard_event().boxed(),
         incident_event().boxed(),
+        tripwire_event().boxed(),
+        webhook_event().boxed(),
         observed,
+    ]
+}
+
+fn tripwire_event() -> impl Strategy<Value = Event> {
+    let answer = prop_oneof![
+        worker().prop_map(Answer::Isolated),
+        select(Hindrance::ALL.to_vec()).prop_map(Answer::NotIsolated),
+        incident().prop_map(Answer::IncidentOpened),
+        incident().prop_map(Answer::IncidentJoined),
+    ];
+    let who = (key(), select(Why::ALL.to_vec()), of(worker()), of(pool()), of(address()));
+    let tripped = (who, count(), time(), time(), vec(answer, 0..3)).prop_map(
+        |((key, why, worker, pool, source), count, from, to, answers)| {
+            Event::Tripwire(TripwireEvent::Tripped(Tripped {
+                key,
+                why,
+                worker,
+                pool,
+                source,
+                count,
+                from,
+                to,
+                answers,
+            }))
+        },
+    );
+    let actions = || {
+        let actions = (any::<bool>(), any::<bool>());
+        of(actions.prop_map(|(isolate, open_incident)| Actions { isolate, open_incident }))
+    };
+    let rule = (actions(), actions(), actions()).prop_map(|(honey, revoked, rotated)| Rule { honey, revoked, rotated });
+    prop_oneof![
+        tripped,
+        (key(), pool(), digest(), of(text())).prop_map(|(key, pool, verifier, note)| Event::Tripwire(
+            TripwireEvent::HoneyKeyCreated { key, pool, verifier, note }
+        )),
+        key().prop_map(|key| Event::Tripwire(TripwireEvent::HoneyKeyRemoved { key })),
+        (of(pool()), rule).prop_map(|(pool, rule)| Event::Tripwire(TripwireEvent::RuleSet { pool, rule })),
     ]
 }
 
@@ -262,25 +305,16 @@ fn terms() -> BoxedStrategy<Terms> {
 }
 
 fn readmission_event() -> BoxedStrategy<Event> {
-    let plan = || any::<u128>().prop_map(PlanId);
-    prop_oneof![
-        (plan(), count(), count()).prop_map(|(plan, wave, workers)| Event::ReadmissionWaveReleased {
-            plan,
-            wave,
-            workers
-        }),
-        (plan(), count()).prop_map(|(plan, done)| Event::ReadmissionKeysMade { plan, done }),
-        plan().prop_map(|plan| Event::ReadmissionPaused { plan }),
-        plan().prop_map(|plan| Event::ReadmissionResumed { plan }),
-        (plan(), count(), count()).prop_map(|(plan, refusals, trips)| Event::ReadmissionStopped {
-            plan,
-            refusals,
-            trips
-        }),
-        plan().prop_map(|plan| Event::ReadmissionCompleted { plan }),
-        (plan(), count()).prop_map(|(plan, workers)| Event::ReadmissionRolledBack { plan, workers }),
-    ]
-    .boxed()
+    let change = prop_oneof![
+        (count(), count()).prop_map(|(wave, workers)| ReadmissionChange::WaveReleased { wave, workers }),
+        count().prop_map(|done| ReadmissionChange::KeysMade { done }),
+        Just(ReadmissionChange::Paused),
+        Just(ReadmissionChange::Resumed),
+        (count(), count()).prop_map(|(refusals, trips)| ReadmissionChange::Stopped { refusals, trips }),
+        Just(ReadmissionChange::Completed),
+        count().prop_map(|workers| ReadmissionChange::RolledBack { workers }),
+    ];
+    (any::<u128>(), change).prop_map(|(plan, change)| Event::Readmission { plan: PlanId(plan), change }).boxed()
 }
 
 fn plan_event() -> impl Strategy<Value = Event> {
@@ -350,6 +384,34 @@ fn netguard_event() -> impl Strategy<Value = Event> {
         network().prop_map(|network| NetguardEvent::AddressRemoved { network }),
     ]
     .prop_map(Event::Netguard)
+}
+
+fn webhook_event() -> impl Strategy<Value = Event> {
+    let webhook = || any::<u128>().prop_map(WebhookId);
+    let kinds = || vec(text(), 0..3).prop_map(Arc::<[Arc<str>]>::from);
+    let outcome = prop_oneof![
+        count().prop_map(|status| Outcome::Delivered { status }),
+        text().prop_map(|why| Outcome::Failed { why }),
+    ];
+    let delivery = (count(), count(), outcome).prop_map(|(position, attempts, outcome)| webhook::Delivery {
+        position,
+        attempts,
+        outcome,
+    });
+    prop_oneof![
+        (webhook(), text(), kinds(), vec(any::<u8>(), 0..9)).prop_map(|(webhook, url, kinds, sealed)| {
+            WebhookEvent::Created { webhook, url, kinds, sealed: sealed.into() }
+        }),
+        (webhook(), text(), kinds(), any::<bool>()).prop_map(|(webhook, url, kinds, enabled)| WebhookEvent::Updated {
+            webhook,
+            url,
+            kinds,
+            enabled
+        }),
+        webhook().prop_map(|webhook| WebhookEvent::Removed { webhook }),
+        (webhook(), delivery).prop_map(|(webhook, delivery)| WebhookEvent::Settled { webhook, delivery }),
+    ]
+    .prop_map(Event::Webhook)
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
