@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::effect::{self, Effect};
 use super::replay::Moment;
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::IncidentId;
+use crate::domain::ids::{CommandId, IncidentId};
 use crate::domain::incident::Incident;
 use crate::domain::plan::PlanKind;
 use crate::domain::roll::Roll;
@@ -41,14 +41,22 @@ pub struct Report {
     firsts: Firsts,
 }
 
-/// A line of the timeline: one event, or many records of one plan.
+/// A line of the timeline: one event, or many that came of one event or one command.
 #[derive(Clone, Debug)]
 struct Line {
     moment: Moment,
+    of: Source,
     /// How many events it stands for.
     count: u64,
     /// The position of the last of them.
     last: u64,
+}
+
+/// What an event came of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Event(u64),
+    Command(CommandId),
 }
 
 /// When something was first so, and since when everywhere.
@@ -113,19 +121,18 @@ impl Report {
         self.line(recorded, workers);
     }
 
-    /// Records of one plan that follow upon each other are one line.
+    /// Of what came of one event, or one command, and follows upon each other, there is one line for each kind.
     fn line(&mut self, recorded: &Recorded, workers: Option<Effect>) {
         let moment = Moment::of(&self.roll, recorded, workers);
-        if let Some(line) = self.lines.last_mut()
-            && moment.cause.is_some()
-            && (line.moment.cause, line.moment.kind) == (moment.cause, moment.kind)
-        {
+        let of = recorded.cause.map_or(Source::Command(recorded.command), Source::Event);
+        let mut burst = self.lines.iter_mut().rev().take_while(|line| line.of == of);
+        if let Some(line) = burst.find(|line| line.moment.kind == moment.kind) {
             line.count += 1;
             line.last = moment.position;
         } else if self.lines.len() == LINES_MAX {
             self.lines_left_out += 1;
         } else {
-            self.lines.push(Line { last: moment.position, moment, count: 1 });
+            self.lines.push(Line { last: moment.position, moment, of, count: 1 });
         }
     }
 

@@ -75,7 +75,7 @@ impl Uses {
 
     /// Of a window that was over before the credential was ended, though it was recorded later, all was before.
     fn failed(&mut self, from: Timestamp, to: Timestamp, failure: &FailureCount) {
-        let id = failure.credential.as_deref().and_then(|text| text.parse::<KeyId>().ok());
+        let id = failure.credential.as_deref().and_then(|text| text.strip_prefix("key:")?.parse::<KeyId>().ok());
         let Some(KeyId(id)) = id else { return };
         match self.ended.get(&id) {
             None => self.all.entry(id).or_default().failed += failure.count,

@@ -367,7 +367,7 @@ pub(crate) fn leak() -> Vec<Recorded> {
         failures: vec![FailureCount {
             reason: reason.into(),
             source: Some("192.0.2.7".parse().unwrap()),
-            credential: Some(KeyId(20).to_string().into()),
+            credential: Some(format!("key:{}", KeyId(20)).into()),
             count,
         }],
     };
