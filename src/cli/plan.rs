@@ -207,6 +207,9 @@ pub(crate) struct Follow {
     no_follow: bool,
 }
 
+/// The kinds of plans that have one record for all of their items.
+const ONE_RECORD: [&str; 3] = ["rotate_signing_keys", "rotate_tls_certificates", "fence"];
+
 const COLUMNS: &[Column] = &[
     ("id", "id"),
     ("kind", "kind"),
@@ -460,10 +463,14 @@ async fn recorded(session: &Session, id: &str, position: u64) -> Result<Value, F
         bar.set_position(plan["progress"]["done"].as_u64().unwrap_or_default());
         if plan["state"] == "recorded" {
             bar.finish_and_clear();
-            session.screen.note(format_args!(
-                "{} of {} items have a record of their own; the others were changed by somebody before.",
-                plan["progress"]["recorded"], plan["progress"]["total"]
-            ));
+            let (recorded, total) = (&plan["progress"]["recorded"], &plan["progress"]["total"]);
+            if recorded == total {
+                session.screen.note(format_args!("Each of {total} items has a record of its own."));
+            } else if !ONE_RECORD.iter().any(|kind| plan["kind"] == *kind) {
+                session.screen.note(format_args!(
+                    "{recorded} of {total} items have a record of their own; the others were changed by somebody before."
+                ));
+            }
             return Ok(plan);
         }
         tokio::time::sleep(LOOK).await;

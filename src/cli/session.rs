@@ -36,6 +36,9 @@ pub(crate) struct Paging {
     /// Go on where an earlier list stopped.
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
+    /// How many are asked for at a time.
+    #[arg(skip = PAGE_MAX)]
+    page_max: u64,
 }
 
 impl Session {
@@ -189,7 +192,7 @@ pub(crate) async fn pages(
     let mut left = if paging.all { u64::MAX } else { paging.limit };
     let mut cursor = paging.cursor.clone();
     loop {
-        let limit = left.min(PAGE_MAX).to_string();
+        let limit = left.min(paging.page_max).to_string();
         let mut answer = client.send(&call.clone().query("limit", limit).query("cursor", cursor.clone())).await?.body;
         let Some(Value::Array(items)) = answer.get_mut("items").map(Value::take) else {
             return Err(Failure::Fault(anyhow::anyhow!("the service answered a list without `items`")));
@@ -209,8 +212,13 @@ pub(crate) async fn pages(
 
 /// The whole of a list, for whoever needs it at once: a worker's keys, a fleet's pools.
 pub(crate) async fn whole(client: &Client, call: Call) -> Result<Vec<Value>, Failure> {
+    whole_by(client, call, PAGE_MAX).await
+}
+
+/// The same, so many at a time.
+pub(crate) async fn whole_by(client: &Client, call: Call, page_max: u64) -> Result<Vec<Value>, Failure> {
     let mut all = Vec::new();
-    pages(client, call, &Paging::all(), |items| {
+    pages(client, call, &Paging::all_by(page_max), |items| {
         all.extend(items);
         Ok(())
     })
@@ -220,7 +228,12 @@ pub(crate) async fn whole(client: &Client, call: Call) -> Result<Vec<Value>, Fai
 
 impl Paging {
     pub(crate) fn all() -> Self {
-        Self { limit: PAGE_MAX, all: true, cursor: None }
+        Self::all_by(PAGE_MAX)
+    }
+
+    /// For lists of which each page is dear, and may be longer.
+    pub(crate) fn all_by(page_max: u64) -> Self {
+        Self { limit: page_max, all: true, cursor: None, page_max }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::projection::read::{CATCH_UP_MAX, Question};
 pub(super) const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
 pub(super) const LIMIT_MAX: usize = 1_000;
+/// Of a replay, each page of which costs a pass through the whole log: some 5 MB.
+pub(super) const REPLAY_LIMIT_MAX: usize = 10_000;
 
 /// Looking at more things than this takes longer than a thread that serves everyone should be held.
 const INLINE_SCAN_MAX: usize = 2_000;
@@ -44,9 +46,15 @@ pub(super) struct PagingQuery {
 
 impl Paging {
     pub(super) fn limit(&self) -> Result<usize, Problem> {
-        match self.limit.unwrap_or(LIMIT_DEFAULT) {
-            limit @ 1..=LIMIT_MAX => Ok(limit),
-            _ => Err(Problem::invalid("limit", format!("from 1 to {LIMIT_MAX}"))),
+        self.limit_up_to(LIMIT_MAX)
+    }
+
+    pub(super) fn limit_up_to(&self, most: usize) -> Result<usize, Problem> {
+        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
+        if (1..=most).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Problem::invalid("limit", format!("from 1 to {most}")))
         }
     }
 

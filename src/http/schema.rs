@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, SchemaType, Ty
 use utoipa::openapi::{Array, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat};
 
 use super::body::IDEMPOTENCY_KEY_CHARS_MAX;
-use super::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use super::page::{LIMIT_DEFAULT, LIMIT_MAX, REPLAY_LIMIT_MAX};
 use super::scope::{NODES_DEFAULT, NODES_MAX};
 use super::wish::REASON_CHARS_MAX;
 use crate::credential::strength::{CHOSEN_SECRET_CHARS_MAX, ENROLLMENT_SECRET_CHARS_MIN, STATIC_SECRET_CHARS_MIN};
@@ -450,6 +450,10 @@ pub(super) fn digest() -> Object {
 
 pub(super) fn limit() -> Object {
     integer(1, LIMIT_MAX as u64).default(Some(json!(LIMIT_DEFAULT))).build()
+}
+
+pub(super) fn replay_limit() -> Object {
+    integer(1, REPLAY_LIMIT_MAX as u64).default(Some(json!(LIMIT_DEFAULT))).build()
 }
 
 pub(super) fn event_kind() -> Object {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Call, Failure, Session};
 use crate::cli::output::{Column, Format, object_text};
-use crate::cli::session::{Paging, whole};
+use crate::cli::session::{Paging, whole_by};
 
 const COLUMNS: &[Column] = &[
     ("position", "position"),
@@ -41,6 +41,9 @@ const LIST_COLUMNS: &[Column] = &[
     ("text", "text"),
 ];
 
+/// As many as the service gives at a time: it folds the whole log for each page.
+const PAGE_MAX: u64 = 10_000;
+
 /// Where somebody looks, among so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -52,9 +55,9 @@ pub(super) async fn run(session: &Session, incident: &str) -> Result<(), Failure
     let call = Call::get(&["v1", "incidents", incident, "replay"]);
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if session.screen.format == Format::Json || !on_terminal {
-        return session.list(call, &Paging::all(), LIST_COLUMNS).await;
+        return session.list(call, &Paging::all_by(PAGE_MAX), LIST_COLUMNS).await;
     }
-    let moments = whole(&session.operator()?, call).await?;
+    let moments = whole_by(&session.operator()?, call, PAGE_MAX).await?;
     let shown = tokio::task::spawn_blocking(move || walk(&moments)).await;
     let shown = shown.map_err(|error| Failure::fault("the replay broke off", error))?;
     shown.map_err(|error| Failure::fault("cannot use the terminal", error))

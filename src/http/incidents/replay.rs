@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::http::App;
 use crate::http::caller::{Caller, MayReadEvents};
 use crate::http::openapi::Refusals;
+use crate::http::page::REPLAY_LIMIT_MAX;
 use crate::http::path::{Id, IncidentPath, no_such};
 use crate::http::problem::Problem;
 use crate::http::query::Pairs;
@@ -33,7 +34,7 @@ static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by `query::Pairs`; here it is documented")]
 pub(in crate::http) struct ReplayQuery {
-    #[param(schema_with = schema::limit, required = false)]
+    #[param(schema_with = schema::replay_limit, required = false)]
     limit: Option<usize>,
     /// The `next_cursor` of the page before.
     #[param(schema_with = schema::position_cursor, required = false)]
@@ -127,7 +128,7 @@ pub(in crate::http) async fn replay(
 ) -> Result<Reply<Value>, Problem> {
     let paging = query.paging()?;
     query.end()?;
-    let page = Page { after: paging.cursor_as()?, limit: paging.limit()? };
+    let page = Page { after: paging.cursor_as()?, limit: paging.limit_up_to(REPLAY_LIMIT_MAX)? };
     let end = known(&app, &incident, |roll, _| roll.next_position())?;
     let pass = folded(&app, end, Replay::new(incident.clone(), page), Replay::see).await?;
     let Replayed { roll, moments, more } = pass.end();
