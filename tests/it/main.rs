@@ -12,6 +12,7 @@ mod crash;
 mod curl;
 mod disk;
 mod embedded;
+mod exercise;
 mod faults;
 mod incidents;
 mod log;

@@ -5,14 +5,12 @@
 //! started from what the tests have built; and for `curl` where it listens and where its files are. Our own commands learn
 //! that from the variables that a user would set too.
 
-use std::process::Command;
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use crate::support::cluster::free_port;
 use crate::support::program::{Ran, run};
-use crate::support::service::{Launch, program};
+use crate::support::runbook::{as_after_a_build, fenced, shell, steps};
+use crate::support::service::Launch;
 
 const BEGIN: &str = "<!-- first-minute -->";
 const END: &str = "<!-- /first-minute -->";
@@ -27,41 +25,12 @@ fn commands(readme: &str) -> String {
     fenced(minute)
 }
 
-/// What stands in its fenced `sh` blocks.
-fn fenced(text: &str) -> String {
-    let mut commands = String::new();
-    let mut inside = false;
-    for line in text.lines() {
-        match (inside, line.trim()) {
-            (false, "```sh") => inside = true,
-            (true, "```") => inside = false,
-            (true, line) if line == "ops/up" || line.starts_with("ops/up ") => {}
-            (true, line) => {
-                commands.push_str(line);
-                commands.push('\n');
-            }
-            (false, _) => {}
-        }
-    }
-    commands
-}
-
-/// A folder that looks to the commands like the repository after `ops/up`: they find the program where it was built.
-fn as_after_a_build() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    let release = folder.path().join("target/release");
-    std::fs::create_dir_all(&release).unwrap();
-    std::os::unix::fs::symlink(program(), release.join("portcullis")).unwrap();
-    folder
-}
-
 async fn play(commands: String, launch: Launch, port: u16) -> Ran {
     let service = launch.start().await;
     let folder = as_after_a_build();
     let url = format!("https://127.0.0.1:{port}");
     let commands = commands.replace(DATA_DIR, service.data_dir().to_str().unwrap()).replace(URL, &url);
-    let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail"]).current_dir(folder.path()).env("PORTCULLIS_DATA_DIR", service.data_dir());
+    let mut shell = shell(folder.path(), service.data_dir());
     shell.env("PORTCULLIS_URL", url);
     tokio::task::spawn_blocking(move || run(shell, &commands, Duration::from_mins(2))).await.unwrap()
 }
@@ -80,19 +49,13 @@ async fn the_first_minute_runs_as_it_is_written() {
 /// The runbook of a lost database: what stands before the loss is played beside the service, the rest without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_runbook_of_a_restore_runs_as_it_is_written() {
-    let runbook = include_str!("../../ops/runbooks/restore.md");
-    let marked = runbook.split("<!-- play -->").skip(1).map(|part| part.split("<!-- /play -->").next().unwrap());
-    let steps: Vec<String> = marked.map(fenced).collect();
+    let steps = steps(include_str!("../../ops/runbooks/restore.md"));
     let [every_day, look, restore] = steps.as_slice() else { panic!("three steps are marked, not {}", steps.len()) };
     let mut service = Launch::embedded().start().await;
     let folder = as_after_a_build();
     let data_dir = service.data_dir().to_owned();
     let play = |commands: &str| {
-        let mut shell = Command::new("bash");
-        let path = format!("{}:{}", folder.path().join("target/release").display(), std::env::var("PATH").unwrap());
-        shell.args(["-euo", "pipefail"]).current_dir(folder.path()).env("PATH", path);
-        shell.env("PORTCULLIS_DATA_DIR", &data_dir);
-        let ran = run(shell, commands, Duration::from_mins(2));
+        let ran = run(shell(folder.path(), &data_dir), commands, Duration::from_mins(2));
         assert!(ran.success, "{commands}\n--- it said ---\n{}\n{}", ran.stdout, ran.stderr);
     };
     play(every_day);

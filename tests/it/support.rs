@@ -6,5 +6,6 @@ pub(crate) mod node;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod runbook;
 pub(crate) mod service;
 pub(crate) mod wire;
