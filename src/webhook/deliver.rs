@@ -25,6 +25,8 @@ use crate::postgres::{Database, DatabaseError, PoolError};
 /// Before the second attempt. Each wait is four times the one before: the eighth attempt comes most of an hour after the first.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_mins(30);
+/// A receiver that cannot take what this message is will not take it in an hour either, and the next one waits.
+const REFUSED_MAX: u64 = 3;
 /// How often is looked for webhooks that came or went, and whether another node tells no more.
 const TICK: Duration = Duration::from_millis(250);
 /// What comes in a burst is looked for together.
@@ -177,7 +179,7 @@ async fn deliver(start: &Start, id: WebhookId, position: u64, message: &Message)
         let sent = attempt(start.node.keys(), &start.sender, &webhook, message).await;
         let outcome = match sent {
             Ok(status) => Outcome::Delivered { status: status.into() },
-            Err(error) if attempts >= start.attempts => {
+            Err(error) if attempts >= start.attempts || (attempts >= REFUSED_MAX && error.is_of_the_message()) => {
                 tracing::warn!(webhook = %id, position, attempts, %error, "a webhook could not be told, and is not tried again");
                 Outcome::Failed { why: error.to_string().into() }
             }

@@ -55,6 +55,15 @@ pub enum SendError {
     Other,
 }
 
+impl SendError {
+    /// Whether the receiver refused this message for what it is, so that another may be taken: RFC 9110, sections 15.5.1,
+    /// 15.5.14, 15.5.16 and 15.5.21. What is unauthorized, not found or gone is a matter of the receiver, and mended there.
+    #[must_use]
+    pub fn is_of_the_message(&self) -> bool {
+        matches!(self, SendError::Status(400 | 413 | 415 | 422))
+    }
+}
+
 /// Sends messages. Cheap to clone.
 #[derive(Clone)]
 pub struct Sender {
