@@ -166,7 +166,7 @@ enum Ask {
     /// Webhooks: services of others that are told of events.
     #[command(
         subcommand,
-        after_help = "Example:\n  portcullis webhook create https://hooks.example.org/in --secret-file hook.secret"
+        after_help = "Example:\n  portcullis webhook create https://hooks.example.org/in --key-file hook.secret"
     )]
     Webhook(webhook::Verb),
     /// Projections: the tables that lists are read from.
@@ -203,7 +203,9 @@ impl Cli {
                 serve::run(*args).map_err(|error| Failure::Fault(error.context("the service stopped")))
             }
             Command::Backup(args) => backup::run(*args, self.client.screen()),
-            Command::Restore(args) => restore::run(*args, self.client.screen(), self.client.reason()),
+            Command::Restore(args) => {
+                restore::run(*args, self.client.screen(), self.client.reason(), self.client.incident())
+            }
             Command::Mirror(verb) => mirror::run(&verb, self.client.screen()),
             Command::Ask(ask) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -105,6 +105,11 @@ impl ClientArgs {
         self.reason.as_deref()
     }
 
+    /// The incident that it is done for.
+    pub(crate) fn incident(&self) -> Option<&str> {
+        self.incident.as_deref().filter(|incident| !incident.is_empty())
+    }
+
     /// For how long to wait for all nodes after a change; `None` where nobody asked.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait.then_some(self.wait_timeout)
@@ -153,7 +158,7 @@ impl ClientArgs {
             retries: self.retries,
             idempotency_key: self.idempotency_key.clone(),
             reason: self.reason.clone(),
-            incident: self.incident.clone().filter(|incident| !incident.is_empty()),
+            incident: self.incident().map(str::to_owned),
         })
     }
 

@@ -9,13 +9,13 @@ use super::backup::failure;
 use super::failure::Failure;
 use super::offline::{self, DatabaseAt, OfflineArgs};
 use super::output::{Column, Screen};
-use crate::domain::ids::LogId;
+use crate::domain::ids::{IncidentId, LogId};
 use crate::log::mirror::Mirror;
 use crate::vault::VaultError;
 use crate::vault::adopt::{adopt, put_aside};
 use crate::vault::backup::Backup;
 use crate::vault::remembered::witnesses;
-use crate::vault::restore::place::Place;
+use crate::vault::restore::place::{Place, Why};
 use crate::vault::restore::{Loss, Outlook, mirrors};
 
 #[derive(Debug, clap::Args)]
@@ -88,14 +88,22 @@ const COLUMNS: &[Column] = &[
 
 const ADOPT_COLUMNS: &[Column] = &[("parted at position", "parted"), ("put aside", "put_aside")];
 
-pub(crate) fn run(args: Args, screen: Screen, reason: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn run(args: Args, screen: Screen, reason: Option<&str>, incident: Option<&str>) -> Result<(), Failure> {
     match args.verb {
         Some(Verb::Adopt(args)) => offline::block_on(adopt_here(args, screen)),
-        None => offline::block_on(restore(args.restore, screen, reason)),
+        None => offline::block_on(restore(args.restore, screen, reason, incident)),
     }
 }
 
-async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Result<(), Failure> {
+async fn restore(
+    args: RestoreArgs,
+    screen: Screen,
+    reason: Option<&str>,
+    incident: Option<&str>,
+) -> Result<(), Failure> {
+    let incident: Option<IncidentId> = incident
+        .map(|id| id.parse().map_err(|_| Failure::Usage(format!("`{id}` is no id of an incident"))))
+        .transpose()?;
     let file = args.file.clone().ok_or_else(|| Failure::Usage("name the backup".to_owned()))?;
     let data_dir = args.offline.root_key.data_dir()?;
     let keys = args.offline.root_key.load(&data_dir)?;
@@ -141,7 +149,8 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
     let placed = async {
         let database = at.open().await?;
         let place = Place { database: &database, options: at.options(), program: &program, keys: &keys };
-        place.put(backup, &outlook, reason, |stage| screen.note(stage)).await
+        let why = Why { reason, incident: incident.as_ref() };
+        place.put(backup, &outlook, why, |stage| screen.note(stage)).await
     }
     .await;
     at.close().await?;
@@ -156,14 +165,24 @@ async fn restore(args: RestoreArgs, screen: Screen, reason: Option<&str>) -> Res
     shown["position"] = json!(placed.position);
     shown["cluster_before"] = json!(before.map(|path| path.display().to_string()));
     shown["put_aside"] = paths(&aside);
-    if outlook.loss.is_some() {
+    say_what_is_left_to_do(screen, outlook.loss, incident.filter(|_| !placed.for_incident).as_ref());
+    screen.object(COLUMNS, &shown)
+}
+
+/// `unknown`: the incident that the restored log does not have.
+fn say_what_is_left_to_do(screen: Screen, loss: Option<Loss>, unknown: Option<&IncidentId>) {
+    if let Some(incident) = unknown {
+        screen.warn(format_args!(
+            "the log that was restored has no open incident {incident}, so the restore is not recorded for it: open it anew"
+        ));
+    }
+    if loss.is_some() {
         screen.warn(
             "what was revoked in what is lost works again until it is revoked again; every token has ended. Nodes that have \
              seen more refuse until they are told: `portcullis restore adopt` on each",
         );
     }
     screen.note("start the service");
-    screen.object(COLUMNS, &shown)
 }
 
 /// Nothing is given up by accident: whoever does it names what it is.

@@ -23,6 +23,8 @@ struct World {
     revoked: String,
     isolated: String,
     good: String,
+    /// One that a fence over its worker refuses.
+    fenced: String,
     /// A key that was made after the backup.
     later: String,
     /// A token that was revoked after the backup, and one that was not.
@@ -62,16 +64,20 @@ impl World {
         let (revoked_id, revoked) = key_of(&service, "w-revoked").await;
         let (_, isolated) = key_of(&service, "w-isolated").await;
         let (_, good) = key_of(&service, "w-good").await;
+        let (_, fenced) = key_of(&service, "w-fenced").await;
+        let wish = json!({ "id": "lost", "title": "The disk is lost", "severity": "high" });
+        service.post("/v1/incidents", wish).await.expect(201);
         let (token_revoked, token_good) = (token_of(&service, &good).await, token_of(&service, &good).await);
         let taken = backup(&scratch, service.data_dir(), &folder.path().join("gate.backup"));
         assert!(taken.success, "{}", taken.stderr);
         service.post(&format!("/v1/keys/{revoked_id}/revoke"), json!({})).await.expect(200);
         service.post("/v1/workers/w-isolated/isolate", json!({ "reason": "leaked" })).await.expect(200);
+        service.post("/v1/fences", json!({ "scope": "worker:w-fenced" })).await.expect(200);
         let cut = service.post("/v1/compromised", json!({ "credential": token_revoked })).await;
         assert!(cut.status.is_success(), "{cut:?}");
         let (_, later) = key_of(&service, "w-later").await;
         assert!(service.stop());
-        Self { scratch, service, folder, revoked, isolated, good, later, token_revoked, token_good }
+        Self { scratch, service, folder, revoked, isolated, good, fenced, later, token_revoked, token_good }
     }
 
     fn backup(&self) -> PathBuf {
@@ -133,9 +139,13 @@ async fn what_was_revoked_after_the_backup_stays_revoked_with_the_mirror() {
     let into = Scratch::unmigrated().await;
     let foreseen = done(&world.restore(&into, &["--dry-run"]));
     assert_eq!(foreseen["lost"], Value::Null);
-    let restored = done(&world.restore(&into, &[]));
+    let restored = done(&world.restore(&into, &["--incident", "lost"]));
     assert_eq!(restored["brought_back"], json!(known - foreseen["events"].as_u64().unwrap()));
-    assert_eq!((&restored["kinds"]["key.revoked"], &restored["kinds"]["worker.isolated"]), (&json!(1), &json!(1)));
+    let kinds = &restored["kinds"];
+    assert_eq!(
+        (&kinds["key.revoked"], &kinds["worker.isolated"], &kinds["fence.raised"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
     assert_eq!(restored["kinds"], foreseen["kinds"]);
     assert_eq!(restored["position"], json!(known), "the log goes on where it was");
 
@@ -143,7 +153,11 @@ async fn what_was_revoked_after_the_backup_stays_revoked_with_the_mirror() {
     let mut service = world.start_on(&into).await;
     assert_eq!(verdict(&service, &world.revoked).await, (false, "key_revoked".to_owned()));
     assert_eq!(verdict(&service, &world.isolated).await, (false, "worker_isolated".to_owned()));
+    assert_eq!(verdict(&service, &world.fenced).await, (false, "fenced".to_owned()));
     assert!(!verdict(&service, &world.token_revoked).await.0);
+    let checklist = service.get("/v1/incidents/lost").await.expect(200)["checklist"].clone();
+    let step = checklist.as_array().unwrap().iter().find(|step| step["id"] == "restore").unwrap();
+    assert_eq!((&step["state"], &step["position"]), (&json!("filled"), &json!(known)), "it is done for the incident");
     for good in [&world.good, &world.later, &world.token_good] {
         assert!(verdict(&service, good).await.0, "{:?}", verdict(&service, good).await);
     }

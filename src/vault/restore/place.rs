@@ -17,7 +17,7 @@ use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::decide;
 use crate::domain::event::{Event, GivenUp, LogRestored, Recorded};
-use crate::domain::ids::CommandId;
+use crate::domain::ids::{CommandId, IncidentId};
 use crate::domain::key::Digest;
 use crate::domain::roll::Roll;
 use crate::domain::signing_key::SigningAlgorithm;
@@ -52,6 +52,15 @@ pub struct Place<'a> {
 pub struct Placed {
     /// The position of its event: the last of the log.
     pub position: u64,
+    /// Whether it carries the incident: one that the restored log does not know, or knows as closed, it cannot carry.
+    pub for_incident: bool,
+}
+
+/// What it is done for.
+#[derive(Clone, Copy, Debug)]
+pub struct Why<'a> {
+    pub reason: &'a str,
+    pub incident: Option<&'a IncidentId>,
 }
 
 impl Place<'_> {
@@ -60,7 +69,7 @@ impl Place<'_> {
         &self,
         backup: Backup,
         outlook: &Outlook,
-        reason: &str,
+        why: Why<'_>,
         mut stage: impl FnMut(&str),
     ) -> Result<Placed, VaultError> {
         stage("preparing the database");
@@ -92,9 +101,10 @@ impl Place<'_> {
         check_nothing_past_end(client).await?;
         guard::check(client).await?;
         stage("bringing back what came after the backup");
-        let mut writing = Writing::begin(client, self.keys, &restored, reason).await?;
+        let mut writing = Writing::begin(client, self.keys, &restored, why).await?;
         writing.bring_back(outlook).await?;
         writing.close(outlook, dump).await?;
+        let for_incident = writing.incident().is_some();
         stage("verifying what was brought back");
         let end = Head::read(client).await?;
         let folded = replay::catch_up(client, self.keys, restored, &end).await?;
@@ -102,7 +112,7 @@ impl Place<'_> {
             return Err(VaultError::NotAsStated("what was appended is not what is there"));
         }
         accept(&mut owner).await?;
-        Ok(Placed { position: folded.head.next_position - 1 })
+        Ok(Placed { position: folded.head.next_position - 1, for_incident })
     }
 
     /// Marks the database as half restored; one that was left so is emptied.
@@ -212,10 +222,14 @@ impl<'a> Writing<'a> {
         client: &'a Client,
         keys: &'a DerivedKeys,
         restored: &Folded,
-        reason: &str,
+        why: Why<'_>,
     ) -> Result<Self, VaultError> {
-        let context =
-            Context { now: mint::now(), author: Author::system(), reason: Some(reason.into()), incident: None };
+        let context = Context {
+            now: mint::now(),
+            author: Author::system(),
+            reason: Some(why.reason.into()),
+            incident: why.incident.cloned(),
+        };
         Ok(Self {
             client,
             keys,
@@ -288,6 +302,12 @@ impl<'a> Writing<'a> {
         decide(&self.roll, &command, &self.context).map_err(|refusal| VaultError::Append(refusal.to_string()))
     }
 
+    /// The incident, where the log that is restored has it, and open.
+    fn incident(&self) -> Option<&IncidentId> {
+        let id = self.context.incident.as_ref()?;
+        self.roll.incident(id.as_str()).is_some_and(|incident| !incident.is_closed()).then_some(id)
+    }
+
     fn record(&mut self, batch: &mut Batch, event: Event) -> Result<(), VaultError> {
         let recorded = Recorded {
             position: batch.head().next_position,
@@ -296,7 +316,7 @@ impl<'a> Writing<'a> {
             author: self.context.author.clone(),
             command: self.command,
             cause: None,
-            incident: None,
+            incident: self.incident().cloned(),
             reason: self.context.reason.clone(),
             event,
         };
