@@ -114,7 +114,7 @@ pub(super) async fn scope(
     let see = |recorded: &Recorded| usage.see(roll, recorded, now);
     let more = about_any(&client, app.node().keys(), &subjects, roll.next_position(), EVENTS_MAX, see).await?;
     drop(client);
-    usage.validated(used::last_of(app.database(), &graph.keys()).await?);
+    usage.validated(used::spans_of(app.database(), &graph.keys()).await?);
     let complete = graph.is_whole && !more;
     graph.describe(&usage);
     Ok(Reply(ScopeView {

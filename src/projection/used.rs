@@ -286,14 +286,14 @@ fn timestamp(at: DateTime<Utc>) -> Timestamp {
 }
 
 /// The same of many keys; of those that were used.
-pub async fn last_of(database: &Database, keys: &[KeyId]) -> Result<HashMap<KeyId, Timestamp>, ProjectionError> {
+pub async fn spans_of(database: &Database, keys: &[KeyId]) -> Result<HashMap<KeyId, Span>, ProjectionError> {
     let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    let rows = database.client().await?.query(include_str!("used/last_of.sql"), &[&ids]).await?;
+    let rows = database.client().await?.query(include_str!("used/spans_of.sql"), &[&ids]).await?;
     let mut used = HashMap::with_capacity(rows.len());
     for row in rows {
         // What is no id was written by somebody else, and is no key's.
         if let Ok(key) = row.try_get::<_, &str>(0)?.parse() {
-            used.insert(key, Timestamp(row.try_get::<_, DateTime<Utc>>(1)?.timestamp_micros()));
+            used.insert(key, Span { first: timestamp(row.try_get(1)?), last: timestamp(row.try_get(2)?) });
         }
     }
     Ok(used)

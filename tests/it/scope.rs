@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::cluster::Scratch;
-use crate::support::service::Service;
+use crate::support::service::{Launch, Service};
 
 /// What the log says was let in by a secret or its rotations, which keys these workers were given or rotated into, and how
 /// many tokens made from them are unexpired.
@@ -98,6 +98,27 @@ async fn a_scope_counts_what_the_log_says() {
     let part = service.post("/v1/scope", body).await.expect(200);
     assert_eq!((&part["counts"], &part["complete"], &part["tokens"]["exact"]), (counts, &json!(false), &json!(false)));
     assert_eq!(part["nodes"].as_array().unwrap().len(), 3);
+}
+
+/// Validations are noted, and written down when a service ends: the first and the last of a key that only gateways saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_says_when_a_key_was_first_and_last_accepted() {
+    let scratch = Scratch::new().await;
+    let mut service = Service::start(&scratch).await;
+    service.post("/v1/workers", json!({ "id": "probe" })).await.expect(201);
+    let key = service.post("/v1/workers/probe/keys", json!({})).await.expect(201);
+    for _ in 0..2 {
+        service.post("/v1/validate", json!({ "credential": key["key"] })).await.expect(200);
+        let token = service.token.clone();
+        assert!(service.stop());
+        service = Launch::on(&scratch).data_dir_of(&service).start().await;
+        service.token = token;
+    }
+    let found = scope(&service, &["worker:probe"]).await;
+    let node = found["nodes"].as_array().unwrap().iter().find(|node| text(node, "id").starts_with("key:")).unwrap();
+    for used in [node, &found] {
+        assert!(text(used, "first_used_at") < text(used, "last_used_at"), "{used}");
+    }
 }
 
 /// From a part of a credential, an address or an operator to the same things, alone and together.

@@ -15,6 +15,7 @@ use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::token::NewToken;
 use crate::http::schema;
+use crate::projection::used::Span;
 
 /// Addresses that are shown of one thing. More of them is a finding by itself, and the log has them all.
 const SOURCES_SHOWN: usize = 20;
@@ -103,12 +104,14 @@ impl Usage {
         }
     }
 
-    /// When keys were last accepted, as far as it was written down.
-    pub(super) fn validated(&mut self, last: HashMap<KeyId, Timestamp>) {
-        for (key, at) in last {
+    /// When keys were first and last accepted, as far as it was written down.
+    pub(super) fn validated(&mut self, spans: HashMap<KeyId, Span>) {
+        for (key, span) in spans {
             if let Some(used) = self.of_each.get_mut(&Listed::Key(key)) {
-                used.add(at, None);
-                self.all.add(at, None);
+                for at in [span.first, span.last] {
+                    used.add(at, None);
+                    self.all.add(at, None);
+                }
             }
         }
     }
