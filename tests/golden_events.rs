@@ -267,7 +267,17 @@ fn readmission_events() -> Vec<Event> {
     let terms = |delivery, overlap| {
         let canary = Some(pool());
         let (wave_size, wave_every, refusals_max, trips_max) = (500, Seconds(300), 20, 0);
-        Arc::new(Terms { canary, canaries: 3, wave_size, wave_every, refusals_max, trips_max, delivery, overlap })
+        Arc::new(Terms {
+            as_of: later(60),
+            canary,
+            canaries: 3,
+            wave_size,
+            wave_every,
+            refusals_max,
+            trips_max,
+            delivery,
+            overlap,
+        })
     };
     let changed = |change| Event::Readmission { plan, change };
     vec![

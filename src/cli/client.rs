@@ -176,6 +176,11 @@ impl Client {
         Self { http, url, retries: *retries, operator: None, incident }
     }
 
+    /// For what is not to depend on where it is asked.
+    pub(crate) fn without_incident(self) -> Self {
+        Self { incident: None, ..self }
+    }
+
     /// The same client, for an operator.
     pub(crate) fn for_operator(mut self, token: SecretString) -> Self {
         self.operator = Some(token);

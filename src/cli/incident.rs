@@ -91,6 +91,9 @@ pub(crate) enum Verb {
         /// What it was, in the end.
         #[arg(long)]
         summary: String,
+        /// Say whether it would be closed, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Show an incident and its checklist.
     #[command(after_help = "Example:\n  portcullis incident show INC-7")]
@@ -244,7 +247,8 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let (id, answer) = post(session, &named(session)?, "steps", body).await?;
             changed(session, &format!("Step {step} of incident {id} is {state}"), &answer)
         }
-        Verb::Close { incident, summary } => {
+        Verb::Close { incident, dry_run: true, .. } => foresee_closing(session, &incident.id(session)?).await,
+        Verb::Close { incident, summary, dry_run: false } => {
             let (id, answer) = post(session, &incident.id(session)?, "close", json!({ "summary": summary })).await?;
             changed(session, &format!("Closed incident {id}"), &answer)
         }
@@ -300,6 +304,19 @@ async fn open(session: &Session, body: Value) -> Result<(), Failure> {
 async fn post(session: &Session, id: &str, verb: &str, body: Value) -> Result<(String, Answer), Failure> {
     let answer = session.change(Call::post(&["v1", "incidents", id, verb]).json(body)).await?;
     Ok((id.to_owned(), answer))
+}
+
+async fn foresee_closing(session: &Session, id: &str) -> Result<(), Failure> {
+    let found = session.read(Call::get(&["v1", "incidents", id])).await?;
+    show(session, &found)?;
+    let steps = found["checklist"].as_array().into_iter().flatten().filter(|step| step["state"] == "open");
+    let open: Vec<&str> = steps.filter_map(|step| step["id"].as_str()).collect();
+    if found["state"] != "open" || !open.is_empty() {
+        let why = if open.is_empty() { "it is closed".to_owned() } else { format!("open steps: {}", open.join(", ")) };
+        return Err(Failure::Partly(format!("incident {id} would not be closed: {why}")));
+    }
+    session.screen.note("Nothing was changed: this was a dry run. It would be closed, for good.");
+    Ok(())
 }
 
 fn changed(session: &Session, what: &str, answer: &Answer) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use super::session::{Paging, Session};
 use super::time::moment;
 
 pub(super) mod collect;
-mod replan;
+pub(super) mod replan;
 
 /// How many items are shown before it is asked whether to go on: a screen. `plan items` shows them all.
 const SHOWN_ITEMS: u64 = 20;
@@ -153,6 +153,9 @@ pub(crate) enum Verb {
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
+        /// Say whether it would be applied, and change nothing.
+        #[arg(long, conflicts_with = "replan")]
+        dry_run: bool,
         #[command(flatten)]
         collected: collect::Into,
         #[command(flatten)]
@@ -182,7 +185,7 @@ pub(crate) enum Verb {
         /// The kinds of plans that need one, with commas between them; empty for none.
         #[arg(long, value_name = "KINDS")]
         kinds: Option<String>,
-        /// The pools of which nothing may be touched without one; empty for none.
+        /// The pools of which no plan touches anything without one; empty for none.
         #[arg(long, value_name = "POOLS")]
         pools: Option<String>,
     },
@@ -302,7 +305,8 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let body = body("fence", &selection, session)?;
             plan(session, body, "refuse by fences", course).await.map(drop)
         }
-        Verb::Apply { plan, digest, replan, yes, collected, follow } => {
+        Verb::Apply { plan, digest, dry_run: true, .. } => replan::foresee(session, &plan, &digest).await,
+        Verb::Apply { plan, digest, replan, yes, dry_run: false, collected, follow } => {
             let anew = replan.then_some(yes);
             apply(session, plan, &digest, anew, &collected, follow).await
         }

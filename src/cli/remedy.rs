@@ -31,12 +31,17 @@ fn by_code(code: &str) -> Option<&'static str> {
         "approval_required" => "ask another operator for `portcullis plan approve`, with the plan's digest",
         "approval_own" => "ask another operator to approve it",
         "plan_not_applied" => "apply it first: `portcullis plan apply`",
-        "plan_progressed" => "go on with the file that was begun: `portcullis plan collect --resume`",
+        "plan_progressed" => {
+            "go on with the file that was begun: `portcullis plan collect PLAN --secrets-file FILE --resume`"
+        }
         "plan_digest" => "see the plan with `portcullis plan show`, and apply it with the digest that is shown there",
         "readmission_none" => "see them with `portcullis incident readmit list`",
         "readmission_over" => "isolate whom it let back in with `portcullis plan isolate`",
         "readmission_stands" => "go on with `portcullis incident readmit resume`",
-        "readmission_keys_wait" => "collect them: `portcullis incident readmit collect --resume`",
+        "readmission_keys_wait" => {
+            "collect them: `portcullis incident readmit collect PLAN --secrets-file FILE --follow`, with `--resume` for a file \
+             that was begun"
+        }
         "incident_unknown" => "see them with `portcullis incident list`",
         "incident_closed" => "leave `--incident` (PORTCULLIS_INCIDENT) out, or open another incident",
         "step_unknown" => "see the steps with `portcullis incident show`",

@@ -22,7 +22,7 @@ const CREDENTIAL_VARIABLE: &str = "PORTCULLIS_FOUND_CREDENTIAL";
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Selection {
     /// everything, pool:ID, enrollment_secret:ID (all that it let in), worker:ID, key:ID (with what it was rotated into),
-    /// operator:ID (all that it made), label:NAME=VALUE, source:CIDR (where workers were last seen) or credential:DIGITS (how
+    /// operator:ID (all that it made), label:NAME=VALUE, source:CIDR (where workers called from last) or credential:DIGITS (how
     /// a public id begins). Of one kind any is enough; of different kinds all are needed.
     #[arg(required_unless_present = "credential_file", value_name = "CRITERION")]
     select: Vec<String>,

@@ -18,7 +18,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  portcullis tripwire set --honey isolate,open_incident\n  \
                             portcullis tripwire set --pool builders --honey open_incident --revoked isolate\n  \
                             portcullis tripwire set --pool builders --reason 'back to the rule of all'\n\n\
-                            Every use is recorded, whatever the rule: `portcullis events list --kind tripwire.tripped`.")]
+                            Uses are recorded, whatever the rule, by key, address and minute: `portcullis events list --kind tripwire.tripped`.")]
     Set {
         /// The pool. Default: all that have no rule of their own.
         #[arg(long, value_name = "POOL")]

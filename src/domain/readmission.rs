@@ -28,6 +28,8 @@ pub const BOUND_MAX: u64 = 1_000_000_000;
 /// How the workers come back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
+    /// Who is isolated at this time comes back: an isolation that was over by then is none.
+    pub as_of: Timestamp,
     /// The pool whose workers come first.
     pub canary: Option<PoolId>,
     /// How many of the list are its: the first ones. Counted when the plan is made.
@@ -55,7 +57,9 @@ pub struct Readmission {
     pub keyed: u64,
     /// Since when the last wave stands: all of it released, its keys handed out, and nobody has stopped it since.
     pub stands_since: Timestamp,
-    /// What was counted since it began, or was last resumed.
+    /// When it began, or was last resumed: what was seen in a window that began before counts for no bound.
+    pub counted_since: Timestamp,
+    /// What was counted since.
     pub refusals: u64,
     pub trips: u64,
     /// Where each worker is on the list, in the order of the workers.
@@ -212,6 +216,7 @@ impl Readmission {
             waves: Vec::new(),
             keyed: 0,
             stands_since: at,
+            counted_since: at,
             refusals: 0,
             trips: 0,
             places: places.into(),
@@ -235,12 +240,18 @@ impl Readmission {
         (wave < self.waves.len()).then_some((wave, place))
     }
 
-    /// The wave and the place of one of these holders of a key, if it was back by this time. Of a shared key it is not known who
-    /// came with it, and one of them is enough.
+    /// The wave and the place of one of these holders of a key, if it was back by this time; `done` of the list are back. Of a
+    /// shared key it is not known who came with it, and one of them is enough.
     #[must_use]
-    pub fn released_before(&self, holders: &[WorkerIndex], time: Timestamp) -> Option<(usize, u32)> {
+    pub fn back_by(&self, holders: &[WorkerIndex], time: Timestamp, done: u64) -> Option<(usize, u32)> {
         let mut found = holders.iter().filter_map(|index| self.wave_of(*index));
-        found.find(|(wave, _)| self.waves[*wave].released_at <= time)
+        found.find(|(wave, place)| u64::from(*place) < done && self.waves[*wave].released_at <= time)
+    }
+
+    /// Whether all of these are on the list.
+    #[must_use]
+    pub fn lists_all(&self, workers: &[WorkerIndex]) -> bool {
+        workers.iter().all(|worker| self.places.binary_search_by_key(worker, |(index, _)| *index).is_ok())
     }
 
     /// Whether more was counted than the plan allows.

@@ -152,7 +152,9 @@ impl Attempts {
 impl Window {
     fn add(&mut self, attempt: Attempt, count: u64) {
         let room = self.counts.len() < COUNTS_MAX || self.counts.contains_key(&attempt);
-        let row = if room { attempt } else { Attempt { source: None, credential: None, ..attempt } };
+        // Noise must not take the room of what somebody had the secret of: of these there are no more than keys.
+        let credential = attempt.credential.filter(|_| room || attempt.denial.is_of_genuine_key());
+        let row = if room { attempt } else { Attempt { source: None, credential, ..attempt } };
         *self.counts.entry(row).or_default() += count;
     }
 }

@@ -23,8 +23,10 @@ use load::Load;
 
 const RUNBOOK: &str = include_str!("../../ops/runbooks/leaked-enrollment-secret.md");
 const NODES: usize = 3;
-/// Which of the runbook's steps has isolated everybody when it has ended: from there on nobody is accepted.
+/// Which of the runbook's steps has isolated everybody when it has ended: from there on nobody is accepted. And after which one
+/// nobody gets in by the secret any more.
 const STOPPED: usize = 2;
+const CLOSED: usize = 3;
 
 /// Services on one log.
 async fn nodes(scratch: &Scratch) -> Vec<Service> {
@@ -48,7 +50,7 @@ const UNTIL_FAILURES_ARE_COUNTED: &str = "
 /// The steps as one program that leaves a file for each that has ended. What is replaced is how long a wave stands.
 fn program() -> String {
     let mut steps = steps(RUNBOOK);
-    assert!(steps.len() > STOPPED, "too few steps are marked");
+    assert!(steps.len() > CLOSED, "too few steps are marked");
     let closing = steps.pop().unwrap();
     steps.extend([UNTIL_FAILURES_ARE_COUNTED.to_owned(), closing]);
     let ended = (1..).zip(steps).map(|(number, step)| format!("{step}: > step-{number}\n"));
@@ -88,7 +90,8 @@ async fn the_runbook_of_a_leaked_secret_stops_what_it_let_in_and_nobody_else() {
     let folder = as_after_a_build();
     write_private(&folder.path().join("found.txt"), &fleet.leaked_secret);
 
-    let load = Load::start(&nodes, &fleet, &folder.path().join(format!("step-{STOPPED}")));
+    let ended = |step: usize| folder.path().join(format!("step-{step}"));
+    let load = Load::start(&nodes, &fleet, &ended(STOPPED), &ended(CLOSED));
     let mut shell = shell(folder.path(), nodes[0].data_dir());
     shell.env("PORTCULLIS_URL", &nodes[0].url);
     let program = program();
@@ -96,6 +99,7 @@ async fn the_runbook_of_a_leaked_secret_stops_what_it_let_in_and_nobody_else() {
     assert!(ran.success, "{}\n{}", ran.stdout, ran.stderr);
     let seen = load.end().await;
     assert_eq!((seen.refused_unaffected.as_slice(), seen.accepted_afterwards.as_slice()), (&[][..], &[][..]));
+    assert!(seen.refused_enrollments > 10, "{seen:?}");
     assert!(
         seen.accepted_unaffected > 1_000 && seen.accepted_before > 100 && seen.refused_afterwards > 100,
         "{seen:?}"

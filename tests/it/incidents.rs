@@ -160,6 +160,16 @@ async fn a_drill_works_on_copies_and_leaves_nothing() {
     assert_eq!(service.get(&format!("/v1/pools/{pool}")).await.expect(200)["removed"], true);
     let left = service.get("/v1/workers?pool=default&state=active").await.expect(200);
     assert_eq!(left["items"].as_array().unwrap().len(), 3, "the real ones are as they were");
+
+    // How fast the team was, as of any incident.
+    let report = service.get(&format!("/v1/incidents/{id}/report")).await;
+    assert!(report.text.contains("**This was a drill.**"), "{}", report.text);
+    let sql = "select (extract(epoch from isolated.recorded_at - opened.recorded_at) * 1000000)::bigint
+                 from log.entries opened, log.entries isolated
+                where opened.kind = 'incident.opened' and isolated.kind = 'plan.applied'";
+    let took = humantime::parse_duration(&cell(&report.text, "First isolation", 2)).unwrap();
+    let difference = took.abs_diff(std::time::Duration::from_micros(counted(&scratch, sql).await));
+    assert!(difference <= std::time::Duration::from_millis(1), "{took:?}: {}", report.text);
 }
 
 /// A number by another route: SQL over the entries.

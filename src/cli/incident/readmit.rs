@@ -10,11 +10,12 @@ use crate::cli::client::{Call, given};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Column, Format};
 use crate::cli::plan::collect::{self, Place};
+use crate::cli::plan::replan::foresee;
 use crate::cli::selection::Selection;
 use crate::cli::session::{Paging, Session};
 
 /// How often it is looked how far one has come.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) const AFTER_HELP: &str = "Examples:
   portcullis incident readmit plan --incident INC-7 --canary-pool canaries --wave-size 500 --wave-every 5m
@@ -46,6 +47,9 @@ pub(crate) enum Verb {
         /// Stay until it is over or stands still, and collect the keys of each wave.
         #[arg(long)]
         follow: bool,
+        /// Say whether it would begin, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Collect the new keys of workers that are back, into a file of your own.
     #[command(
@@ -207,7 +211,10 @@ const WAVE_COLUMNS: &[Column] = &[
 pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Plan(terms) => plan(terms, session).await,
-        Verb::Apply { plan, digest, collected, follow } => apply(&plan, &digest, &collected, follow, session).await,
+        Verb::Apply { plan, digest, dry_run: true, .. } => foresee(session, &plan, &digest).await,
+        Verb::Apply { plan, digest, collected, follow, dry_run: false } => {
+            apply(&plan, &digest, &collected, follow, session).await
+        }
         Verb::Collect { plan, secrets_file, resume, follow } => {
             let place = if resume { Place::reopen(secrets_file, &plan)? } else { Place::create(secrets_file)? };
             go_along(session, &plan, Some(place), follow, 0).await
@@ -276,6 +283,13 @@ async fn apply(
     follow: bool,
     session: &Session,
 ) -> Result<(), Failure> {
+    if follow && !collected.is_wanted() {
+        let found = session.read(Call::get(&["v1", "plans", plan])).await?;
+        if found["delivery"] == json!("file") {
+            let message = "each wave waits for the keys of the one before: name a place for them with `--secrets-file`";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+    }
     let place = collected.reserve()?;
     let call = Call::post(&["v1", "plans", plan, "apply"]).json(json!({ "digest": digest }));
     let answer = session.change(call).await?;
@@ -338,6 +352,12 @@ fn ended(found: &Value, plan: &str) -> Result<(), Failure> {
         Some("stopped") => Err(Failure::Partly(format!(
             "readmission {plan} was stopped by a bound; look at it, then `incident readmit resume` or `rollback`"
         ))),
+        Some("paused") => Err(Failure::Partly(format!(
+            "readmission {plan} is paused; after `incident readmit resume`, go on with `incident readmit collect --resume --follow`"
+        ))),
+        Some("rolled_back") => {
+            Err(Failure::Partly(format!("readmission {plan} was rolled back: whom it let back in is isolated again")))
+        }
         _ => Ok(()),
     }
 }

@@ -98,7 +98,9 @@ impl Place {
     async fn page(&mut self, session: &Session, plan: &str) -> Result<Page, Failure> {
         let call = Call::post(&["v1", "plans", plan, "collect"]).json(json!({ "done": self.done }));
         let key = format!("{}-{}", self.key, self.done);
-        let mut page = session.operator()?.send(&call.once(Some(&key)).reason(session.reason())).await?.body;
+        // With nothing of the session beside: whoever goes on with the file may have another reason, or be in no incident, and has
+        // to get the same page. The plan's own incident is carried anyhow.
+        let mut page = session.operator()?.without_incident().send(&call.once(Some(&key))).await?.body;
         let (done, total) = (page["done"].as_u64().unwrap_or_default(), page["total"].as_u64().unwrap_or_default());
         let Value::Array(mut lines) = page["items"].take() else {
             return Err(Failure::Fault(anyhow::anyhow!("the service answered a page without `items`")));
@@ -156,8 +158,12 @@ impl Drop for Place {
 
 pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let Args { plan, secrets_file, resume } = args;
+    let file = secrets_file.display().to_string();
     let place = if resume { Place::reopen(secrets_file, &plan)? } else { Place::create(secrets_file)? };
-    into(session, &plan, Some(place)).await
+    into(session, &plan, Some(place)).await?;
+    let found = session.read(Call::get(&["v1", "plans", &plan])).await?;
+    let collected = json!({ "plan": plan, "state": found["state"], "file": file });
+    session.screen.object(&[("plan", "plan"), ("state", "state"), ("file", "file")], &collected)
 }
 
 /// Collects page after page.

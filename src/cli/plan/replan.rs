@@ -1,9 +1,9 @@
 //! `plan apply --replan`: where what a plan selects has changed, the plan is made anew, what differs is shown, and that is
-//! applied if it is wished for.
+//! applied if it is wished for. And `--dry-run`: whether it would be applied.
 
 use serde_json::{Value, json};
 
-use super::{COLUMNS, ITEM_COLUMNS, apply_call, text};
+use super::{COLUMNS, ITEM_COLUMNS, PREVIEW_COLUMNS, apply_call, text};
 use crate::cli::caution::{Caution, Part, Touched};
 use crate::cli::client::{Answer, Call, given};
 use crate::cli::failure::Failure;
@@ -12,20 +12,7 @@ use crate::cli::session::Session;
 /// The new plan's id, and the answer to applying it; `None` where it was not wished for.
 pub(super) async fn apply_anew(session: &Session, plan: &str, yes: bool) -> Result<Option<(String, Answer)>, Failure> {
     let old = session.read(Call::get(&["v1", "plans", plan])).await?;
-    let field = |name: &'static str| (name, old[name].clone());
-    let mut body = given([
-        field("kind"),
-        field("select"),
-        field("since"),
-        field("before"),
-        field("until"),
-        field("overlap"),
-        ("replaces", json!(plan)),
-    ]);
-    // An enrollment secret is delivered in one way only, which is not asked for.
-    if old["kind"] == "rotate_all" {
-        body["delivery"] = old["delivery"].clone();
-    }
+    let body = again(plan, &old);
     let made = session.change_next(Call::post(&["v1", "plans"]).json(body), "replan").await?.body;
     let (id, digest) = (text(&made, "id")?, text(&made, "digest")?);
     let touched = touched(plan, &id, &made);
@@ -42,6 +29,57 @@ pub(super) async fn apply_anew(session: &Session, plan: &str, yes: bool) -> Resu
     session.screen.object_aside(COLUMNS, &made);
     let answer = session.change_next(apply_call(&id, &digest), "apply").await?;
     Ok(Some((id, answer)))
+}
+
+/// What this plan was made of, asked for once more.
+fn again(plan: &str, old: &Value) -> Value {
+    let field = |name: &'static str| (name, old[name].clone());
+    let mut body = given([
+        field("kind"),
+        field("select"),
+        field("since"),
+        field("before"),
+        field("until"),
+        field("overlap"),
+        ("replaces", json!(plan)),
+    ]);
+    // An enrollment secret is delivered in one way only, which is not asked for.
+    if old["kind"] == "rotate_all" || old["kind"] == "readmit" {
+        body["delivery"] = old["delivery"].clone();
+    }
+    if old["kind"] == "readmit" {
+        let wave = |name: &'static str| (name, old["waves"][name].clone());
+        let names = ["canary_pool", "size", "every", "stop_after_refusals", "stop_after_trips"];
+        body["waves"] = given(names.map(wave));
+    }
+    body
+}
+
+/// Whether applying it with this digest would do what was shown. Nothing is changed.
+pub(in crate::cli) async fn foresee(session: &Session, plan: &str, digest: &str) -> Result<(), Failure> {
+    let old = session.read(Call::get(&["v1", "plans", plan])).await?;
+    if old["state"] != "made" {
+        let state = old["state"].as_str().unwrap_or_default();
+        return Err(Failure::Partly(format!("plan {plan} would not be applied: it is {state}")));
+    }
+    let mut body = again(plan, &old);
+    body["dry_run"] = json!(true);
+    let found = session.read(Call::post(&["v1", "plans"]).json(body)).await?;
+    session.screen.object(PREVIEW_COLUMNS, &found)?;
+    if old["digest"] != json!(digest) {
+        return Err(Failure::Partly(format!(
+            "plan {plan} would not be applied: {digest} is not the digest that it was shown with"
+        )));
+    }
+    if found["digest"] != old["digest"] {
+        let touched = touched(plan, "made anew", &found);
+        touched.show_aside(session.screen);
+        return Err(Failure::Partly(format!(
+            "plan {plan} would not be applied: what it selects has changed since; `--replan` makes it anew"
+        )));
+    }
+    session.screen.note("Nothing was changed: this was a dry run. It would be applied as it was shown.");
+    Ok(())
 }
 
 fn touched(old: &str, id: &str, made: &Value) -> Touched {

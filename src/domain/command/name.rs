@@ -2,6 +2,7 @@
 
 use super::{Command, OpenIncident};
 use crate::domain::netguard::NetguardCommand;
+use crate::domain::readmission::Steering;
 use crate::domain::webhook::WebhookCommand;
 
 impl Command {
@@ -72,6 +73,7 @@ impl Command {
                 | Command::ApplyPlan { .. }
                 | Command::OpenIncident(OpenIncident { drill: Some(_), .. })
                 | Command::CloseIncident { .. }
+                | Command::SteerReadmission { steering: Steering::RollBack, .. }
         )
     }
 

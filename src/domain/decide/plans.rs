@@ -51,11 +51,19 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
         selector: make.selector.clone(),
         digest: roll.plan_digest(&make.kind, &make.selector, &items),
         counts: Counts::of(&items),
-        left_without_key: roll.left_without_key(&items, now),
+        left_without_key: left_without_key(roll, &make.kind, &items, now),
         replaces: make.replaces,
         approval: approvals::is_needed(roll, &make.kind, &items),
         expires_at: now.after(PLAN_TTL),
     })])
+}
+
+/// How many have no key any more once it is applied: where the old ones overlap, nobody.
+fn left_without_key(roll: &Roll, kind: &PlanKind, items: &[Item], now: Timestamp) -> u64 {
+    match kind {
+        PlanKind::RotateAll { overlap, .. } if overlap.0 > 0 => 0,
+        _ => roll.left_without_key(items, now),
+    }
 }
 
 /// Whether what the kind asks for, beside what is selected, can be.

@@ -7,7 +7,7 @@ use crate::domain::command::{Context, FreshSecret};
 use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{KeyId, PlanId};
-use crate::domain::key::{KeyKind, KeyState};
+use crate::domain::key::{Key, KeyKind, KeyState};
 use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, Plan, Progress};
 use crate::domain::readmission::{Readmission, ReadmissionChange, Stage, Steering, Step, Terms};
 use crate::domain::refusal::Refusal;
@@ -36,7 +36,7 @@ pub(super) fn go_on(roll: &Roll, plan: PlanId, terms: &Terms, progress: &Progres
             vec![Event::Readmission { plan, change: ReadmissionChange::Stopped { refusals, trips } }]
         }
         Some(Step::Complete) => vec![Event::Readmission { plan, change: ReadmissionChange::Completed }],
-        Some(Step::Release) => recorded(plan, progress, |item| released(roll, terms, item, now)),
+        Some(Step::Release) => recorded(plan, progress, |item| released(roll, terms, readmission, item, now)),
         Some(Step::Record) => recorded(plan, progress, |item| isolated(roll, readmission, item)),
     }
 }
@@ -63,7 +63,7 @@ fn recorded(plan: PlanId, progress: &Progress, of: impl Fn(Item) -> Vec<Event>) 
 
 /// A worker comes back, if it is isolated still. What it held may be what leaked: either a fence ends all of that with its
 /// return, and it comes back with nothing, or each of its API keys has to be rotated by itself.
-fn released(roll: &Roll, terms: &Terms, item: Item, now: Timestamp) -> Vec<Event> {
+fn released(roll: &Roll, terms: &Terms, readmission: &Readmission, item: Item, now: Timestamp) -> Vec<Event> {
     let Item::Worker(index) = item else { return vec![] };
     let isolated = |worker: &&Worker| matches!(worker.state, WorkerState::Isolated { .. });
     let Some(worker) = roll.worker_at(index).filter(isolated) else { return vec![] };
@@ -73,10 +73,21 @@ fn released(roll: &Roll, terms: &Terms, item: Item, now: Timestamp) -> Vec<Event
             vec![Event::FenceRaised { scope, up_to: roll.next_position().saturating_sub(1) }]
         }
         Delivery::Fetch => {
-            let held = worker.keys.iter().filter_map(|id| roll.key(*id));
-            let live = held.filter(|key| key.kind == KeyKind::Api && key.state == KeyState::Live);
             let until = now.after(terms.overlap);
-            live.map(|key| Event::KeyRotationDue { key: key.id, until }).collect()
+            let is_due = |key: &&Key| {
+                let lasts = match key.state {
+                    KeyState::Live => true,
+                    KeyState::Superseded { until: earlier } => earlier > until,
+                    KeyState::Revoked | KeyState::Fenced => false,
+                };
+                // Whoever else holds it would have to rotate it for no reason, and could not where it is fenced for another.
+                key.kind == KeyKind::Api
+                    && lasts
+                    && readmission.lists_all(key.workers())
+                    && !roll.is_fenced_for_any(key)
+            };
+            let held = worker.keys.iter().filter_map(|id| roll.key(*id));
+            held.filter(is_due).map(|key| Event::KeyRotationDue { key: key.id, until }).collect()
         }
     };
     events.push(Event::WorkerReleased { worker: worker.id.clone() });
@@ -120,7 +131,8 @@ pub(super) fn hand_out(
     let place = |count: u64| usize::try_from(count).unwrap_or(usize::MAX).min(progress.items.len());
     let waiting = &progress.items[place(done).min(place(progress.done))..place(progress.done)];
     let next = waiting.iter().take(CHUNK_ITEMS).zip(fresh);
-    let mut events: Vec<Event> = next.clone().filter_map(|(item, fresh)| key_for(roll, *item, fresh)).collect();
+    let mut events: Vec<Event> =
+        next.clone().filter_map(|(item, fresh)| key_for(roll, readmission, *item, fresh, context.now)).collect();
     let count = next.count() as u64;
     if count > 0 {
         events.push(Event::Readmission { plan: id, change: ReadmissionChange::KeysMade { done: done + count } });
@@ -128,9 +140,13 @@ pub(super) fn hand_out(
     Ok(events)
 }
 
-fn key_for(roll: &Roll, item: Item, fresh: &FreshSecret) -> Option<Event> {
+fn key_for(roll: &Roll, readmission: &Readmission, item: Item, fresh: &FreshSecret, now: Timestamp) -> Option<Event> {
     let Item::Worker(index) = item else { return None };
     let worker = roll.worker_at(index).filter(|worker| worker.state == WorkerState::Active)?;
+    let expires_at = roll.old_keys_end(readmission, index);
+    if expires_at.is_some_and(|at| at <= now) {
+        return None;
+    }
     let key = KeyId(fresh.id);
     keys::id_is_free(roll, key).is_ok().then(|| {
         Event::KeyCreated(KeyCreated {
@@ -138,7 +154,7 @@ fn key_for(roll: &Roll, item: Item, fresh: &FreshSecret) -> Option<Event> {
             holder: KeyHolder::Worker(worker.id.clone()),
             kind: KeyKind::Api,
             verifier: fresh.verifier,
-            expires_at: None,
+            expires_at,
         })
     })
 }

@@ -6,12 +6,12 @@ use super::Roll;
 use crate::domain::admit::Denial;
 use crate::domain::event::FailureCount;
 use crate::domain::ids::{KeyId, PlanId};
-use crate::domain::key::KeyState;
-use crate::domain::plan::{Item, Plan, Progress};
+use crate::domain::key::{KeyKind, KeyState};
+use crate::domain::plan::{Delivery, Item, Plan, Progress};
 use crate::domain::readmission::{Readmission, ReadmissionChange, Stage, Terms, Wave};
 use crate::domain::time::Timestamp;
 use crate::domain::tripwire::{Tripped, Why};
-use crate::domain::worker::{Worker, WorkerState};
+use crate::domain::worker::{Worker, WorkerIndex, WorkerState};
 
 impl Roll {
     /// Plans that let workers back in, in the order in which they were made, from the one after `cursor` on.
@@ -47,7 +47,8 @@ impl Roll {
             // Whoever goes on has looked at what was counted, and at the last wave for as long as it stood still.
             ReadmissionChange::Resumed => {
                 readmission.stage = Stage::Releasing;
-                (readmission.refusals, readmission.trips, readmission.stands_since) = (0, 0, at);
+                (readmission.refusals, readmission.trips) = (0, 0);
+                (readmission.stands_since, readmission.counted_since) = (at, at);
             }
             ReadmissionChange::RolledBack { .. } => {}
         });
@@ -94,7 +95,21 @@ impl Roll {
         };
         let released = readmission.waves[wave].released;
         let keys = worker.keys.iter().filter_map(|id| self.key(*id));
-        keys.filter(|key| key.issued > released).map(|key| key.id).collect()
+        // One that is shared with somebody who stayed is theirs too.
+        let new = keys.filter(|key| key.issued > released && readmission.lists_all(key.workers()));
+        new.map(|key| key.id).collect()
+    }
+
+    /// When the last of the API keys ends that a worker of the list held when it came back, if each of them does: what is given
+    /// for a while is not made one for ever.
+    #[must_use]
+    pub fn old_keys_end(&self, readmission: &Readmission, worker: WorkerIndex) -> Option<Timestamp> {
+        let (wave, _) = readmission.wave_of(worker)?;
+        let released = readmission.waves[wave].released;
+        let held = self.worker_at(worker)?.keys.iter().filter_map(|id| self.key(*id));
+        let mut old = held.filter(|key| key.kind == KeyKind::Api && key.issued <= released).map(|key| key.expires_at);
+        let first = old.next()??;
+        old.try_fold(first, |last, next| Some(last.max(next?)))
     }
 
     /// Counts refusals of workers that were released before the window began. Of those in whose window the release was,
@@ -108,32 +123,36 @@ impl Roll {
     }
 
     fn count_refusal(&mut self, id: PlanId, from: Timestamp, failure: &FailureCount) {
-        let is_genuine =
-            Denial::ALL.iter().any(|denial| denial.is_of_genuine_key() && denial.code() == &*failure.reason);
+        let mut denials = Denial::ALL.iter();
+        let denial = denials.find(|denial| denial.is_of_genuine_key() && denial.code() == &*failure.reason);
+        // That somebody has isolated or removed it since is no news.
+        let is_told = denial.is_some_and(|denial| !matches!(denial, Denial::WorkerIsolated | Denial::WorkerRemoved));
         let shown = failure.credential.as_deref().and_then(|text| text.strip_prefix("key:")?.parse().ok());
-        let Some(key) = shown.filter(|_| is_genuine).and_then(|id: KeyId| self.key(id)) else { return };
-        let (holders, issued) = (key.workers().to_vec(), key.issued);
-        let count = failure.count;
-        self.with_readmission(id, |readmission| {
-            let Some((wave, place)) = readmission.released_before(&holders, from) else { return };
-            let wave = &mut readmission.waves[wave];
-            wave.refusals += count;
-            readmission.refusals += count;
-            if issued <= wave.released && !readmission.stale.contains(&place) {
+        let Some(key) = shown.filter(|_| is_told).and_then(|id: KeyId| self.key(id)) else { return };
+        let (holders, issued, count) = (key.workers().to_vec(), key.issued, failure.count);
+        self.with_returned(id, &holders, from, |terms, readmission, (wave, place)| {
+            let is_old = issued <= readmission.waves[wave].released;
+            if is_old && !readmission.stale.contains(&place) {
                 Arc::make_mut(&mut readmission.stale).insert(place);
+            }
+            if !is_expected(terms, is_old) {
+                readmission.waves[wave].refusals += count;
+                if readmission.counted_since <= from {
+                    readmission.refusals += count;
+                }
             }
         });
     }
 
     /// Counts uses of what nobody has any business to show. Who shows a honey key is not known for certain, so each counts while
-    /// workers come back. A key that is refused by a fence alone is most often what the release has ended: that its worker is late
-    /// with the new one is a refusal, and is counted as such.
+    /// workers come back.
     pub(super) fn count_trip(&mut self, tripped: &Tripped) {
         let (from, count) = (tripped.from, tripped.count);
         if tripped.why == Why::Honey {
             for id in self.open_readmissions() {
                 self.with_readmission(id, |readmission| {
-                    if readmission.waves.first().is_some_and(|wave| wave.released_at <= from) {
+                    let is_begun = readmission.waves.first().is_some_and(|wave| wave.released_at <= from);
+                    if is_begun && readmission.counted_since <= from {
                         readmission.trips += count;
                     }
                 });
@@ -141,19 +160,37 @@ impl Roll {
             return;
         }
         let Some(key) = self.key(tripped.key) else { return };
-        if tripped.why == Why::Revoked && key.state != KeyState::Revoked {
-            return;
-        }
         let presenter = tripped.worker.as_ref().and_then(|id| self.worker_index(id.as_str()));
-        let holders = presenter.map_or_else(|| key.workers().to_vec(), |index| vec![index]);
+        let (holders, issued) = (presenter.map_or_else(|| key.workers().to_vec(), |index| vec![index]), key.issued);
         for id in self.open_readmissions() {
-            self.with_readmission(id, |readmission| {
-                if let Some((wave, _)) = readmission.released_before(&holders, from) {
+            self.with_returned(id, &holders, from, |terms, readmission, (wave, _)| {
+                if !is_expected(terms, issued <= readmission.waves[wave].released) {
                     readmission.waves[wave].trips += count;
-                    readmission.trips += count;
+                    if readmission.counted_since <= from {
+                        readmission.trips += count;
+                    }
                 }
             });
         }
+    }
+
+    /// With the wave and the place of whichever of these workers was back by this time.
+    fn with_returned(
+        &mut self,
+        id: PlanId,
+        workers: &[WorkerIndex],
+        by: Timestamp,
+        change: impl FnOnce(&Terms, &mut Readmission, (usize, u32)),
+    ) {
+        self.with_plan(id, |plan| {
+            let Some(terms) = plan.kind.terms() else { return };
+            let Some(progress) = &mut plan.progress else { return };
+            let done = progress.done;
+            let Some(readmission) = &mut progress.readmission else { return };
+            if let Some(found) = readmission.back_by(workers, by, done) {
+                change(terms, readmission, found);
+            }
+        });
     }
 
     fn open_readmissions(&self) -> Vec<PlanId> {
@@ -168,4 +205,10 @@ impl Roll {
             }
         });
     }
+}
+
+/// What a worker held before was ended by its return, and its host goes on with it until it has the new one: that is counted as
+/// adoption that is due, and not as a sign of something wrong.
+fn is_expected(terms: &Terms, is_old: bool) -> bool {
+    is_old && terms.delivery == Delivery::File
 }

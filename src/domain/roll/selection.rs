@@ -51,8 +51,10 @@ impl Roll {
                 self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }))
             }
             PlanKind::Readmit(terms) => {
-                let mut items =
-                    self.selected_workers(&criteria, |worker| matches!(worker.state, WorkerState::Isolated { .. }));
+                let mut items = self.selected_workers(&criteria, |worker| match worker.state {
+                    WorkerState::Isolated { until } => until.is_none_or(|until| until > terms.as_of),
+                    WorkerState::Pending | WorkerState::Active | WorkerState::Rejected | WorkerState::Removed => false,
+                });
                 // Stable: within both groups the order stays that of their arrival.
                 items.sort_by_key(|item| !self.is_canary(terms, *item));
                 items

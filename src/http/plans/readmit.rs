@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::command::mint;
 use crate::domain::ids::PoolId;
 use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::readmission::Terms;
@@ -42,6 +43,7 @@ pub(super) fn kind(waves: Option<&NewWaves>, delivery: Delivery, overlap: Second
     let waves = waves.ok_or_else(|| Problem::invalid("waves", "needed with the kind `readmit`"))?;
     let canary: Option<PoolId> = waves.canary_pool.as_deref().map(str::parse).transpose().map_err(|_| no_pool())?;
     Ok(PlanKind::Readmit(Arc::new(Terms {
+        as_of: mint::now(),
         canary,
         canaries: 0,
         // What is too large is refused where the others are.

@@ -4,6 +4,7 @@ use crate::domain::admit::admit_worker_key;
 use crate::domain::enrollment::EnrollmentStanding;
 use crate::domain::incident::{Incident, StepState};
 use crate::domain::plan::{Item, PlanKind, Selector};
+use crate::domain::readmission::Stage;
 use crate::domain::roll::Roll;
 use crate::domain::worker::{Worker, WorkerState};
 
@@ -30,6 +31,13 @@ pub(super) fn open(roll: &Roll, incident: &Incident) -> Vec<Risk> {
     let running = roll.running_plans().filter(|(plan, _)| roll.incident_of_plan(plan.id) == Some(&incident.id));
     risks.extend(running.map(|(plan, progress)| {
         let (done, total) = (progress.done, progress.total);
+        if let Some(readmission) = progress.readmission.as_ref().filter(|it| it.stage != Stage::RolledBack) {
+            let stage = readmission.stage.as_str();
+            return Risk::new(
+                format!("a readmission is not over, but {stage}: {done} of {total} are back"),
+                [plan.id.to_string()],
+            );
+        }
         Risk::new(format!("the records of a plan have not all been written: {done} of {total}"), [plan.id.to_string()])
     }));
     risks.extend(of_scope(roll, incident));

@@ -47,6 +47,8 @@ pub(super) struct MadeV3<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TermsV1<'a> {
+    #[serde(borrow)]
+    as_of: Text<'a>,
     canaries: u64,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     canary: Option<Text<'a>>,
@@ -141,6 +143,7 @@ impl<'a> MadeV3<'a> {
 impl<'a> TermsV1<'a> {
     fn new(terms: &'a Terms) -> Result<Self, EntryError> {
         Ok(Self {
+            as_of: Text::time(terms.as_of, "terms")?,
             canaries: written_count(terms.canaries, "terms")?,
             canary: terms.canary.as_ref().map(|pool| Text::borrowed(pool.as_str())),
             delivery: Text::borrowed(terms.delivery.as_str()),
@@ -161,6 +164,7 @@ impl<'a> TermsV1<'a> {
             (Delivery::File, Some(_)) | (Delivery::Fetch, None) => return Err(NO_TERMS),
         };
         Ok(Terms {
+            as_of: self.as_of.parse_time("terms")?,
             canary: optional(self.canary.as_ref(), |pool| pool.parse("terms"))?,
             canaries: read_count(self.canaries, "terms")?,
             wave_size: self.wave_size,

@@ -37,9 +37,11 @@ async fn an_incident_is_opened_worked_on_in_a_shell_and_closed() {
     for step in ["rotate", "restore"] {
         shell.run(&format!("incident step {step} waived --incident INC-1 --reason none-leaked")).await.ok();
     }
+    shell.run("incident close INC-1 --summary over --dry-run").await.failed(3);
     let refused = shell.run("incident close INC-1 --summary over").await.failed(3);
     assert!(refused.stderr.contains("review"), "{}", refused.stderr);
     shell.run_with("incident note --review nothing-else", &[("PORTCULLIS_INCIDENT", "INC-1")]).await.ok();
+    shell.run("incident close INC-1 --summary over --dry-run").await.ok();
     shell.run("incident close INC-1 --summary over").await.ok();
     shell.run("incident shell INC-1").await.failed(2);
     assert_eq!(shell.json("incident list --state closed").await["items"].as_array().unwrap().len(), 1);

@@ -27,6 +27,8 @@ async fn workers_of_an_incident_come_back_with_the_keys_in_a_file() {
     let (id, digest) = (made["id"].as_str().unwrap(), made["digest"].as_str().unwrap());
     let apply =
         format!("incident readmit apply {id} --digest {digest} --incident INC-1 --secrets-file new.jsonl --follow");
+    shell.run(&format!("{apply} --dry-run")).await.ok();
+    shell.run(&format!("incident readmit apply {id} --digest {digest} --follow")).await.failed(2);
     let last = shell.json(&apply).await;
     assert_eq!((&last["state"], &last["keyed"], &last["incident"]), (&json!("completed"), &json!(3), &json!("INC-1")));
     let mode = std::fs::metadata(shell.path("new.jsonl")).unwrap().permissions().mode();

@@ -37,8 +37,8 @@ impl Fleet {
     pub(super) async fn enrolled(nodes: &[Service]) -> Self {
         let mut secrets = Vec::new();
         for pool in POOLS {
-            // Of one pool the log says only how many tokens each worker got.
-            let record = if pool == "builders" { "each" } else { "counted" };
+            // Of that which leaks the log says only how many tokens each worker got.
+            let record = if pool == "builders" { "counted" } else { "each" };
             nodes[0].post("/v1/pools", json!({ "name": pool, "token_record": record })).await.expect(201);
             let made = nodes[0].post("/v1/enrollment-secrets", json!({ "pool": pool })).await.expect(201);
             let position: u64 = made["position"].as_u64().unwrap_or_default();

@@ -34,6 +34,7 @@ pub(super) struct Seen {
     pub(super) accepted_before: usize,
     pub(super) refused_afterwards: usize,
     pub(super) accepted_afterwards: Vec<String>,
+    pub(super) refused_enrollments: usize,
 }
 
 struct Gateway {
@@ -42,19 +43,24 @@ struct Gateway {
     token: String,
     /// There once nobody of those that leaked is to be accepted any more.
     stopped: PathBuf,
+    /// There once the secret lets nobody in.
+    closed: PathBuf,
+    secret: String,
     stolen: Vec<Member>,
     others: Vec<Member>,
     seen: Seen,
 }
 
 impl Load {
-    pub(super) fn start(nodes: &[Service], fleet: &Fleet, stopped: &Path) -> Self {
+    pub(super) fn start(nodes: &[Service], fleet: &Fleet, stopped: &Path, closed: &Path) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let gateway = |node: &Service| Gateway {
             client: node.client.clone(),
             url: node.url.clone(),
             token: node.token.clone(),
             stopped: stopped.to_owned(),
+            closed: closed.to_owned(),
+            secret: fleet.leaked_secret.clone(),
             stolen: fleet.leaked.iter().take(STOLEN).cloned().collect(),
             others: fleet.others.clone(),
             seen: Seen::default(),
@@ -73,6 +79,7 @@ impl Load {
             all.accepted_before += seen.accepted_before;
             all.refused_afterwards += seen.refused_afterwards;
             all.accepted_afterwards.extend(seen.accepted_afterwards);
+            all.refused_enrollments += seen.refused_enrollments;
         }
         all
     }
@@ -125,7 +132,7 @@ impl Gateway {
 
     /// Which of them are good is only certain where it was before the question.
     async fn stolen(&mut self, turn: usize) {
-        let is_stopped = is_there(&self.stopped);
+        let is_stopped = self.stopped.exists();
         let some = self.stolen.iter().cycle().skip(turn % STOLEN).take(BATCH / 8);
         let credentials: Vec<&str> = some.flat_map(Member::credentials).collect();
         for verdict in self.verdicts(&credentials, ABROAD).await {
@@ -135,9 +142,12 @@ impl Gateway {
                 (true, true) => self.seen.accepted_afterwards.push(verdict.to_string()),
             }
         }
+        // Attempts are limited by address, and all of these come from one.
+        if turn.is_multiple_of(50) && self.closed.exists() {
+            match self.post(&self.secret, "/v1/enroll", json!({})).await {
+                (201, made) => self.seen.accepted_afterwards.push(made.to_string()),
+                _ => self.seen.refused_enrollments += 1,
+            }
+        }
     }
-}
-
-fn is_there(file: &Path) -> bool {
-    file.exists()
 }

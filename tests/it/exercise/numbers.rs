@@ -88,7 +88,7 @@ pub(super) async fn check(scratch: &Scratch, report: &str, replay: &Value) {
     timeline(&log, &report).await;
     changes(&log, &report).await;
     risks(&report);
-    replayed(&log, replay).await;
+    replayed(&log, replay, report.time("First sign")).await;
 }
 
 async fn counts(log: &Log, report: &Report<'_>) {
@@ -100,7 +100,13 @@ async fn counts(log: &Log, report: &Report<'_>) {
     let notes = log.count("kind in ('incident.noted', 'incident.reviewed')").await;
     let line = format!("{} events carry the incident, {notes} notes and reviews among them.", log.count("true").await);
     assert!(report.0.contains(&line), "{line}\n{}", report.0);
-    assert!(report.fact("Opened").ends_with(&format!("position {}", log.first(&["incident.opened"]).await)));
+    let opened = log.first(&["incident.opened"]).await;
+    assert!(report.fact("Opened").ends_with(&format!("position {opened}")));
+    for (name, position) in [("Opened", opened), ("Closed", log.through), ("Report up to", log.through)] {
+        let text = report.fact(name);
+        let time = text.split(", ").find(|part| part.ends_with('Z')).unwrap();
+        assert_eq!(micros(time) / 1_000, log.at(position).await / 1_000, "{name}");
+    }
 }
 
 async fn milestones(log: &Log, report: &Report<'_>) {
@@ -112,20 +118,16 @@ async fn milestones(log: &Log, report: &Report<'_>) {
     let last =
         format!("select max(position) from log.entries where incident = 'LEAK-1' and position <= $1 and {reducing}");
     let last = log.number(&last, &[&log.through]).await;
-    let all = Some(log.everywhere(last).await).filter(|at| (1..=log.through).contains(at));
+    let all = log.everywhere(last).await;
     let (opened, sign) = (log.at(log.first(&["incident.opened"]).await).await, report.time("First sign"));
     for (what, position) in [
-        ("First isolation", Some(isolated)),
-        ("First isolation in force everywhere", Some(log.everywhere(isolated).await)),
-        ("First revocation", Some(revoked)),
-        ("First revocation in force everywhere", Some(log.everywhere(revoked).await)),
+        ("First isolation", isolated),
+        ("First isolation in force everywhere", log.everywhere(isolated).await),
+        ("First revocation", revoked),
+        ("First revocation in force everywhere", log.everywhere(revoked).await),
         ("All that was taken away in force everywhere", all),
     ] {
         let row = report.row("How fast", what);
-        let Some(position) = position else {
-            assert_eq!(row[1], "not in this report");
-            continue;
-        };
         let at = log.at(position).await;
         assert_eq!(row[4], position.to_string(), "{what}");
         assert_eq!(micros(&row[1]) / 1_000, at / 1_000, "{what}");
@@ -140,10 +142,18 @@ async fn checklist(log: &Log, report: &Report<'_>) {
         log.first(&["enrollment_secret.rotated", "enrollment_secret.disabled"]).await,
         log.first(&["tls_certificate.served"]).await,
     ];
-    let rotated = rotated.map(|position| position.to_string()).join(", ");
     let (isolated, reviewed) = (log.first(&["worker.isolated"]).await, log.first(&["incident.reviewed"]).await);
-    let found: Vec<(String, String)> =
-        report.table("Checklist", 0).into_iter().map(|row| (row[1].clone(), row[4].clone())).collect();
+    let rows = report.table("Checklist", 0);
+    let opened = log.at(log.first(&["incident.opened"]).await).await;
+    let last_of_rotated = *rotated.iter().max().unwrap();
+    let rotated = rotated.map(|position| position.to_string()).join(", ");
+    let waived = log.first(&["incident.step_waived"]).await;
+    for (row, position) in rows.iter().zip([isolated, last_of_rotated, waived, reviewed]) {
+        let at = log.at(position).await;
+        assert_eq!(micros(&row[2]) / 1_000, at / 1_000, "{row:?}");
+        assert_eq!(humantime::parse_duration(&row[3]).unwrap(), millis(at - opened), "{row:?}");
+    }
+    let found: Vec<(String, String)> = rows.into_iter().map(|row| (row[1].clone(), row[4].clone())).collect();
     let expected = [
         ("filled", format!("by the events at {isolated}")),
         ("filled", format!("by the events at {rotated}")),
@@ -167,30 +177,36 @@ async fn credentials(log: &Log, report: &Report<'_>) {
     let tokens = "select sum((entry -> 'data' ->> 'count')::bigint)::bigint from log.entries
                   where kind = 'tokens.issued' and entry -> 'data' ->> 'worker' in (select id from workers)
                     and position <= $1 and (position > $2) = $3";
+    let mut counted = 0;
     for (column, after) in [(1, false), (3, true)] {
         let commands = log.number(used, &[&log.through, &isolated, &disabled, &after]).await;
         let row = report.row("Credentials that were ended", "Successful: commands in the log");
         assert_eq!(row[column], commands.to_string(), "after: {after}");
         assert_eq!(commands == 0, after, "there were some before, and none after");
         let tokens = log.number(tokens, &[&log.through, &isolated, &after]).await;
+        counted += tokens;
         let row = report.row("Credentials that were ended", "Successful: tokens, where a pool counts them by worker");
         assert_eq!(row[column], tokens.to_string(), "after: {after}");
     }
+    assert!(counted > 0, "they had tokens");
 }
 
-/// Failed attempts with those keys, by the windows in which they were counted.
+/// Failed attempts with those keys and that secret, by the windows in which they were counted.
 async fn attempts(log: &Log, report: &Report<'_>) {
-    let sql = "with ended as (select recorded_at as at from log.entries where position = $2),
+    let sql = "with ended as (
+             select 'key:' || id as id, recorded_at as at from keys, log.entries where position = $2
+             union all select 'key:' || id, recorded_at from secrets, log.entries where position = $3
+         ),
          failures as (
              select (entry -> 'data' ->> 'from')::timestamptz as since, (entry -> 'data' ->> 'to')::timestamptz as until,
-                    failure ->> 'reason' as reason, (failure ->> 'count')::bigint as count
+                    failure ->> 'reason' as reason, (failure ->> 'count')::bigint as count, failure ->> 'credential' as id
                from log.entries, jsonb_array_elements(entry -> 'data' -> 'failures') failure
               where kind = 'auth.failures_observed' and position <= $1
-                and failure ->> 'credential' in (select 'key:' || id from keys)
          )
          select case when until <= at then 'before' when since < at then 'around' else 'after' end, reason, sum(count)::bigint
-           from failures, ended group by 1, 2 order by 2";
-    let rows = log.client.query(sql, &[&log.through, &log.applied("isolate").await]).await.unwrap();
+           from failures join ended using (id) group by 1, 2 order by 2";
+    let disabled = log.first(&["fence.raised", "enrollment_secret.disabled"]).await;
+    let rows = log.client.query(sql, &[&log.through, &log.applied("isolate").await, &disabled]).await.unwrap();
     let mut sums: BTreeMap<String, i64> = BTreeMap::new();
     let mut reasons = Vec::new();
     for row in &rows {
@@ -214,7 +230,7 @@ async fn attempts(log: &Log, report: &Report<'_>) {
 async fn timeline(log: &Log, report: &Report<'_>) {
     let sql = "select count(*), min(position), max(position) from log.entries
                where incident = 'LEAK-1' and kind = $1 and position between $2 and $3";
-    let mut all = 0;
+    let (mut all, sign) = (0, report.time("First sign"));
     for row in report.table("Timeline", 0) {
         let (from, to) = row[2].split_once(" to ").unwrap_or((&row[2], &row[2]));
         let (from, to): (i64, i64) = (from.parse().unwrap(), to.parse().unwrap());
@@ -222,7 +238,9 @@ async fn timeline(log: &Log, report: &Report<'_>) {
         let count: i64 = found.get(0);
         let said = row[4].strip_suffix(" of them").map_or(1, |count| count.parse().unwrap());
         assert_eq!((count, found.get(1), found.get(2)), (said, Some(from), Some(to)), "{row:?}");
-        assert_eq!(micros(&row[0]) / 1_000, log.at(from).await / 1_000, "{row:?}");
+        let at = log.at(from).await;
+        assert_eq!(micros(&row[0]) / 1_000, at / 1_000, "{row:?}");
+        assert_eq!(humantime::parse_duration(&row[1]).unwrap().as_secs(), millis(at - sign).as_secs(), "{row:?}");
         all += said;
     }
     assert_eq!(all, log.count("true").await, "and none is left out");
@@ -245,7 +263,11 @@ async fn changes(log: &Log, report: &Report<'_>) {
         vec![position.to_string(), kind, if own { "yes" } else { "no" }.to_owned()]
     };
     let expected: Vec<Vec<String>> = rows.iter().map(|row| line(row.get(0), row.get(1), row.get(2))).collect();
-    let listed = report.table("Changes of configuration since the first sign", 0).into_iter();
+    let listed = report.table("Changes of configuration since the first sign", 0);
+    for row in &listed {
+        assert_eq!(micros(&row[0]) / 1_000, log.at(row[1].parse().unwrap()).await / 1_000, "{row:?}");
+    }
+    let listed = listed.into_iter();
     let listed: Vec<Vec<String>> = listed.map(|row| vec![row[1].clone(), row[2].clone(), row[5].clone()]).collect();
     assert_eq!(listed, expected);
 }
@@ -255,7 +277,13 @@ fn risks(report: &Report<'_>) {
     assert_eq!(lines, ["- a step was waived: restore"]);
 }
 
-async fn replayed(log: &Log, replay: &Value) {
+/// To the millisecond, which is what the report writes of the first sign.
+fn is_near(seconds: &Value, micros: i64) -> bool {
+    let found = Duration::try_from_secs_f64(seconds.as_f64().unwrap()).unwrap();
+    found.abs_diff(Duration::from_micros(micros.unsigned_abs())) <= Duration::from_millis(1)
+}
+
+async fn replayed(log: &Log, replay: &Value, sign: i64) {
     let moments = replay["items"].as_array().unwrap();
     let positions: Vec<i64> = moments.iter().map(|moment| moment["position"].as_i64().unwrap()).collect();
     let rows =
@@ -265,7 +293,11 @@ async fn replayed(log: &Log, replay: &Value) {
     for kind in ["isolate", "revoke_all"] {
         let position = log.applied(kind).await;
         let moment = at(position);
-        assert_eq!(moment["in_force"]["position"], json!(log.everywhere(position).await), "{moment}");
+        let everywhere = log.everywhere(position).await;
+        assert_eq!(moment["in_force"]["position"], json!(everywhere), "{moment}");
+        let took = log.at(everywhere).await - log.at(position).await;
+        assert!(is_near(&moment["in_force"]["after_seconds"], took), "{took} µs: {moment}");
+        assert!(is_near(&moment["after_seconds"], log.at(position).await - sign), "{moment}");
     }
     let moment = at(log.applied("isolate").await);
     let back = log.count("kind = 'worker.released'").await;

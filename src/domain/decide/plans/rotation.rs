@@ -54,15 +54,16 @@ pub(in crate::domain::decide) fn collect(
     Ok(events)
 }
 
-/// What it makes is handed to nobody else.
+/// What it makes is handed to nobody else, unless whoever applied it is no operator any more.
 pub(in crate::domain::decide) fn of_whoever_applied(
     roll: &Roll,
     plan: PlanId,
     progress: &Progress,
     context: &Context,
 ) -> Result<(), Refusal> {
+    let is_there = progress.applied_by.and_then(|index| roll.operator_at(index)).is_some_and(|found| !found.removed);
     match context.author.actor {
-        Actor::Operator(id) if roll.operator(id).map(|operator| operator.index) != progress.applied_by => {
+        Actor::Operator(id) if is_there && roll.operator(id).map(|operator| operator.index) != progress.applied_by => {
             Err(Refusal::PlanOfAnother(plan))
         }
         Actor::Operator(_) | Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => Ok(()),

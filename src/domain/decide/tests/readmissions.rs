@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::wish::{
-    apply_plan, collect_plan, create_key, create_pool, create_static, create_worker, create_worker_in, honey, isolate,
-    make_plan, pool_id, readmit, release, remove_worker, revoke, rotate, share, sharing, steer, trip,
+    apply_plan, collect_plan, create_key, create_key_until, create_pool, create_static, create_worker,
+    create_worker_in, honey, isolate, make_plan, pool_id, readmit, release, remove_worker, revoke, rotate, share,
+    sharing, steer, trip,
 };
 use super::{World, admin, by_key, kind, operator, outcome, system};
 use crate::domain::admit::{Denial, admit_worker_key};
@@ -173,11 +174,14 @@ fn refusals_of_workers_that_are_back_stop_it_and_noise_does_not() {
         world.must(&system(), observed);
     }
     assert_eq!(readmission(&world).refusals, 0, "without the secret, of another wave, of before, of an operator");
-    world.must(&system(), &refused(1, 20, "fenced", 2));
-    assert_eq!((readmission(&world).refusals, readmission(&world).stale.len()), (2, 1));
+    world.must(&system(), &refused(1, 20, "fenced", 9));
+    world.must(&system(), &refused(1, 40, "worker_isolated", 9));
+    assert_eq!(readmission(&world).refusals, 0, "a host has no new key yet; and somebody has isolated its worker");
+    assert_eq!(readmission(&world).stale.len(), 1);
+    world.must(&system(), &refused(1, 40, "key_revoked", 2));
     let mut world = world.at(5);
     assert_eq!(go_on(&mut world), "", "two are allowed");
-    world.must(&system(), &refused(1, 40, "worker_isolated", 1));
+    world.must(&system(), &refused(1, 40, "key_expired", 1));
     assert_eq!(readmission(&world).stale.len(), 1, "the new key is none of before");
     assert_eq!(go_on(&mut world), "readmission.stopped");
     let mut world = world.at(1_000);
@@ -185,6 +189,8 @@ fn refusals_of_workers_that_are_back_stop_it_and_noise_does_not() {
     assert_eq!(readmission(&world).waves[0].refusals, 3);
     world.must(&admin(), &steer(1, Steering::Resume));
     assert_eq!((go_on(&mut world).as_str(), readmission(&world).refusals), ("", 0), "counted anew, and it stands anew");
+    world.must(&system(), &refused(999, 40, "key_revoked", 9));
+    assert_eq!(go_on(&mut world), "", "what another node has seen before it was resumed");
     let mut world = world.at(1_011);
     go_on(&mut world);
     assert_eq!(back(&world), "abcd");
@@ -206,18 +212,21 @@ fn tripwires_of_workers_that_are_back_stop_it() {
     world.must(&admin(), &apply_plan(&world.clone(), 1));
     let mut world = world.at(1);
     go_on(&mut world);
+    collect(&mut world, 40..42);
+    world.must(&admin(), &revoke(40));
     let before = [
-        tripped(20, Why::Revoked, Some("a"), 0),
+        tripped(40, Why::Revoked, Some("a"), 0),
         tripped(70, Why::Honey, None, 0),
-        // Of a wave that was not released, and of a key that the release itself has ended.
+        // Of a wave that was not released, and of keys whose hosts have no new one yet.
         tripped(23, Why::Revoked, Some("d"), 2),
+        tripped(20, Why::Revoked, Some("a"), 2),
         tripped(21, Why::Revoked, Some("b"), 2),
     ];
     for other in &before {
         world.must(&system(), other);
     }
     assert_eq!(readmission(&world).trips, 0);
-    world.must(&system(), &tripped(20, Why::Revoked, Some("a"), 2));
+    world.must(&system(), &tripped(40, Why::Revoked, Some("a"), 2));
     assert_eq!((readmission(&world).trips, readmission(&world).waves[0].trips), (1, 1));
     assert_eq!(go_on(&mut world), "readmission.stopped");
     world.must(&admin(), &steer(1, Steering::Resume));
@@ -296,6 +305,50 @@ fn a_rollback_isolates_at_once_whom_it_had_let_in_and_ends_what_they_were_given(
     assert_eq!(outcome(&world.decide(&admin(), &steer(1, Steering::Resume))), "no: readmission_over");
     assert_eq!(outcome(&world.decide(&admin(), &steer(1, Steering::RollBack))), "nothing");
     assert_eq!(outcome(&world.decide(&admin(), &collect_plan(1, 2, [70]))), "no: readmission_over");
+}
+
+#[test]
+fn what_is_shared_with_somebody_who_stayed_is_left_to_both() {
+    // `a` and `b` share key 20; only `a` was isolated.
+    let shared = || {
+        let world = World::new().given([create_pool("blue", sharing())]);
+        let made = ["a", "b"].map(|id| create_worker_in("blue", id));
+        world.given(made).given([create_key("a", 20), share(20, "b"), create_key("a", 21), isolate("a", None)])
+    };
+    let begun = |delivery| {
+        let mut world = shared().given([make_plan(1, readmit(1, delivery), &["worker:a"])]);
+        world.must(&admin(), &apply_plan(&world.clone(), 1));
+        let mut world = world.at(1);
+        assert!(go_on(&mut world).contains("worker.released"));
+        world
+    };
+    let world = begun(Delivery::Fetch);
+    assert_eq!(world.roll.key(KeyId(20)).unwrap().state, KeyState::Live, "b has nothing to do with it");
+    assert!(matches!(world.roll.key(KeyId(21)).unwrap().state, KeyState::Superseded { .. }));
+
+    // A key that was made for `b`, and given to `a` since.
+    let mut world = begun(Delivery::File).given([create_key("b", 30), share(30, "a")]);
+    world.must(&admin(), &steer(1, Steering::RollBack));
+    go_on(&mut world);
+    assert_eq!((denial(&world, "a", 30), denial(&world, "b", 30)), (Some(Denial::WorkerIsolated), None));
+}
+
+#[test]
+fn an_isolation_that_is_long_over_is_none_and_a_key_for_a_while_is_not_made_one_for_ever() {
+    let mut world = World::new().given([create_worker("a"), create_worker("b")]);
+    let ends = Some(super::seconds(500));
+    world = world.given([create_key("a", 20), create_key_until("b", 21, super::seconds(500))]);
+    world = world.given([isolate("a", Some(super::seconds(5))), isolate("b", None)]).at(10);
+    let PlanKind::Readmit(terms) = readmit(2, Delivery::File) else { unreachable!() };
+    let kind = PlanKind::Readmit(Arc::new(Terms { as_of: super::seconds(10), ..Terms::clone(&terms) }));
+    world = world.given([make_plan(1, kind, &["everything"])]);
+    assert_eq!(world.roll.plan(PlanId(1)).unwrap().counts.workers, 1);
+    world.must(&admin(), &apply_plan(&world.clone(), 1));
+    let mut world = world.at(11);
+    go_on(&mut world);
+    assert_eq!(denial(&world, "a", 20), None, "it came back by itself, with what it had");
+    collect(&mut world, [40]);
+    assert_eq!(world.roll.key(KeyId(40)).unwrap().expires_at, ends);
 }
 
 #[test]

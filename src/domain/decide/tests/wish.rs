@@ -375,6 +375,7 @@ pub(super) fn collect_plan(plan: u128, done: u64, ids: impl IntoIterator<Item = 
 /// Waves of so many, ten seconds apart, stopped by more than two refusals.
 pub(super) fn readmit(wave_size: u32, delivery: Delivery) -> PlanKind {
     PlanKind::Readmit(Arc::new(Terms {
+        as_of: Timestamp(0),
         canary: None,
         canaries: 0,
         wave_size,

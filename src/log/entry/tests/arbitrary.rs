@@ -292,6 +292,7 @@ fn terms() -> BoxedStrategy<Terms> {
     let bounds = (any::<u32>(), any::<u32>(), count(), count());
     (of(pool()), count(), bounds, select(Delivery::ALL.to_vec()), any::<u32>())
         .prop_map(|(canary, canaries, (wave_size, every, refusals_max, trips_max), delivery, overlap)| Terms {
+            as_of: Timestamp(1_795_000_000_000_000),
             canary,
             canaries,
             wave_size,
