@@ -37,9 +37,9 @@ pub struct Terms {
     pub wave_size: u32,
     /// How long a wave stands before the next one is released, and the last one before all is over.
     pub wave_every: Seconds,
-    /// More refusals of workers that were released stop it.
+    /// More refusals of workers that are back stop it: with `File` of what they were newly given, with `Fetch` of any key.
     pub refusals_max: u64,
-    /// More tripwires of such workers do too.
+    /// More tripwires of such keys do too, and of honey keys.
     pub trips_max: u64,
     /// `File`: nothing that a worker held before comes back with it. `Fetch`: each rotates its own key.
     pub delivery: Delivery,

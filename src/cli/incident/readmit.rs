@@ -130,10 +130,10 @@ pub(crate) struct Terms {
     /// How long a wave stands before the next one.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     wave_every: String,
-    /// Stop once workers that are back were refused more often.
+    /// Stop once workers that are back were refused more often with their keys; with `--keys file`, with the new ones.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     stop_after_refusals: u64,
-    /// Stop once more tripwires were touched with what such workers hold.
+    /// Stop once more tripwires were touched with such keys, or with honey keys.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     stop_after_trips: u64,
     /// `file`: you collect the new keys. `fetch`: each worker rotates its own key, with that key.

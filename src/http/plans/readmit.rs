@@ -29,11 +29,12 @@ pub(in crate::http) struct NewWaves {
     /// little.
     #[schema(schema_with = schema::duration)]
     every: String,
-    /// It stops once workers that are back were refused more often than so.
+    /// It stops once workers that are back were refused more often than so with their keys: with those that were handed out, where
+    /// they get them from a file.
     #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::bound)]
     stop_after_refusals: u64,
-    /// It stops once more tripwires were touched with what workers hold that are back.
+    /// It stops once more tripwires were touched with such keys, or with honey keys.
     #[serde(deserialize_with = "needed_count")]
     #[schema(schema_with = schema::bound)]
     stop_after_trips: u64,
