@@ -28,7 +28,7 @@ pub const BOUND_MAX: u64 = 1_000_000_000;
 /// How the workers come back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Who is isolated at this time comes back: an isolation that was over by then is none.
+    /// When the plan was made: who is isolated then comes back, and an isolation that was over by then is none.
     pub as_of: Timestamp,
     /// The pool whose workers come first.
     pub canary: Option<PoolId>,

@@ -227,6 +227,23 @@ mod tests {
         written
     }
 
+    #[test]
+    fn noise_takes_no_room_from_what_somebody_had_the_secret_of() {
+        let mut window = Window { from: Timestamp(0), counts: HashMap::new() };
+        let of = |denial, id: u128| {
+            let credential = Some(CredentialId::Key(KeyId(id)));
+            Attempt { denial, source: Some([192, 0, 2, 1].into()), credential }
+        };
+        for id in 0..COUNTS_MAX as u128 {
+            window.add(of(Denial::KeyUnknown, id), 1);
+        }
+        window.add(of(Denial::KeyUnknown, u128::MAX), 1);
+        window.add(of(Denial::KeyRevoked, 7), 1);
+        let named = |denial, id| Attempt { source: None, ..of(denial, id) };
+        assert_eq!(window.counts.get(&named(Denial::KeyUnknown, u128::MAX)), None);
+        assert_eq!(window.counts.get(&named(Denial::KeyRevoked, 7)), Some(&1));
+    }
+
     #[tokio::test]
     async fn what_cannot_be_written_is_counted_on_and_written_at_the_end() {
         let attempts = attempts();

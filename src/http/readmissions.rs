@@ -123,10 +123,9 @@ async fn adopted(
     let used = used::spans_of(app.database(), &keys).await?;
     let mut adoption = Adoption::default();
     for (index, worker) in items.iter().filter_map(worker) {
-        let keys = worker.keys.iter().filter_map(|id| roll.key(*id));
-        let since = |key: KeyId| used.get(&key).is_some_and(|used| used.last >= wave.released_at);
         // Of a shared key nobody knows who has used it.
-        let keys = keys.filter(|key| key.workers().len() == 1);
+        let keys = worker.keys.iter().filter_map(|id| roll.key(*id)).filter(|key| key.workers().len() == 1);
+        let since = |key: KeyId| used.get(&key).is_some_and(|used| used.last >= wave.released_at);
         let is_stale = readmission.wave_of(index).is_some_and(|(_, place)| readmission.stale.contains(&place));
         let (new, old): (Vec<_>, Vec<_>) = keys.filter(|key| since(key.id)).partition(|key| key.issued > wave.released);
         let (new, old) = (!new.is_empty(), !old.is_empty() || is_stale);

@@ -139,8 +139,7 @@ impl Bounds<'_> {
             Event::PlanMade(made) => self.list(&made.kind, &made.selector),
             Event::PlanApplied { plan, .. } | Event::PlanApproved { plan } => self.plan(*plan),
             // Of what is collected: what it selects is not what it was when it was applied.
-            Event::PlanProgressed { plan, .. }
-            | Event::Readmission { plan, .. } => self.listed(*plan),
+            Event::PlanProgressed { plan, .. } | Event::Readmission { plan, .. } => self.listed(*plan),
             Event::IncidentUpdated { .. }
             | Event::IncidentNoted { .. }
             | Event::IncidentReviewed { .. }

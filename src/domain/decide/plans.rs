@@ -40,11 +40,9 @@ pub(super) fn make(roll: &Roll, make: &MakePlan, now: Timestamp) -> Decision {
     if let Some(replaced) = make.replaces {
         planned(roll, replaced)?;
     }
-    let items = roll.select(&make.kind, &make.selector);
-    let kind = match make.kind.terms() {
-        Some(terms) => PlanKind::Readmit(readmissions::counted(roll, terms, &items)?.into()),
-        None => make.kind.clone(),
-    };
+    let kind = readmissions::as_of(&make.kind, now);
+    let items = roll.select(&kind, &make.selector);
+    let kind = readmissions::counted(roll, kind, &items)?;
     Ok(vec![Event::PlanMade(PlanMade {
         plan: make.plan,
         kind,

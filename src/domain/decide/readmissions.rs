@@ -1,5 +1,7 @@
 //! Readmissions: wave after wave of workers back in, keys for them, and the brakes.
 
+use std::sync::Arc;
+
 use super::plans::planned;
 use super::plans::rotation::of_whoever_applied;
 use super::{Decision, keys, limits};
@@ -8,21 +10,30 @@ use crate::domain::event::{Event, KeyCreated, KeyHolder};
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::{Key, KeyKind, KeyState};
-use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, Plan, Progress};
+use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, Plan, PlanKind, Progress};
 use crate::domain::readmission::{Readmission, ReadmissionChange, Stage, Steering, Step, Terms};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
 use crate::domain::worker::{Worker, WorkerState};
 
-/// The terms with their canaries counted, if the list can come back in such waves.
-pub(super) fn counted(roll: &Roll, terms: &Terms, items: &[Item]) -> Result<Terms, Refusal> {
+/// What is asked for, as of now; of any other kind it stays what it is.
+pub(super) fn as_of(kind: &PlanKind, now: Timestamp) -> PlanKind {
+    match kind.terms() {
+        Some(terms) => PlanKind::Readmit(Arc::new(Terms { as_of: now, ..terms.clone() })),
+        None => kind.clone(),
+    }
+}
+
+/// The same with its canaries counted, if the list can come back in such waves.
+pub(super) fn counted(roll: &Roll, kind: PlanKind, items: &[Item]) -> Result<PlanKind, Refusal> {
+    let Some(terms) = kind.terms() else { return Ok(kind) };
     if let Some(pool) = &terms.canary {
         _ = roll.pool(pool.as_str()).ok_or_else(|| Refusal::PoolUnknown(pool.clone()))?;
     }
     let terms = Terms { canaries: roll.canaries(terms, items), ..terms.clone() };
     limits::waves(&terms, items.len() as u64)?;
-    Ok(terms)
+    Ok(PlanKind::Readmit(Arc::new(terms)))
 }
 
 /// What is due, by whichever node asks; of two that ask, the later one finds another state.

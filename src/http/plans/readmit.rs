@@ -5,11 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::command::mint;
 use crate::domain::ids::PoolId;
 use crate::domain::plan::{Delivery, PlanKind};
 use crate::domain::readmission::Terms;
-use crate::domain::time::Seconds;
+use crate::domain::time::{Seconds, Timestamp};
 use crate::http::body::{duration, needed_count};
 use crate::http::problem::Problem;
 use crate::http::schema;
@@ -44,9 +43,10 @@ pub(super) fn kind(waves: Option<&NewWaves>, delivery: Delivery, overlap: Second
     let waves = waves.ok_or_else(|| Problem::invalid("waves", "needed with the kind `readmit`"))?;
     let canary: Option<PoolId> = waves.canary_pool.as_deref().map(str::parse).transpose().map_err(|_| no_pool())?;
     Ok(PlanKind::Readmit(Arc::new(Terms {
-        as_of: mint::now(),
-        canary,
+        // What is known only when it is decided.
+        as_of: Timestamp(0),
         canaries: 0,
+        canary,
         // What is too large is refused where the others are.
         wave_size: u32::try_from(waves.size).unwrap_or(u32::MAX),
         wave_every: duration("every", &waves.every)?,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::wish::{
     apply_plan, collect_plan, create_key, create_key_until, create_pool, create_static, create_worker,
-    create_worker_in, honey, isolate, make_plan, pool_id, readmit, release, remove_worker, revoke, rotate, share,
-    sharing, steer, trip,
+    create_worker_in, honey, isolate, make_plan, pool_id, readmit, release, remove_operator, remove_worker, revoke,
+    rotate, share, sharing, steer, trip,
 };
 use super::{World, admin, by_key, kind, operator, outcome, system};
+use crate::domain::actor::Actor;
 use crate::domain::admit::{Denial, admit_worker_key};
 use crate::domain::command::Command;
 use crate::domain::event::{Event, FailureCount};
@@ -339,9 +340,7 @@ fn an_isolation_that_is_long_over_is_none_and_a_key_for_a_while_is_not_made_one_
     let ends = Some(super::seconds(500));
     world = world.given([create_key("a", 20), create_key_until("b", 21, super::seconds(500))]);
     world = world.given([isolate("a", Some(super::seconds(5))), isolate("b", None)]).at(10);
-    let PlanKind::Readmit(terms) = readmit(2, Delivery::File) else { unreachable!() };
-    let kind = PlanKind::Readmit(Arc::new(Terms { as_of: super::seconds(10), ..Terms::clone(&terms) }));
-    world = world.given([make_plan(1, kind, &["everything"])]);
+    world = world.given([make_plan(1, readmit(2, Delivery::File), &["everything"])]);
     assert_eq!(world.roll.plan(PlanId(1)).unwrap().counts.workers, 1);
     world.must(&admin(), &apply_plan(&world.clone(), 1));
     let mut world = world.at(11);
@@ -349,6 +348,31 @@ fn an_isolation_that_is_long_over_is_none_and_a_key_for_a_while_is_not_made_one_
     assert_eq!(denial(&world, "a", 20), None, "it came back by itself, with what it had");
     collect(&mut world, [40]);
     assert_eq!(world.roll.key(KeyId(40)).unwrap().expires_at, ends);
+}
+
+#[test]
+fn another_collects_where_whoever_applied_it_is_no_operator_any_more() {
+    let maker = operator(Role::Operator);
+    let mut world = fleet().given([make_plan(1, readmit(2, Delivery::File), &["everything"])]);
+    world.must(&maker, &apply_plan(&world.clone(), 1));
+    let mut world = world.at(1);
+    go_on(&mut world);
+    assert_eq!(outcome(&world.decide(&admin(), &collect_plan(1, 0, [40]))), "no: plan_of_another");
+    let Actor::Operator(id) = maker.actor else { unreachable!() };
+    world.must(&admin(), &remove_operator(id.0));
+    assert_eq!(collect(&mut world, [40]).len(), 2);
+}
+
+#[test]
+fn who_is_not_back_yet_counts_for_nothing() {
+    let mut world = applied(readmit(2, Delivery::Fetch));
+    let begin = Command::ContinuePlan { plan: PlanId(1), done: 0 };
+    world.must(&system(), &begin);
+    world.must(&system(), &refused(1, 20, "key_revoked", 9));
+    assert_eq!(readmission(&world).waves[0].refusals, 0, "its wave is begun, and it is isolated still");
+    go_on(&mut world);
+    world.must(&system(), &refused(1, 20, "key_revoked", 9));
+    assert_eq!(readmission(&world).waves[0].refusals, 9);
 }
 
 #[test]
