@@ -188,6 +188,7 @@ impl Caller for Commander {
             context: Context { now: mint::now(), author: self.author.clone(), reason: None, incident: None },
             answer: Arc::new(|_, done| serde_json::json!({ "position": done.position })),
             sealed: None,
+            dry_run: false,
         };
         let outcome = self.queue.submit(wish).await?;
         anyhow::ensure!(outcome.changed, "the worker was there before");

@@ -64,7 +64,7 @@ async fn compare() -> anyhow::Result<()> {
     say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
     let data_dir = folder.path().to_owned();
     let service = Service::start(&cluster, Arc::new(folder), &[])?;
-    support::settled::wait(&service, &cluster, &data_dir).await?;
+    support::settled::wait(&service, &cluster, &data_dir, &fleet.operator_token).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
 
     let load = |address: &str, seconds| Load {

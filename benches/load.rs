@@ -88,7 +88,7 @@ async fn measure() -> anyhow::Result<()> {
 
     let data_dir = folder.path().to_owned();
     let service = Service::start(&cluster, Arc::new(folder), &[])?;
-    support::settled::wait(&service, &cluster, &data_dir).await?;
+    support::settled::wait(&service, &cluster, &data_dir, &fleet.operator_token).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
     let load = OpenLoad {
         address: service.address.clone(),

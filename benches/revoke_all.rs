@@ -24,6 +24,7 @@ mod support {
     pub(crate) mod open_load;
     pub(crate) mod report;
     pub(crate) mod service;
+    pub(crate) mod settled;
 }
 
 use support::cluster::Cluster;
@@ -129,6 +130,8 @@ async fn measure() -> anyhow::Result<()> {
         nodes.recorded(&plan, answered).await
     };
     load.accepted = false;
+    // Until each key has its record, and for as long again as the lists of keys take to follow.
+    load.seconds *= 3.0;
     let (busy, recorded) = tokio::join!(load.run_apart(), recording);
     let (busy, (took, plan)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;
@@ -187,7 +190,11 @@ async fn fill(
 
 /// Each key has one record, and the plan says so.
 async fn check_counts(cluster: &Cluster, plan: &Value, keys: usize) -> anyhow::Result<()> {
-    let count = "select count(*), count(distinct subject_id) from log.event where kind = 'key.revoked'";
+    let count = "select count(*), count(distinct key) from (
+                   select jsonb_array_elements_text(entry->'data'->'keys') as key
+                     from log.entries where kind = 'key.revoked' and subject_kind = 'plan'
+                   union all
+                   select subject_id from log.entries where kind = 'key.revoked' and subject_kind = 'key') revoked";
     let row = cluster.owner().await?.query_one(count, &[]).await?;
     let keys = i64::try_from(keys)?;
     ensure!((row.get::<_, i64>(0), row.get::<_, i64>(1)) == (keys, keys), "not one record for each key: {row:?}");
@@ -203,8 +210,10 @@ impl Nodes {
         let mut nodes = Self { services: Vec::new(), folders, root_key_file, client, token };
         for number in 0..NODES {
             let service = nodes.launch(cluster, number)?;
-            service.settle().await;
             nodes.services.push(Some(service));
+        }
+        for (service, folder) in nodes.services.iter().flatten().zip(&nodes.folders) {
+            support::settled::wait(service, cluster, folder.path(), &nodes.token).await?;
         }
         Ok(nodes)
     }

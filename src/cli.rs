@@ -10,6 +10,7 @@ mod caution;
 mod client;
 mod compromised;
 mod connection;
+mod dry_run;
 mod enrollment;
 mod events;
 mod failure;
@@ -68,6 +69,7 @@ Examples:
   portcullis validate --credential-file builder-7.key
   portcullis worker list --state isolated --output json | jq -r '.items[].id'
 
+Every verb that changes something takes `--dry-run`: it shows what would be recorded, and changes nothing.
 Secrets are read from variables, files or standard input, never from arguments, which every user of the machine sees.
 
 Exit codes:
@@ -93,8 +95,10 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  portcullis mirror verify")]
     Mirror(mirror::Verb),
     /// Take a backup: a dump of one moment, with a signed statement of what is in it. The service may run meanwhile.
-    #[command(after_help = "Examples:\n  portcullis backup --out gate.backup\n  \
-                            PORTCULLIS_DATABASE_URL=postgres://… portcullis backup --out gate.backup --output json")]
+    #[command(
+        after_help = "Examples:\n  portcullis backup --out gate.backup --dry-run\n  portcullis backup --out gate.backup\n  \
+                            PORTCULLIS_DATABASE_URL=postgres://… portcullis backup --out gate.backup --output json"
+    )]
     Backup(Box<backup::Args>),
     /// Put a backup in place, and bring back from the mirror what came after it: what was revoked since stays revoked.
     #[command(after_help = "Examples:\n  portcullis restore gate.backup --dry-run\n  \
@@ -248,43 +252,4 @@ impl Ask {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tree_of_arguments_is_sound() {
-        command().debug_assert();
-    }
-
-    #[test]
-    fn every_help_has_an_example() {
-        let mut command = command();
-        command.build();
-        let mut without = Vec::new();
-        look_for_examples(&mut command, "", &mut without);
-        assert!(without.is_empty(), "no example in the help of:{}", without.concat());
-    }
-
-    fn look_for_examples(command: &mut clap::Command, above: &str, without: &mut Vec<String>) {
-        let name = format!("{above} {}", command.get_name());
-        if !command.render_long_help().to_string().contains("Example") {
-            without.push(format!("\n {name}"));
-        }
-        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
-            look_for_examples(below, &name, without);
-        }
-    }
-
-    #[test]
-    fn no_secret_is_taken_as_an_argument() {
-        for arguments in [
-            &["portcullis", "validate", "ptc_wk_x"][..],
-            &["portcullis", "compromised", "ptc_wk_x"],
-            &["portcullis", "token", "register", "--api-key", "x"],
-            &["portcullis", "worker", "enroll", "--enrollment-secret", "x"],
-            &["portcullis", "pool", "list", "--token", "x"],
-        ] {
-            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
-        }
-    }
-}
+mod tests;

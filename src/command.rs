@@ -37,6 +37,9 @@ pub struct Wish {
     pub answer: Answer,
     /// The answer's secrets, sealed under a key that only the caller can derive.
     pub sealed: Option<SealedAnswer>,
+    /// Only to see what would come of it: it is decided and answered like any other, and nothing of it is kept. The answer is
+    /// rendered from the state before it.
+    pub dry_run: bool,
 }
 
 pub type Answer = Arc<dyn Fn(&Roll, &Done<'_>) -> Value + Send + Sync>;

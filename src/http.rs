@@ -25,6 +25,7 @@ use crate::incident::checklists::Checklists;
 use crate::node::Node;
 use crate::node::barrier::Barriers;
 use crate::node::mirroring;
+use crate::node::snapshot::Snapshots;
 use crate::postgres::Database;
 use crate::projection::used::KeysUsed;
 use crate::telemetry::{Metrics, Telemetry};
@@ -42,6 +43,7 @@ mod enroll;
 mod enrollment_secrets;
 mod events;
 mod fences;
+mod foreseen;
 mod honey_keys;
 mod incidents;
 mod keys;
@@ -81,7 +83,9 @@ mod wish;
 mod workers;
 
 use attempts::Attempts;
+use incidents::passing::IncidentPasses;
 use netguard::Guarding;
+use scope::reading::ScopePasses;
 
 /// The newest position that an answer is based on.
 pub const POSITION_HEADER: HeaderName = HeaderName::from_static("portcullis-position");
@@ -94,6 +98,10 @@ struct Inside {
     parts: Parts,
     /// What netguard was told last.
     guarding: Guarding,
+    /// Replays and reports that are being made.
+    passes: IncidentPasses,
+    /// Scopes that are being read.
+    scope_passes: ScopePasses,
 }
 
 /// What an [`App`] is made of.
@@ -116,6 +124,8 @@ pub struct Parts {
     pub log: LogId,
     /// The templates of the checklists of incidents.
     pub checklists: Checklists,
+    /// States from before, for replays to go on from.
+    pub snapshots: Snapshots,
     /// How the mirror of the log fares, if one is kept.
     pub mirror: Option<Arc<mirroring::State>>,
     /// Sends a webhook's test.
@@ -136,7 +146,8 @@ pub struct HttpSettings {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inside { parts, guarding: Guarding::default() }))
+        let (passes, scope_passes) = (IncidentPasses::default(), ScopePasses::default());
+        Self(Arc::new(Inside { parts, guarding: Guarding::default(), passes, scope_passes }))
     }
 
     pub fn node(&self) -> &Arc<Node> {
@@ -210,6 +221,18 @@ impl App {
 
     fn guarding(&self) -> &Guarding {
         &self.0.guarding
+    }
+
+    fn passes(&self) -> &IncidentPasses {
+        &self.0.passes
+    }
+
+    fn scope_passes(&self) -> &ScopePasses {
+        &self.0.scope_passes
+    }
+
+    fn snapshots(&self) -> &Snapshots {
+        &self.0.parts.snapshots
     }
 
     fn log(&self) -> LogId {
@@ -338,6 +361,8 @@ fn completed(mut document: OpenApiDocument) -> OpenApiDocument {
     openapi::name_operations(&mut document);
     openapi::with_at_least(&mut document);
     links::add(&mut document);
+    // After the links: with what was only foreseen, nothing can be done next.
+    foreseen::declare(&mut document);
     document
 }
 

@@ -2,5 +2,6 @@
 
 pub mod checklists;
 pub mod effect;
+pub mod passes;
 pub mod replay;
 pub mod report;

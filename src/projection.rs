@@ -27,6 +27,7 @@ pub mod operators;
 pub mod pools;
 pub mod read;
 pub mod runner;
+pub mod silence;
 mod touched;
 pub mod used;
 mod value;

@@ -444,6 +444,7 @@ fn samples() -> Vec<Recorded> {
         tripwire_events(),
         webhook_events(),
         readmission_events(),
+        vec![Event::KeysRevoked { plan: PlanId(ID + 20), keys: [key(), KeyId(ID + 21)].into() }],
     ];
     let sample = |((position, event), author): ((u64, Event), &Author)| Recorded {
         position,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::dry_run;
 use super::failure::Failure;
 use super::offline::{self, DatabaseAt, OfflineArgs, RootKeyArgs};
 use super::output::{Column, Screen};
@@ -26,6 +27,9 @@ pub(crate) struct TakeArgs {
     /// verified before: of one that was changed, or that ends before what this machine has seen, there is no backup.
     #[arg(long, value_name = "FILE", required = true)]
     out: Option<PathBuf>,
+    /// Check all that would be checked, the whole log with it, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     offline: OfflineArgs,
 }
@@ -98,12 +102,25 @@ async fn take(args: TakeArgs, screen: Screen) -> Result<(), Failure> {
         let database = at.open().await?;
         let (options, data_dir) = (at.options(), data_dir.as_path());
         let source = Source { database: &database, options, data_dir, program: &program, keys: &keys };
+        if args.dry_run {
+            return backup::foresee(&source, &out).await;
+        }
         backup::take(&source, &out, |bytes| bar.set_position(bytes)).await
     }
     .await;
     bar.finish_and_clear();
     at.close().await?;
     let statement = taken.map_err(failure)?;
+    if args.dry_run {
+        let mut foreseen = shown(&out, &statement);
+        foreseen["dry_run"] = json!(true);
+        // Of a dump there is nothing to say yet.
+        for field in ["dump_bytes", "dump_sha256"] {
+            foreseen[field] = Value::Null;
+        }
+        dry_run::nothing_was_changed(screen);
+        return screen.object(COLUMNS, &foreseen);
+    }
     screen.note("the root key is not in it: keep that elsewhere, for without it the backup opens nothing");
     screen.object(COLUMNS, &shown(&out, &statement))
 }

@@ -2,17 +2,17 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::dry_run::{self, DryRun};
 use super::failure::Failure;
 use super::output::{self, Column, Format, Screen};
 
 /// Options of every verb that takes something away.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Caution {
-    /// Show what would be touched, and change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) dry: DryRun,
     /// Do not ask. Asked is only on a terminal.
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -35,19 +35,31 @@ pub(crate) struct Part {
 impl Caution {
     /// Whether what would be touched has to be known at all.
     pub(crate) fn looks_first(self) -> bool {
-        self.dry_run || (!self.yes && std::io::stdin().is_terminal())
+        self.dry.is_asked() || (!self.yes && std::io::stdin().is_terminal())
+    }
+
+    /// What would be touched, where it has to be known.
+    pub(crate) async fn look<T>(self, touched: impl Future<Output = Result<T, Failure>>) -> Result<Option<T>, Failure> {
+        if self.looks_first() { touched.await.map(Some) } else { Ok(None) }
     }
 
     /// Shows what would be touched; whether to go on.
     pub(crate) fn approve(self, screen: Screen, touched: &Touched) -> Result<bool, Failure> {
-        if self.dry_run {
-            touched.show(screen)?;
-            screen.note("Nothing was changed: this was a dry run.");
+        if self.dry.is_asked() {
+            match screen.format {
+                Format::Json => output::json(&Value::Object(touched.fields()))?,
+                Format::Table => touched.show(screen)?,
+            }
+            dry_run::nothing_was_changed(screen);
             return Ok(false);
         }
         touched.show_aside(screen);
         if ask(&format!("{}?", capitalised(&touched.deed)))? {
             return Ok(true);
+        }
+        // Whoever reads standard output learns it too.
+        if screen.format == Format::Json {
+            output::json(&json!({ "changed": false, "declined": true }))?;
         }
         screen.note("Nothing was changed.");
         Ok(false)
@@ -55,14 +67,15 @@ impl Caution {
 }
 
 impl Touched {
-    fn show(&self, screen: Screen) -> Result<(), Failure> {
-        if screen.format == Format::Json {
-            let mut plan = json!({ "dry_run": true, "would": self.deed });
-            for part in &self.parts {
-                plan[part.what] = Value::from(part.items.clone());
-            }
-            return output::json(&plan);
-        }
+    /// For a program: the deed, and under its own name what is touched of each kind.
+    pub(crate) fn fields(&self) -> Map<String, Value> {
+        let parts = self.parts.iter().map(|part| (part.what.to_owned(), Value::from(part.items.clone())));
+        let named = [("dry_run".to_owned(), Value::from(true)), ("deed".to_owned(), Value::from(self.deed.as_str()))];
+        named.into_iter().chain(parts).collect()
+    }
+
+    /// For people.
+    pub(crate) fn show(&self, screen: Screen) -> Result<(), Failure> {
         screen.note(format_args!("This would {}:", self.deed));
         for part in self.parts.iter().filter(|part| !part.items.is_empty()) {
             output::line(format_args!("{} ({})", part.what, part.items.len()))?;

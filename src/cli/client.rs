@@ -3,7 +3,7 @@
 //! Repeating is safe because every command carries its idempotency key, the same in each attempt: a command whose
 //! answer was lost on the way is answered again, and not done again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -15,11 +15,16 @@ use zeroize::Zeroizing;
 
 use super::connection::Connection;
 use super::failure::{Failure, Problem};
+use super::output::Screen;
 
 /// The longest wait between two attempts, whatever the service asks for: somebody sits before the terminal.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 const WAIT_FIRST: Duration = Duration::from_millis(200);
 const STATUS_UNAVAILABLE: u16 = 503;
+/// What goes on in the service while nobody waits for it: asked for again, it is there one day, or further.
+const UNDERWAY: [&str; 4] = ["replay_underway", "replay_busy", "scope_underway", "scope_busy"];
+/// For so long it is asked for: the longest of it takes some ten minutes, and there may be another before it.
+const UNDERWAY_MAX: Duration = Duration::from_mins(30);
 
 /// What is asked. It has no `Debug`: it may hold a secret.
 #[derive(Clone)]
@@ -68,6 +73,7 @@ pub(crate) struct Client {
     operator: Option<SecretString>,
     /// What an operator's commands are for.
     incident: Option<String>,
+    screen: Screen,
 }
 
 /// How one attempt went wrong.
@@ -76,6 +82,8 @@ enum Attempt {
     Final(Failure),
     /// Another one may do, after a wait that the service may have named.
     Again(Failure, Option<Duration>),
+    /// It goes on meanwhile, and is asked for again after a while.
+    Underway(Box<Problem>, Duration),
     /// The same, but this one may have been heard: it is not known whether the command was done.
     Lost(Failure),
 }
@@ -171,9 +179,9 @@ impl Call {
 
 impl Client {
     pub(crate) fn new(connection: &Connection) -> Self {
-        let Connection { http, url, retries, incident, .. } = connection;
+        let Connection { http, url, retries, incident, screen, .. } = connection;
         let (http, url, incident) = (http.clone(), url.clone(), incident.clone());
-        Self { http, url, retries: *retries, operator: None, incident }
+        Self { http, url, retries: *retries, operator: None, incident, screen: *screen }
     }
 
     /// For what is not to depend on where it is asked.
@@ -190,12 +198,18 @@ impl Client {
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Failure> {
         let url = self.address(call)?;
         let headers = self.headers(call)?;
-        let mut attempts = 0;
+        let (mut attempts, began) = (0, Instant::now());
         let mut lost = None;
         loop {
             let (failure, asked) = match self.attempt(call, &url, &headers).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(failure)) => return Err(failure),
+                Err(Attempt::Underway(problem, asked)) if began.elapsed() < UNDERWAY_MAX => {
+                    self.screen.note(problem.detail.as_deref().unwrap_or(&problem.title));
+                    tokio::time::sleep(asked).await;
+                    continue;
+                }
+                Err(Attempt::Underway(problem, asked)) => (Some(Failure::Problem(problem)), Some(asked)),
                 Err(Attempt::Again(failure, asked)) => (Some(failure), asked),
                 Err(Attempt::Lost(failure)) => {
                     lost = Some(failure);
@@ -274,10 +288,13 @@ impl Client {
         let body = response.bytes().await.map_err(|error| self.unanswered(call, error))?;
 
         if !(200..300).contains(&status) {
-            let failure = Failure::Problem(Box::new(Problem::read(status, request_id, &body)));
+            let problem = Box::new(Problem::read(status, request_id, &body));
             return Err(match (status, asked) {
-                (STATUS_UNAVAILABLE, Some(_)) => Attempt::Again(failure, asked),
-                _ => Attempt::Final(failure),
+                (STATUS_UNAVAILABLE, Some(asked)) if UNDERWAY.contains(&&*problem.code) => {
+                    Attempt::Underway(problem, asked.min(WAIT_MAX))
+                }
+                (STATUS_UNAVAILABLE, Some(_)) => Attempt::Again(Failure::Problem(problem), asked),
+                _ => Attempt::Final(Failure::Problem(problem)),
             });
         }
         let body = match (call.for_text, body.is_empty()) {
@@ -366,6 +383,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::Format;
 
     fn client(url: &str) -> Client {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -375,6 +393,7 @@ mod tests {
             retries: 0,
             operator: None,
             incident: None,
+            screen: Screen::new(Format::Json, true),
         }
     }
 
@@ -447,6 +466,30 @@ mod tests {
         assert!(lost.contains("--idempotency-key k"), "{lost}");
         let unheard = client(&url).send(&call).await.err().expect("a failure").to_string();
         assert!(!unheard.contains("--idempotency-key"), "{unheard}");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_in_the_service_is_asked_for_until_it_is_there() {
+        use axum::http::StatusCode;
+        use std::sync::atomic::{AtomicU32, Ordering};
+
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let answer = || {
+            let body = |code: &str| {
+                (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], format!("{{\"code\":\"{code}\"}}"))
+            };
+            std::future::ready(match ASKED.fetch_add(1, Ordering::Relaxed) {
+                0 => body("replay_busy"),
+                1..6 => body("replay_underway"),
+                _ => (StatusCode::OK, [("retry-after", "0")], "{}".to_owned()),
+            })
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let app = axum::Router::new().route("/v1/a", axum::routing::get(answer));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        // No attempt is repeated here, and it is no other attempt.
+        assert!(client(&url).send(&Call::get(&["v1", "a"])).await.is_ok());
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub(crate) struct Connection {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) incident: Option<String>,
+    /// Where it is told how far something is that takes long.
+    pub(crate) screen: Screen,
 }
 
 impl ClientArgs {
@@ -159,6 +161,7 @@ impl ClientArgs {
             idempotency_key: self.idempotency_key.clone(),
             reason: self.reason.clone(),
             incident: self.incident().map(str::to_owned),
+            screen: self.screen(),
         })
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, exposed, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::handover::KeyFile;
 use super::output::Column;
@@ -55,6 +56,8 @@ pub(crate) enum Verb {
         chosen: Chosen,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Replace an enrollment secret by a new one; the old one stays good for the overlap.
     #[command(after_help = "Example:\n  portcullis enrollment rotate 2fTzGkcV0JPYqkHfYgkWcz --key-file en-2.key")]
@@ -68,6 +71,8 @@ pub(crate) enum Verb {
         chosen: Chosen,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Let nobody in by this secret any more. The workers that it let in stay.
     #[command(after_help = "Examples:\n  portcullis enrollment disable 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -123,7 +128,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let found = session.read(Call::get(&["v1", "enrollment-secrets", &id])).await?;
             session.screen.object(COLUMNS, &found)
         }
-        Verb::Create { pool, cidr, name_pattern, uses_max, expires_at, approval, chosen, key_file } => {
+        Verb::Create { pool, cidr, name_pattern, uses_max, expires_at, approval, chosen, key_file, dry } => {
             let body = given([
                 ("pool", json!(pool)),
                 ("secret", chosen.value(session)?),
@@ -133,32 +138,42 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 ("expires_at", json!(expires_at)),
                 ("approval", if approval { json!(true) } else { Value::Null }),
             ]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "enrollment-secrets"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "enrollment-secrets"]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Pool {pool} takes workers that come with this secret"), &answer);
             session
                 .screen
                 .note("Next, on a worker: `portcullis worker enroll`, with it in PORTCULLIS_AUTO_ENROLLMENT_KEY.");
             destination.deliver(session.screen, COLUMNS, answer, "secret")
         }
-        Verb::Rotate { id, overlap, chosen, key_file } => {
+        Verb::Rotate { id, overlap, chosen, key_file, dry } => {
             let body = given([("overlap", json!(overlap)), ("secret", chosen.value(session)?)]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "enrollment-secrets", &id, "rotate"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) =
+                session.change(Call::post(&["v1", "enrollment-secrets", &id, "rotate"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Rotated enrollment secret {id}"), &answer);
             destination.deliver(session.screen, COLUMNS, answer, "secret")
         }
         Verb::Disable { id, caution } => {
-            if caution.looks_first() {
+            let look = async {
                 let found = session.read(Call::get(&["v1", "enrollment-secrets", &id])).await?;
                 let stay = found["uses"].as_u64().unwrap_or_default();
                 let deed = format!("disable enrollment secret {id}; the {stay} workers that it let in stay");
                 let parts = vec![Part { what: "enrollment_secrets", columns: LIST_COLUMNS, items: vec![found] }];
-                if !caution.approve(session.screen, &Touched { deed, parts })? {
-                    return Ok(());
-                }
-            }
-            let answer = session.change(Call::post(&["v1", "enrollment-secrets", &id, "disable"])).await?;
+                Ok(Touched { deed, parts })
+            };
+            let touched = caution.look(look).await?;
+            let Some(answer) = session
+                .change_shown(Call::post(&["v1", "enrollment-secrets", &id, "disable"]), caution, touched)
+                .await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Disabled enrollment secret {id}"), &answer);
             session.screen.note("The workers that it let in stay: `portcullis worker list` has their `enrolled_by`.");
             session.screen.object(COLUMNS, &answer.body)

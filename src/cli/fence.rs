@@ -44,15 +44,15 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::List { paging } => session.list(Call::get(&["v1", "fences"]), &paging, COLUMNS).await,
         Verb::Raise { scope, up_to, caution } => {
             let mut body = given([("scope", json!(scope)), ("up_to", json!(up_to))]);
-            if caution.looks_first() {
-                let (touched, up_to) = plan(session, &body).await?;
-                if !caution.approve(session.screen, &touched)? {
-                    return Ok(());
-                }
+            let touched = caution.look(plan(session, &body)).await?.map(|(touched, up_to)| {
                 // What was counted, and not what was issued while somebody read the count.
                 body["up_to"] = up_to;
-            }
-            let answer = session.change(Call::post(&["v1", "fences"]).json(body)).await?;
+                touched
+            });
+            let Some(answer) = session.change_shown(Call::post(&["v1", "fences"]).json(body), caution, touched).await?
+            else {
+                return Ok(());
+            };
             let position = &answer.body["up_to"];
             session.done(&format!("What was issued to {scope} up to position {position} is refused"), &answer);
             session.screen.note("Next: give new keys to who is to stay: `portcullis key create`.");

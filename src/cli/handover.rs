@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::client::Answer;
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::{self, Column, Format, Screen};
 
@@ -32,8 +33,12 @@ pub(crate) struct Reserved {
 }
 
 impl KeyFile {
-    pub(crate) fn reserve(&self) -> Result<Destination, Failure> {
+    /// A dry run makes no file, and is told of one that is in the way.
+    pub(crate) fn reserve(&self, dry: DryRun) -> Result<Destination, Failure> {
         let Some(path) = &self.key_file else { return Ok(Destination::Output) };
+        if dry.is_asked() {
+            return check_free(path).map(|()| Destination::Output);
+        }
         let file = create_private(path)?;
         Ok(Destination::File(Reserved { path: path.clone(), file, filled: false }))
     }
@@ -43,12 +48,30 @@ impl KeyFile {
 pub(crate) fn create_private(path: &Path) -> Result<File, Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::Usage(format!(
-            "`{}` exists and is not overwritten, it may hold the only copy of a key; name another file",
-            path.display()
-        )),
+        std::io::ErrorKind::AlreadyExists => taken(path),
         _ => Failure::fault(format_args!("cannot create {}", path.display()), error),
     })
+}
+
+/// Whether such a file could be made, as far as that shows without making it.
+pub(crate) fn check_free(path: &Path) -> Result<(), Failure> {
+    // A link that leads nowhere is in the way too.
+    if path.symlink_metadata().is_ok() {
+        return Err(taken(path));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::Usage(format!("cannot create {}: {} is no folder", path.display(), folder.display()))),
+        Err(error) => Err(Failure::fault(format_args!("cannot create {}", path.display()), error)),
+    }
+}
+
+fn taken(path: &Path) -> Failure {
+    Failure::Usage(format!(
+        "`{}` exists and is not overwritten, it may hold the only copy of a key; name another file",
+        path.display()
+    ))
 }
 
 impl Destination {
@@ -134,18 +157,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.key");
         let to = KeyFile { key_file: Some(path.clone()) };
-        let destination = to.reserve().expect("a place");
+        let destination = to.reserve(DryRun::default()).expect("a place");
         destination.deliver(Screen::new(Format::Json, true), &[], answer(), "key").expect("delivered");
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), "secret\n");
         assert_eq!(std::fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
-        assert!(matches!(to.reserve(), Err(Failure::Usage(_))), "it must not be overwritten");
+        assert!(matches!(to.reserve(DryRun::default()), Err(Failure::Usage(_))), "it must not be overwritten");
     }
 
     #[test]
     fn a_place_that_was_not_needed_is_given_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.key");
-        drop(KeyFile { key_file: Some(path.clone()) }.reserve().expect("a place"));
+        drop(KeyFile { key_file: Some(path.clone()) }.reserve(DryRun::default()).expect("a place"));
         assert!(!path.exists());
     }
 }

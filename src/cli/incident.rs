@@ -9,13 +9,15 @@ mod shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::client::{Answer, Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::{Column, Format};
 use super::session::{Paging, Session};
-use super::time::past;
+use super::time::{from_now, past};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verb {
@@ -46,6 +48,8 @@ pub(crate) enum Verb {
         /// An exercise, on copies of the workers in the scope. Nothing that is done for it can touch anything else.
         #[arg(long)]
         drill: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Say otherwise what an incident is, how bad, and who works on it. What is given takes the place of what was said.
     #[command(after_help = "Example:\n  portcullis incident update INC-7 --severity critical --scope pool:builders")]
@@ -59,6 +63,8 @@ pub(crate) enum Verb {
         severity: Option<String>,
         #[command(flatten)]
         known: Known,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Write something down, for whoever reads the incident later.
     #[command(
@@ -70,6 +76,8 @@ pub(crate) enum Verb {
         /// It says what you found in logs or changes: that fills a step which waits for a review.
         #[arg(long)]
         review: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Settle a step of the checklist by hand. Steps whose events are there are filled by themselves.
     #[command(
@@ -82,6 +90,8 @@ pub(crate) enum Verb {
         /// `open`: it is to be done again.
         #[arg(value_name = "done|waived|open")]
         state: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Close an incident, for good. Refused while a step is open; a drill's copies go with it.
     #[command(after_help = "Example:\n  portcullis incident close INC-7 --summary 'One key leaked by a log; rotated.'")]
@@ -91,9 +101,8 @@ pub(crate) enum Verb {
         /// What it was, in the end.
         #[arg(long)]
         summary: String,
-        /// Say whether it would be closed, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Show an incident and its checklist.
     #[command(after_help = "Example:\n  portcullis incident show INC-7")]
@@ -179,8 +188,7 @@ const COLUMNS: &[Column] = &[
     ("title", "title"),
     ("severity", "severity"),
     ("state", "state"),
-    ("drill", "drill"),
-    ("its pool", "pool"),
+    ("drill in the pool", "pool"),
     ("scope", "scope"),
     ("people", "people"),
     ("first sign", "first_sign"),
@@ -207,15 +215,15 @@ const STEP_COLUMNS: &[Column] = &[
     ("step", "id"),
     ("state", "state"),
     ("title", "title"),
-    ("at position", "position"),
-    ("at", "at"),
+    ("position", "position"),
+    ("when", "at"),
     ("reason", "reason"),
 ];
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Scope(args) => scope::run(args, session).await,
-        Verb::Open { title, known, severity, id, template, drill } => {
+        Verb::Open { title, known, severity, id, template, drill, dry } => {
             let mut body = known.body();
             let more = [
                 ("title", json!(title)),
@@ -227,29 +235,33 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             if drill {
                 body["drill"] = json!(true);
             }
-            open(session, body).await
+            open(session, body, dry).await
         }
-        Verb::Update { incident, title, severity, known } => {
+        Verb::Update { incident, title, severity, known, dry } => {
             let mut body = known.body();
             merge(&mut body, given([("title", json!(title)), ("severity", json!(severity))]));
             let id = incident.id(session)?;
-            let answer = session.change(Call::patch(&["v1", "incidents", &id]).json(body)).await?;
+            let Some(answer) = session.change(Call::patch(&["v1", "incidents", &id]).json(body), dry).await? else {
+                return Ok(());
+            };
             changed(session, &format!("Updated incident {id}"), &answer)
         }
-        Verb::Note { text, review } => {
+        Verb::Note { text, review, dry } => {
             let body = json!({ "note": text, "review": review });
-            let (id, answer) = post(session, &named(session)?, "notes", body).await?;
+            let id = named(session)?;
+            let Some(answer) = post(session, &id, "notes", body, dry).await? else { return Ok(()) };
             session.done(&format!("Noted for incident {id}"), &answer);
             if session.screen.format == Format::Json { session.screen.object(COLUMNS, &answer.body) } else { Ok(()) }
         }
-        Verb::Step { step, state } => {
+        Verb::Step { step, state, dry } => {
             let body = json!({ "step": step, "state": state });
-            let (id, answer) = post(session, &named(session)?, "steps", body).await?;
+            let id = named(session)?;
+            let Some(answer) = post(session, &id, "steps", body, dry).await? else { return Ok(()) };
             changed(session, &format!("Step {step} of incident {id} is {state}"), &answer)
         }
-        Verb::Close { incident, dry_run: true, .. } => foresee_closing(session, &incident.id(session)?).await,
-        Verb::Close { incident, summary, dry_run: false } => {
-            let (id, answer) = post(session, &incident.id(session)?, "close", json!({ "summary": summary })).await?;
+        Verb::Close { incident, summary, dry } => {
+            let (id, body) = (incident.id(session)?, json!({ "summary": summary }));
+            let Some(answer) = post(session, &id, "close", body, dry).await? else { return Ok(()) };
             changed(session, &format!("Closed incident {id}"), &answer)
         }
         Verb::Show { incident } => {
@@ -291,8 +303,8 @@ fn merge(body: &mut Value, more: Value) {
     }
 }
 
-async fn open(session: &Session, body: Value) -> Result<(), Failure> {
-    let answer = session.change(Call::post(&["v1", "incidents"]).json(body)).await?;
+async fn open(session: &Session, body: Value, dry: DryRun) -> Result<(), Failure> {
+    let Some(answer) = session.change(Call::post(&["v1", "incidents"]).json(body), dry).await? else { return Ok(()) };
     let id = answer.body["id"].as_str().unwrap_or_default();
     changed(session, &format!("Opened incident {id}"), &answer)?;
     session.screen.note(format_args!(
@@ -301,22 +313,8 @@ async fn open(session: &Session, body: Value) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn post(session: &Session, id: &str, verb: &str, body: Value) -> Result<(String, Answer), Failure> {
-    let answer = session.change(Call::post(&["v1", "incidents", id, verb]).json(body)).await?;
-    Ok((id.to_owned(), answer))
-}
-
-async fn foresee_closing(session: &Session, id: &str) -> Result<(), Failure> {
-    let found = session.read(Call::get(&["v1", "incidents", id])).await?;
-    show(session, &found)?;
-    let steps = found["checklist"].as_array().into_iter().flatten().filter(|step| step["state"] == "open");
-    let open: Vec<&str> = steps.filter_map(|step| step["id"].as_str()).collect();
-    if found["state"] != "open" || !open.is_empty() {
-        let why = if open.is_empty() { "it is closed".to_owned() } else { format!("open steps: {}", open.join(", ")) };
-        return Err(Failure::Partly(format!("incident {id} would not be closed: {why}")));
-    }
-    session.screen.note("Nothing was changed: this was a dry run. It would be closed, for good.");
-    Ok(())
+async fn post(session: &Session, id: &str, verb: &str, body: Value, dry: DryRun) -> Result<Option<Answer>, Failure> {
+    session.change(Call::post(&["v1", "incidents", id, verb]).json(body), dry).await
 }
 
 fn changed(session: &Session, what: &str, answer: &Answer) -> Result<(), Failure> {
@@ -328,7 +326,20 @@ fn changed(session: &Session, what: &str, answer: &Answer) -> Result<(), Failure
 fn show(session: &Session, incident: &Value) -> Result<(), Failure> {
     session.screen.object(COLUMNS, incident)?;
     match incident["checklist"].as_array() {
-        Some(steps) if session.screen.format == Format::Table => session.screen.rows(STEP_COLUMNS, steps),
+        Some(steps) if session.screen.format == Format::Table => {
+            let steps: Vec<Value> = steps.iter().map(settled_ago).collect();
+            session.screen.rows(STEP_COLUMNS, &steps)
+        }
         Some(_) | None => Ok(()),
     }
+}
+
+/// With how long ago it was settled in place of the time: with that, a checklist and its reasons do not fit on a screen.
+fn settled_ago(step: &Value) -> Value {
+    let mut step = step.clone();
+    let at = step["at"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+    if let Some(at) = at {
+        step["at"] = json!(from_now(at.to_utc(), Utc::now()));
+    }
+    step
 }

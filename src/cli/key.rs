@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, Client, exposed, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::handover::KeyFile;
 use super::output::Column;
@@ -48,6 +49,8 @@ pub(crate) enum Verb {
         chosen: StaticSecret,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Replace a key by a new one; the old one stays good for the overlap.
     #[command(after_help = "Examples:\n  portcullis key rotate 2fTzGkcV0JPYqkHfYgkWcz --key-file new.key\n  \
@@ -65,6 +68,8 @@ pub(crate) enum Verb {
         chosen: StaticSecret,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Revoke a key, for ever, and those that its holder rotated it into.
     #[command(after_help = "Examples:\n  portcullis key revoke 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -175,38 +180,39 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let found = session.read(Call::get(&["v1", "keys", &key])).await?;
             session.screen.object(COLUMNS, &found)
         }
-        Verb::Create { worker, expires_at, share, chosen, key_file } => {
+        Verb::Create { worker, expires_at, share, chosen, key_file, dry } => {
             let body = given([
                 ("expires_at", json!(expires_at)),
                 ("share", json!(share)),
                 ("static_secret", chosen.value(session)?),
             ]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "workers", &worker, "keys"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "workers", &worker, "keys"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Worker {worker} has one more key"), &answer);
             destination.deliver(session.screen, COLUMNS, answer, "key")
         }
-        Verb::Rotate { key, overlap, expires_at, chosen, key_file } => {
+        Verb::Rotate { key, overlap, expires_at, chosen, key_file, dry } => {
             let body = given([
                 ("overlap", json!(overlap)),
                 ("expires_at", json!(expires_at)),
                 ("static_secret", chosen.value(session)?),
             ]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "keys", &key, "rotate"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "keys", &key, "rotate"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Rotated key {key}"), &answer);
             session.screen.note("Next: deploy the new key before the overlap of the old one ends.");
             destination.deliver(session.screen, COLUMNS, answer, "key")
         }
         Verb::Revoke { key, keep_descendants, caution } => {
-            if caution.looks_first() {
-                let touched = revoked_with(session, &key, !keep_descendants).await?;
-                if !caution.approve(session.screen, &touched)? {
-                    return Ok(());
-                }
-            }
+            let touched = caution.look(revoked_with(session, &key, !keep_descendants)).await?;
             let call = Call::post(&["v1", "keys", &key, "revoke"]).json(json!({ "descendants": !keep_descendants }));
-            let answer = session.change(call).await?;
+            let Some(answer) = session.change_shown(call, caution, touched).await? else { return Ok(()) };
             let count = answer.body.get("revoked").and_then(Value::as_array).map_or(0, Vec::len);
             session.done(&format!("Revoked key {key}, {count} in all"), &answer);
             session.screen.object(COLUMNS, &answer.body)

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::{Column, Format};
 use super::session::Session;
@@ -27,6 +28,8 @@ pub(crate) enum Verb {
         /// Never block it, whoever is isolated there.
         #[arg(long)]
         except: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Take an address or a network off the list.
     #[command(after_help = "Examples:\n  portcullis netguard remove 192.0.2.7 --dry-run\n  \
@@ -56,19 +59,20 @@ const ADDRESS_COLUMNS: &[Column] =
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::List => list(session).await,
-        Verb::Add { address, except } => {
+        Verb::Add { address, except, dry } => {
             let listing = except.then_some("excepted");
             let body = given([("address", json!(address)), ("listing", json!(listing))]);
-            let answer = session.change(Call::post(&["v1", "netguard", "addresses"]).json(body)).await?;
+            let Some(answer) = session.change(Call::post(&["v1", "netguard", "addresses"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Listed {address} as {}", listing.unwrap_or("blocked")), &answer);
             session.screen.object(ADDRESS_COLUMNS, &answer.body)
         }
         Verb::Remove { address, caution } => {
-            if caution.looks_first() && !approved(session, caution, &address).await? {
-                return Ok(());
-            }
+            let touched = caution.look(listed(session, &address)).await?;
             let call = Call::delete(&["v1", "netguard", "addresses"]).query("address", address.clone());
-            let answer = session.change(call).await?;
+            let Some(answer) = session.change_shown(call, caution, touched).await? else { return Ok(()) };
             session.done(&format!("Took {address} off the list"), &answer);
             session.screen.object(ADDRESS_COLUMNS, &answer.body)
         }
@@ -103,7 +107,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn approved(session: &Session, caution: Caution, address: &str) -> Result<bool, Failure> {
+async fn listed(session: &Session, address: &str) -> Result<Touched, Failure> {
     let found = session.read(Call::get(&["v1", "netguard"])).await?;
     let network = sets::network(address).map(|network| network.to_string());
     let of_it = |item: &&Value| item["listed"] == true && item["network"].as_str() == network.as_deref();
@@ -111,5 +115,5 @@ async fn approved(session: &Session, caution: Caution, address: &str) -> Result<
     let parts = vec![Part { what: "blocked", columns: BLOCKED_COLUMNS, items }];
     let deed =
         format!("take {address} off netguard's list, so that its packets flow unless an isolated worker is there");
-    caution.approve(session.screen, &Touched { deed, parts })
+    Ok(Touched { deed, parts })
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::handover::KeyFile;
 use super::key::LIST_COLUMNS as KEY_COLUMNS;
@@ -41,6 +42,8 @@ pub(crate) enum Verb {
         expires_at: Option<String>,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Change an operator's name or role.
     #[command(after_help = "Example:\n  portcullis operator update 2fTzGkcV0JPYqkHfYgkWcz --role auditor")]
@@ -51,6 +54,8 @@ pub(crate) enum Verb {
         name: Option<String>,
         #[arg(long)]
         role: Option<Role>,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Remove an operator, with all keys, for ever.
     #[command(after_help = "Examples:\n  portcullis operator remove 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -79,6 +84,8 @@ pub(crate) enum Verb {
         expires_at: Option<String>,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -126,21 +133,25 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let who = session.read(Call::get(&["v1", "whoami"])).await?;
             session.screen.object(WHO_COLUMNS, &who)
         }
-        Verb::Create { name, role, expires_at, key_file } => {
+        Verb::Create { name, role, expires_at, key_file, dry } => {
             let body =
                 given([("name", json!(name)), ("role", json!(role.as_str())), ("expires_at", json!(expires_at))]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "operators"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "operators"]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Created operator {name}, {}", role.as_str()), &answer);
             session.screen.note("Next: give the key to them alone, as the file of PORTCULLIS_TOKEN_FILE.");
             destination.deliver(session.screen, COLUMNS, answer, "key")
         }
-        Verb::Update { id, name, role } => {
+        Verb::Update { id, name, role, dry } => {
             if name.is_none() && role.is_none() {
                 return Err(Failure::Usage("nothing to change was named; give `--name` or `--role`".to_owned()));
             }
             let body = given([("name", json!(name)), ("role", json!(role.map(Role::as_str)))]);
-            let answer = session.change(Call::patch(&["v1", "operators", &id]).json(body)).await?;
+            let Some(answer) = session.change(Call::patch(&["v1", "operators", &id]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Updated operator {id}"), &answer);
             session.screen.object(COLUMNS, &answer.body)
         }
@@ -148,10 +159,13 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Keys { id, paging } => {
             session.list(Call::get(&["v1", "operators", &id, "keys"]), &paging, KEY_COLUMNS).await
         }
-        Verb::CreateKey { id, expires_at, key_file } => {
+        Verb::CreateKey { id, expires_at, key_file, dry } => {
             let body = given([("expires_at", json!(expires_at))]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "operators", &id, "keys"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "operators", &id, "keys"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Operator {id} has one more key"), &answer);
             destination.deliver(session.screen, KEY_COLUMNS, answer, "key")
         }
@@ -159,7 +173,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
 }
 
 async fn remove(id: &str, caution: Caution, session: &Session) -> Result<(), Failure> {
-    if caution.looks_first() {
+    let look = async {
         let client = session.operator()?;
         let found = client.send(&Call::get(&["v1", "operators", id])).await?.body;
         let keys = whole(&client, Call::get(&["v1", "operators", id, "keys"])).await?;
@@ -169,11 +183,12 @@ async fn remove(id: &str, caution: Caution, session: &Session) -> Result<(), Fai
             Part { what: "operators", columns: LIST_COLUMNS, items: vec![found] },
             Part { what: "keys", columns: KEY_COLUMNS, items: keys },
         ];
-        if !caution.approve(session.screen, &Touched { deed, parts })? {
-            return Ok(());
-        }
-    }
-    let answer = session.change(Call::delete(&["v1", "operators", id])).await?;
+        Ok(Touched { deed, parts })
+    };
+    let touched = caution.look(look).await?;
+    let Some(answer) = session.change_shown(Call::delete(&["v1", "operators", id]), caution, touched).await? else {
+        return Ok(());
+    };
     session.done(&format!("Removed operator {id}"), &answer);
     session.screen.object(COLUMNS, &answer.body)
 }

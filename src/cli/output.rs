@@ -212,7 +212,8 @@ fn shown(field: &str, value: &Value) -> String {
 }
 
 fn time_shown(field: &str, text: &str) -> Option<String> {
-    if !(field.ends_with("_at") || field.ends_with("until")) {
+    let name = field.rsplit('.').next().unwrap_or(field);
+    if !(name.ends_with("_at") || name.ends_with("until") || matches!(name, "at" | "first_sign")) {
         return None;
     }
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
@@ -263,7 +264,10 @@ mod tests {
         ] {
             assert_eq!(shown(field, &value), text, "{field}");
         }
-        assert!(shown("created_at", &json!("2020-01-01T00:00:00Z")).starts_with("2020-01-01 00:00:00Z ("));
+        for field in ["created_at", "until", "next.at", "first_sign"] {
+            let text = shown(field, &json!("2020-01-01T00:00:00Z"));
+            assert!(text.starts_with("2020-01-01 00:00:00Z ("), "{field}: {text}");
+        }
     }
 
     #[test]

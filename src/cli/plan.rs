@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Answer, Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::Column;
 use super::selection::Selection;
@@ -14,7 +15,8 @@ use super::session::{Paging, Session};
 use super::time::moment;
 
 pub(super) mod collect;
-pub(super) mod replan;
+pub(super) mod preview;
+mod replan;
 
 /// How many items are shown before it is asked whether to go on: a screen. `plan items` shows them all.
 const SHOWN_ITEMS: u64 = 20;
@@ -148,14 +150,13 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "DIGEST")]
         digest: String,
         /// If what it selects has changed, make the plan anew, show what differs, and ask before applying that.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "dry_run")]
         replan: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
-        /// Say whether it would be applied, and change nothing.
-        #[arg(long, conflicts_with = "replan")]
-        dry_run: bool,
+        #[command(flatten)]
+        dry: DryRun,
         #[command(flatten)]
         collected: collect::Into,
         #[command(flatten)]
@@ -171,6 +172,8 @@ pub(crate) enum Verb {
         /// The digest that the plan was shown with.
         #[arg(long, value_name = "DIGEST")]
         digest: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Collect the new secrets of a plan that you have applied, or go on where that was interrupted.
     #[command(
@@ -188,6 +191,8 @@ pub(crate) enum Verb {
         /// The pools of which no plan touches anything without one; empty for none.
         #[arg(long, value_name = "POOLS")]
         pools: Option<String>,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -210,9 +215,6 @@ pub(crate) struct Follow {
     no_follow: bool,
 }
 
-/// The kinds of plans that have one record for all of their items.
-const ONE_RECORD: [&str; 3] = ["rotate_signing_keys", "rotate_tls_certificates", "fence"];
-
 const COLUMNS: &[Column] = &[
     ("id", "id"),
     ("kind", "kind"),
@@ -233,6 +235,7 @@ const COLUMNS: &[Column] = &[
     ("state", "state"),
     ("digest", "digest"),
     ("recorded", "progress.done"),
+    ("made at position", "made"),
     ("expires", "expires_at"),
 ];
 
@@ -240,17 +243,6 @@ const POLICY_COLUMNS: &[Column] = &[("kinds", "kinds"), ("pools", "pools")];
 
 const ITEM_COLUMNS: &[Column] =
     &[("kind", "kind"), ("id", "id"), ("worker", "worker"), ("name", "name"), ("pool", "pool")];
-
-const PREVIEW_COLUMNS: &[Column] = &[
-    ("workers", "counts.workers"),
-    ("keys", "counts.keys"),
-    ("enrollment secrets", "counts.enrollment_secrets"),
-    ("signing keys", "counts.signing_keys"),
-    ("TLS certificates", "counts.tls_certificates"),
-    ("left without a key", "left_without_key"),
-    ("needs approval", "approval_required"),
-    ("digest", "digest"),
-];
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
@@ -280,7 +272,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             rotate(session, body, "give successors to", course, &collected).await
         }
         Verb::RotateEnrollment { selection, overlap, collected, course } => {
-            if !collected.is_wanted() && !course.plan_only && !course.caution.dry_run {
+            if !collected.is_wanted() && !course.plan_only && !course.caution.dry.is_asked() {
                 return Err(Failure::Usage("the new secrets need a place to go: `--secrets-file FILE`".to_owned()));
             }
             let mut body = body("rotate_enrollment", &selection, session)?;
@@ -305,19 +297,17 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let body = body("fence", &selection, session)?;
             plan(session, body, "refuse by fences", course).await.map(drop)
         }
-        Verb::Apply { plan, digest, dry_run: true, .. } => replan::foresee(session, &plan, &digest).await,
-        Verb::Apply { plan, digest, replan, yes, dry_run: false, collected, follow } => {
+        Verb::Apply { plan, digest, collected, dry, .. } if dry.is_asked() => {
+            collected.check()?;
+            preview::foresee(session, &plan, &digest).await
+        }
+        Verb::Apply { plan, digest, replan, yes, collected, follow, .. } => {
             let anew = replan.then_some(yes);
             apply(session, plan, &digest, anew, &collected, follow).await
         }
-        Verb::Approve { plan, digest } => {
-            let call = Call::post(&["v1", "plans", &plan, "approve"]).json(json!({ "digest": digest }));
-            let answer = session.change(call).await?;
-            session.done(&format!("Approved plan {plan}"), &answer);
-            session.screen.object(COLUMNS, &answer.body)
-        }
+        Verb::Approve { plan, digest, dry } => approve(session, &plan, &digest, dry).await,
         Verb::Collect(args) => collect::run(args, session).await,
-        Verb::Policy { kinds, pools } => policy(session, kinds, pools).await,
+        Verb::Policy { kinds, pools, dry } => policy(session, kinds, pools, dry).await,
     }
 }
 
@@ -333,7 +323,7 @@ async fn apply(
 ) -> Result<(), Failure> {
     let place = collected.reserve()?;
     let follow = if collected.is_wanted() { Follow { no_follow: true } } else { follow };
-    let answer = match (session.change(apply_call(&plan, digest)).await, anew) {
+    let answer = match (session.carry_out(apply_call(&plan, digest)).await, anew) {
         (Err(Failure::Problem(problem)), Some(yes)) if problem.code == "plan_changed" => {
             let Some((new, answer)) = replan::apply_anew(session, &plan, yes).await? else { return Ok(()) };
             plan = new;
@@ -345,15 +335,24 @@ async fn apply(
     collect::into(session, &plan, place).await
 }
 
+async fn approve(session: &Session, plan: &str, digest: &str, dry: DryRun) -> Result<(), Failure> {
+    let call = Call::post(&["v1", "plans", plan, "approve"]).json(json!({ "digest": digest }));
+    let Some(answer) = session.change(call, dry).await? else { return Ok(()) };
+    session.done(&format!("Approved plan {plan}"), &answer);
+    session.screen.object(COLUMNS, &answer.body)
+}
+
 /// Shows the policy, or sets what is given of it.
-async fn policy(session: &Session, kinds: Option<String>, pools: Option<String>) -> Result<(), Failure> {
+async fn policy(session: &Session, kinds: Option<String>, pools: Option<String>, dry: DryRun) -> Result<(), Failure> {
     let listed = |text: String| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     if kinds.is_none() && pools.is_none() {
         let found = session.read(Call::get(&["v1", "plan-policy"])).await?;
         return session.screen.object(POLICY_COLUMNS, &found);
     }
     let body = given([("kinds", json!(kinds.map(listed))), ("pools", json!(pools.map(listed)))]);
-    let answer = session.change(Call::patch(&["v1", "plan-policy"]).json(body)).await?;
+    let Some(answer) = session.change(Call::patch(&["v1", "plan-policy"]).json(body), dry).await? else {
+        return Ok(());
+    };
     session.done("Set which plans need a second operator", &answer);
     session.screen.object(POLICY_COLUMNS, &answer.body)
 }
@@ -373,9 +372,12 @@ async fn rotate(
     course: Course,
     collected: &collect::Into,
 ) -> Result<(), Failure> {
-    let applies = !course.plan_only && !course.caution.dry_run;
+    let dry = course.caution.dry.is_asked();
+    if dry {
+        collected.check()?;
+    }
     // Before anything is changed: what is made first may find no place to go.
-    let place = if applies { collected.reserve()? } else { None };
+    let place = if course.plan_only || dry { None } else { collected.reserve()? };
     let course = if collected.is_wanted() { Course { follow: Follow { no_follow: true }, ..course } } else { course };
     match plan(session, body, deed, course).await? {
         Some(id) => collect::into(session, &id, place).await,
@@ -384,15 +386,12 @@ async fn rotate(
 }
 
 /// Makes a plan, shows it, and applies it if that is wished for; then its id is given back.
-async fn plan(session: &Session, mut body: Value, deed: &str, course: Course) -> Result<Option<String>, Failure> {
-    if course.caution.dry_run {
-        body["dry_run"] = json!(true);
-        let found = session.read(Call::post(&["v1", "plans"]).json(body)).await?;
-        session.screen.object(PREVIEW_COLUMNS, &found)?;
-        session.screen.note("Nothing was changed: this was a dry run.");
-        return Ok(None);
+async fn plan(session: &Session, body: Value, deed: &str, course: Course) -> Result<Option<String>, Failure> {
+    if course.caution.dry.is_asked() {
+        let found = preview::preview(session, body).await?;
+        return preview::show(session, &found).map(|()| None);
     }
-    let made = session.change(Call::post(&["v1", "plans"]).json(body)).await?;
+    let made = session.carry_out(Call::post(&["v1", "plans"]).json(body)).await?;
     let (position, made) = (made.position.unwrap_or_default(), made.body);
     let (id, digest) = (text(&made, "id")?, text(&made, "digest")?);
     let waits = made["approval_required"] == json!(true);
@@ -469,10 +468,10 @@ async fn recorded(session: &Session, id: &str, position: u64) -> Result<Value, F
             bar.finish_and_clear();
             let (recorded, total) = (&plan["progress"]["recorded"], &plan["progress"]["total"]);
             if recorded == total {
-                session.screen.note(format_args!("Each of {total} items has a record of its own."));
-            } else if !ONE_RECORD.iter().any(|kind| plan["kind"] == *kind) {
+                session.screen.note(format_args!("Each of {total} items is recorded."));
+            } else if plan["records_items"] == json!(true) {
                 session.screen.note(format_args!(
-                    "{recorded} of {total} items have a record of their own; the others were changed by somebody before."
+                    "{recorded} of {total} items are recorded; the others were changed by somebody before."
                 ));
             }
             return Ok(plan);

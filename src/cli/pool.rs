@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::Column;
 use super::session::{Paging, Session};
@@ -31,6 +32,8 @@ pub(crate) enum Verb {
         pool: String,
         #[command(flatten)]
         settings: Settings,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Change a pool's settings; what is not named stays.
     #[command(after_help = "Example:\n  portcullis pool update builders --token-ttl 10m --reason 'shorter by policy'")]
@@ -42,6 +45,8 @@ pub(crate) enum Verb {
         /// Take all scopes away.
         #[arg(long, conflicts_with = "scope")]
         no_scopes: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Remove an empty pool. Its name is not used again.
     #[command(after_help = "Examples:\n  portcullis pool remove builders --dry-run\n  \
@@ -101,15 +106,17 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let found = session.read(Call::get(&["v1", "pools", &pool])).await?;
             session.screen.object(COLUMNS, &found)
         }
-        Verb::Create { pool, settings } => {
+        Verb::Create { pool, settings, dry } => {
             let mut body = settings.body();
             body["name"] = Value::from(pool.as_str());
-            let answer = session.change(Call::post(&["v1", "pools"]).json(body)).await?;
+            let Some(answer) = session.change(Call::post(&["v1", "pools"]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Pool {pool} exists"), &answer);
             session.screen.note(format_args!("Next: `portcullis worker create --pool {pool}`, or `worker import`."));
             session.screen.object(COLUMNS, &answer.body)
         }
-        Verb::Update { pool, settings, no_scopes } => {
+        Verb::Update { pool, settings, no_scopes, dry } => {
             let mut body = settings.body();
             if no_scopes {
                 body["scopes"] = json!([]);
@@ -117,19 +124,23 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             if body == json!({}) {
                 return Err(Failure::Usage("nothing to change was named; see `portcullis pool update --help`".into()));
             }
-            let answer = session.change(Call::patch(&["v1", "pools", &pool]).json(body)).await?;
+            let Some(answer) = session.change(Call::patch(&["v1", "pools", &pool]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Updated pool {pool}"), &answer);
             session.screen.object(COLUMNS, &answer.body)
         }
         Verb::Remove { pool, caution } => {
-            if caution.looks_first() {
+            let look = async {
                 let found = session.read(Call::get(&["v1", "pools", &pool])).await?;
                 let parts = vec![Part { what: "pools", columns: COLUMNS, items: vec![found] }];
-                if !caution.approve(session.screen, &Touched { deed: format!("remove pool {pool}"), parts })? {
-                    return Ok(());
-                }
-            }
-            let answer = session.change(Call::delete(&["v1", "pools", &pool])).await?;
+                Ok(Touched { deed: format!("remove pool {pool}"), parts })
+            };
+            let touched = caution.look(look).await?;
+            let Some(answer) = session.change_shown(Call::delete(&["v1", "pools", &pool]), caution, touched).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Removed pool {pool}"), &answer);
             session.screen.object(COLUMNS, &answer.body)
         }

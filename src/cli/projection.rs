@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::client::{Call, Client};
+use super::dry_run::{self, DryRun};
 use super::failure::Failure;
 use super::output::Column;
 use super::session::Session;
@@ -17,7 +18,12 @@ pub(crate) enum Verb {
     List,
     /// Make projections anew, beside the rows that are read meanwhile.
     #[command(after_help = "Examples:\n  portcullis projection rebuild workers\n  portcullis projection rebuild")]
-    Rebuild(Which),
+    Rebuild {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        dry: DryRun,
+    },
     /// Compare every row with the log, which is folded anew for it. Exit code 7 where one differs.
     #[command(after_help = "Examples:\n  portcullis projection verify workers keys\n  \
                             portcullis projection verify --output json | jq '.items[].verification'")]
@@ -55,10 +61,10 @@ struct Wish {
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     let client = session.operator()?;
-    let (wish, which) = match verb {
+    let (wish, which, dry) = match verb {
         Verb::List => return session.screen.rows(COLUMNS, &all(&client).await?),
-        Verb::Rebuild(which) => (Wish { verb: "rebuild", field: "rebuild" }, which),
-        Verb::Verify(which) => (Wish { verb: "verify", field: "verification" }, which),
+        Verb::Rebuild { which, dry } => (Wish { verb: "rebuild", field: "rebuild" }, which, dry),
+        Verb::Verify(which) => (Wish { verb: "verify", field: "verification" }, which, DryRun::default()),
     };
     let names = match which.names {
         names if names.is_empty() => {
@@ -66,6 +72,13 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         }
         names => names,
     };
+    if dry.is_asked() {
+        let mut foreseen = Vec::with_capacity(names.len());
+        for name in &names {
+            foreseen.push(session.foresee(Call::post(&["v1", "projections", name, wish.verb])).await?);
+        }
+        return dry_run::show(session.screen, dry_run::together(&foreseen), None);
+    }
     let mut ended = Vec::with_capacity(names.len());
     for name in &names {
         ended.push(wish.carry_out(&client, name).await?);

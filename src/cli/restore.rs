@@ -6,13 +6,14 @@ use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::backup::failure;
+use super::dry_run;
 use super::failure::Failure;
 use super::offline::{self, DatabaseAt, OfflineArgs};
 use super::output::{Column, Screen};
 use crate::domain::ids::{IncidentId, LogId};
 use crate::log::mirror::Mirror;
 use crate::vault::VaultError;
-use crate::vault::adopt::{adopt, put_aside};
+use crate::vault::adopt::{Adopted, adopt, parting, put_aside};
 use crate::vault::backup::Backup;
 use crate::vault::remembered::witnesses;
 use crate::vault::restore::place::{Place, Why};
@@ -67,6 +68,9 @@ pub(crate) struct AdoptArgs {
     /// Default: `mirror` in the data directory.
     #[arg(long, env = "PORTCULLIS_MIRROR", value_name = "DIR")]
     mirror: Option<PathBuf>,
+    /// Say from where on something would be put aside, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     offline: OfflineArgs,
 }
@@ -126,7 +130,8 @@ async fn restore(
     let mut outlook = outlook.map_err(failure)?;
     let mut shown = foreseen(&backup, &outlook);
     if args.dry_run {
-        screen.note("nothing was changed");
+        dry_run::nothing_was_changed(screen);
+        shown["dry_run"] = json!(true);
         return screen.object(COLUMNS, &shown);
     }
     check_loss(&outlook, args.accept_lost_revocations)?;
@@ -240,6 +245,10 @@ async fn adopt_here(args: AdoptArgs, screen: Screen) -> Result<(), Failure> {
         let database = at.open().await?;
         // Nothing is adopted of a restore that has not come to its end.
         database.root_key_check().await?;
+        if args.dry_run {
+            let parted = parting(&database, &keys, &data_dir, &mirror).await?;
+            return Ok(Adopted { parted, aside: Vec::new() });
+        }
         adopt(&database, &keys, &data_dir, &mirror).await
     }
     .await;
@@ -248,5 +257,10 @@ async fn adopt_here(args: AdoptArgs, screen: Screen) -> Result<(), Failure> {
     if adopted.parted.is_none() {
         screen.note("this node has seen nothing that the log does not have; nothing was changed");
     }
-    screen.object(ADOPT_COLUMNS, &json!({ "parted": adopted.parted, "put_aside": paths(&adopted.aside) }))
+    let mut shown = json!({ "parted": adopted.parted, "put_aside": paths(&adopted.aside) });
+    if args.dry_run {
+        dry_run::nothing_was_changed(screen);
+        shown["dry_run"] = json!(true);
+    }
+    screen.object(ADOPT_COLUMNS, &shown)
 }

@@ -1,5 +1,5 @@
-//! What is known of what is to be reached, as people type it. A credential is named by its public part alone: what else of
-//! it was given is dropped here, and goes nowhere.
+//! What is known of what is to be reached, as people type it. A key is named by its public part alone: what else of it was
+//! given is dropped here, and goes nowhere. What has no public part, a token or a chosen secret, the service looks up.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,11 +22,12 @@ const CREDENTIAL_VARIABLE: &str = "PORTCULLIS_FOUND_CREDENTIAL";
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Selection {
     /// everything, pool:ID, enrollment_secret:ID (all that it let in), worker:ID, key:ID (with what it was rotated into),
-    /// operator:ID (all that it made), label:NAME=VALUE, source:CIDR (where workers called from last) or credential:DIGITS (how
-    /// a public id begins). Of one kind any is enough; of different kinds all are needed.
+    /// operator:ID (all that it made), label:NAME=VALUE, source:CIDR (where workers called from last; a scope knows all that was
+    /// noted) or credential:DIGITS (how a public id begins). Of one kind any is enough; of different kinds all are needed.
     #[arg(required_unless_present = "credential_file", value_name = "CRITERION")]
     select: Vec<String>,
-    /// A file with a credential that was found (`-` reads standard input). Its secret part is not sent anywhere.
+    /// A file with a credential that was found (`-` reads standard input). Of a key only the public id is sent; an access token
+    /// and a secret that somebody chose are sent to the service, which looks up whose they are.
     #[arg(long, value_name = "FILE")]
     credential_file: Option<PathBuf>,
     /// Only workers that came at this time or later.
@@ -44,7 +45,8 @@ impl Selection {
     }
 
     /// The fields of a request.
-    pub(crate) fn fields(&self, screen: Screen) -> Result<[(&'static str, Value); 3], Failure> {
+    pub(crate) fn fields(&self, screen: Screen) -> Result<[(&'static str, Value); 4], Failure> {
+        let mut credential = Value::Null;
         let mut select: Vec<String> = self.select.iter().map(|text| criterion(text, screen)).collect();
         if let Some(file) = &self.credential_file {
             let source = SecretSource {
@@ -53,16 +55,25 @@ impl Selection {
                 file: Some(file),
                 variable: CREDENTIAL_VARIABLE,
             };
-            select.push(found(source.need(screen)?.expose_secret())?);
+            let text = source.need(screen)?;
+            match found(text.expose_secret())? {
+                Some(criterion) => select.push(criterion),
+                None => credential = json!(text.expose_secret().trim()),
+            }
         }
-        Ok([("select", json!(select)), ("since", json!(self.since)), ("before", json!(self.before))])
+        let (since, before) = (json!(self.since), json!(self.before));
+        let select = if select.is_empty() { Value::Null } else { json!(select) };
+        Ok([("select", select), ("credential", credential), ("since", since), ("before", before)])
     }
 }
 
-/// The criterion of a whole credential.
-fn found(text: &str) -> Result<String, Failure> {
+/// The criterion of a key; nothing for what only the service can look up.
+fn found(text: &str) -> Result<Option<String>, Failure> {
+    if !key::looks_like_key(text.trim()) {
+        return Ok(None);
+    }
     match key::parse(text.trim()) {
-        Ok(parsed) => Ok(format!("{CREDENTIAL}{}", parsed.id)),
+        Ok(parsed) => Ok(Some(format!("{CREDENTIAL}{}", parsed.id))),
         Err(error) => Err(Failure::Usage(format!("the credential that was found: {error}"))),
     }
 }
@@ -108,9 +119,11 @@ mod tests {
             assert_eq!(criterion(&typed, screen), format!("credential:{id}"));
         }
         assert_eq!(criterion("credential:0000abc", screen), "credential:0000abc");
-        assert_eq!(found(&format!("{}\n", secret.expose_secret())).ok(), Some(format!("credential:{id}")));
-        let Err(Failure::Usage(told)) = found("hunter2-hunter2") else { panic!("it is no credential") };
-        assert!(!told.contains("hunter2"), "{told}");
+        assert_eq!(found(&format!("{}\n", secret.expose_secret())).ok(), Some(Some(format!("credential:{id}"))));
+        let damaged = format!("{}x", secret.expose_secret());
+        let Err(Failure::Usage(told)) = found(&damaged) else { panic!("it is damaged") };
+        assert!(!told.contains(secret.expose_secret().rsplit('_').nth(1).unwrap_or("_")), "{told}");
+        assert!(matches!(found("hunter2-hunter2"), Ok(None)), "the service may know it");
     }
 
     #[test]

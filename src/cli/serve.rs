@@ -136,6 +136,7 @@ async fn serve_on(
         trips: trips.trips.clone(),
         log: running.log,
         checklists,
+        snapshots: remembering::snapshots(&settings.data_dir, &keys),
         mirror: mirroring.as_ref().map(|mirroring| mirroring.state().clone()),
         sender,
         settings: http_settings(settings, node),

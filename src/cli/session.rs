@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use secrecy::SecretString;
 use serde_json::Value;
 
+use super::caution::{Caution, Touched};
 use super::client::{Answer, Call, Client};
 use super::connection::{ClientArgs, Connection};
+use super::dry_run::{self, DryRun};
 use super::failure::Failure;
 use super::output::{Column, Format, Pieces, Screen, closed};
 use super::waiting;
@@ -96,8 +98,40 @@ impl Session {
         Ok(self.operator()?.send(&call).await?.body)
     }
 
-    /// Changes something, as the operator.
-    pub(crate) async fn change(&self, call: Call) -> Result<Answer, Failure> {
+    /// Changes something, as the operator. `None`: it was a dry run, and what would be recorded is shown.
+    pub(crate) async fn change(&self, call: Call, dry: DryRun) -> Result<Option<Answer>, Failure> {
+        if dry.is_asked() {
+            dry_run::show(self.screen, self.foresee(call).await?, None)?;
+            return Ok(None);
+        }
+        self.carry_out(call).await.map(Some)
+    }
+
+    /// Changes what `touched` shows, where somebody has to see it first. `None`: it was a dry run, or is not wished for.
+    pub(crate) async fn change_shown(
+        &self,
+        call: Call,
+        caution: Caution,
+        touched: Option<Touched>,
+    ) -> Result<Option<Answer>, Failure> {
+        match touched {
+            Some(touched) if caution.dry.is_asked() => {
+                dry_run::show(self.screen, self.foresee(call).await?, Some(&touched))?;
+                Ok(None)
+            }
+            Some(touched) if !caution.approve(self.screen, &touched)? => Ok(None),
+            Some(_) | None => self.carry_out(call).await.map(Some),
+        }
+    }
+
+    /// What the service says would be recorded.
+    pub(crate) async fn foresee(&self, call: Call) -> Result<Value, Failure> {
+        let call = self.command(call).query("dry_run", "true".to_owned());
+        Ok(self.operator()?.send(&call).await?.body)
+    }
+
+    /// Changes something, as the operator, dry run or not: for verbs that have looked at that themselves.
+    pub(crate) async fn carry_out(&self, call: Call) -> Result<Answer, Failure> {
         let answer = self.operator()?.send(&self.command(call)).await?;
         self.note_position(&answer);
         Ok(answer)

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::{self, Column, Format};
 use super::session::Session;
@@ -23,6 +24,8 @@ pub(crate) enum Verb {
         /// How long tokens of the old key are accepted. Default: as long as they live. 0s refuses them at once.
         #[arg(long, value_name = "DURATION", value_parser = span)]
         overlap: Option<String>,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -38,9 +41,12 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         // They are few, and come all at once.
         Verb::List => show(session, &session.read(Call::get(&["v1", "signing-keys"])).await?),
-        Verb::Rotate { algorithm, overlap } => {
+        Verb::Rotate { algorithm, overlap, dry } => {
             let body = given([("algorithm", json!(algorithm)), ("overlap", json!(overlap))]);
-            let answer = session.change(Call::post(&["v1", "signing-keys", "rotate"]).json(body)).await?;
+            let Some(answer) = session.change(Call::post(&["v1", "signing-keys", "rotate"]).json(body), dry).await?
+            else {
+                return Ok(());
+            };
             let active = answer.body["active"].as_str().unwrap_or_default();
             session.done(&format!("Tokens are signed with {active} from now on"), &answer);
             session.screen.note("Verifiers that keep the JWKS know it already: it was published as the next key.");

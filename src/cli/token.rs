@@ -116,7 +116,11 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             });
             session.client().send(&call).await?;
             session.screen.note("Revoked, with what was renewed from it. If it was no good token, nothing changed.");
-            Ok(())
+            match session.screen.format {
+                // The service says no more (RFC 7009).
+                Format::Json => output::json(&json!({ "accepted": true })),
+                Format::Table => Ok(()),
+            }
         }
         Verb::Introspect { held } => {
             let token = held.token(session)?;

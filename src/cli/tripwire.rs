@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::handover::KeyFile;
 use super::output::{self, Column, Format};
@@ -32,6 +33,8 @@ pub(crate) enum Verb {
         /// When a key is shown that was rotated away, after its overlap.
         #[arg(long, value_name = "ACTIONS", value_delimiter = ',', value_parser = ACTIONS)]
         rotated: Option<Vec<String>>,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -56,6 +59,8 @@ pub(crate) enum Honey {
         note: Option<String>,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Remove a honey key: from then on showing it is noise.
     #[command(after_help = "Examples:\n  portcullis key honey remove 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -93,14 +98,16 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 }
             }
         }
-        Verb::Set { pool, honey, revoked, rotated } => {
+        Verb::Set { pool, honey, revoked, rotated, dry } => {
             let body = given([
                 ("pool", json!(pool)),
                 ("honey", json!(honey)),
                 ("revoked", json!(revoked)),
                 ("rotated", json!(rotated)),
             ]);
-            let answer = session.change(Call::put(&["v1", "tripwires"]).json(body)).await?;
+            let Some(answer) = session.change(Call::put(&["v1", "tripwires"]).json(body), dry).await? else {
+                return Ok(());
+            };
             let of =
                 pool.map_or_else(|| "all pools without a rule of their own".to_owned(), |pool| format!("pool {pool}"));
             session.done(&format!("Set the rule of {of}"), &answer);
@@ -112,22 +119,23 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
 pub(super) async fn honey(verb: Honey, session: &Session) -> Result<(), Failure> {
     match verb {
         Honey::List { paging } => session.list(Call::get(&["v1", "honey-keys"]), &paging, HONEY_COLUMNS).await,
-        Honey::Create { pool, note, key_file } => {
+        Honey::Create { pool, note, key_file, dry } => {
             let body = given([("pool", json!(pool)), ("note", json!(note))]);
-            let destination = key_file.reserve()?;
-            let answer = session.change(Call::post(&["v1", "honey-keys"]).json(body)).await?;
+            let destination = key_file.reserve(dry)?;
+            let Some(answer) = session.change(Call::post(&["v1", "honey-keys"]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done("Made a honey key", &answer);
             session.screen.note("Next: plant it, and say what is to happen: `portcullis tripwire set --honey …`.");
             destination.deliver(session.screen, HONEY_COLUMNS, answer, "key")
         }
         Honey::Remove { key, caution } => {
-            if caution.looks_first() {
-                let touched = removed(session, &key).await?;
-                if !caution.approve(session.screen, &touched)? {
-                    return Ok(());
-                }
-            }
-            let answer = session.change(Call::delete(&["v1", "honey-keys", &key])).await?;
+            let touched = caution.look(removed(session, &key)).await?;
+            let Some(answer) =
+                session.change_shown(Call::delete(&["v1", "honey-keys", &key]), caution, touched).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Removed honey key {key}"), &answer);
             session.screen.object(HONEY_COLUMNS, &answer.body)
         }

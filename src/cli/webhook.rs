@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::{self, DryRun};
 use super::failure::Failure;
 use super::handover::KeyFile;
 use super::output::Column;
@@ -21,12 +22,15 @@ pub(crate) enum Verb {
     )]
     Create {
         /// Where messages are sent: https://, or http:// to the loopback.
-        url: String,
+        #[arg(value_name = "URL")]
+        receiver: String,
         /// A kind of event that it is told of; may be repeated. Default: worker.isolated and plan.applied.
         #[arg(long, value_name = "KIND")]
         kind: Vec<String>,
         #[command(flatten)]
         key_file: KeyFile,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Change a webhook; what is not named stays.
     #[command(after_help = "Examples:\n  portcullis webhook update 2fTzGkcV0JPYqkHfYgkWcz --disable\n  \
@@ -35,8 +39,8 @@ pub(crate) enum Verb {
         /// The webhook's id.
         id: String,
         /// Where messages are sent.
-        #[arg(long)]
-        url: Option<String>,
+        #[arg(long, value_name = "URL")]
+        receiver: Option<String>,
         /// A kind of event; may be repeated: all kinds are replaced by those given.
         #[arg(long, value_name = "KIND")]
         kind: Vec<String>,
@@ -46,6 +50,8 @@ pub(crate) enum Verb {
         /// Tell it nothing, until it is enabled again. What happens meanwhile is not told afterwards.
         #[arg(long, conflicts_with = "enable")]
         disable: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Remove a webhook, for ever.
     #[command(after_help = "Examples:\n  portcullis webhook remove 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -61,6 +67,8 @@ pub(crate) enum Verb {
     Test {
         /// The webhook's id.
         id: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -84,40 +92,49 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
             let found = session.read(Call::get(&["v1", "webhooks"])).await?;
             screen.rows(COLUMNS, found["items"].as_array().map_or(&[], Vec::as_slice))
         }
-        Verb::Create { url, kind, key_file } => {
-            let destination = key_file.reserve()?;
-            let body = given([("url", json!(url)), ("kinds", kinds(&kind))]);
-            let answer = session.change(Call::post(&["v1", "webhooks"]).json(body)).await?;
+        Verb::Create { receiver, kind, key_file, dry } => {
+            let destination = key_file.reserve(dry)?;
+            let body = given([("url", json!(receiver)), ("kinds", kinds(&kind))]);
+            let Some(answer) = session.change(Call::post(&["v1", "webhooks"]).json(body), dry).await? else {
+                return Ok(());
+            };
             let id = answer.body["id"].as_str().unwrap_or_default().to_owned();
             session.done(&format!("Webhook {id} is told of what happens from now on"), &answer);
             screen.note(format_args!("Next: `portcullis webhook test {id}`."));
             destination.deliver(screen, COLUMNS, answer, "secret")
         }
-        Verb::Update { id, url, kind, enable, disable } => {
+        Verb::Update { id, receiver, kind, enable, disable, dry } => {
             let enabled = (enable || disable).then_some(enable);
-            let body = given([("url", json!(url)), ("kinds", kinds(&kind)), ("enabled", json!(enabled))]);
+            let body = given([("url", json!(receiver)), ("kinds", kinds(&kind)), ("enabled", json!(enabled))]);
             if body == json!({}) {
                 let help = "nothing to change was named; see `portcullis webhook update --help`";
                 return Err(Failure::Usage(help.to_owned()));
             }
-            let answer = session.change(Call::patch(&["v1", "webhooks", &id]).json(body)).await?;
+            let Some(answer) = session.change(Call::patch(&["v1", "webhooks", &id]).json(body), dry).await? else {
+                return Ok(());
+            };
             session.done(&format!("Updated webhook {id}"), &answer);
             screen.object(COLUMNS, &answer.body)
         }
         Verb::Remove { id, caution } => {
-            if caution.looks_first() {
+            let look = async {
                 let found = session.read(Call::get(&["v1", "webhooks", &id])).await?;
                 let parts = vec![Part { what: "webhooks", columns: COLUMNS, items: vec![found] }];
-                if !caution.approve(screen, &Touched { deed: format!("remove webhook {id}"), parts })? {
-                    return Ok(());
-                }
-            }
-            let answer = session.change(Call::delete(&["v1", "webhooks", &id])).await?;
+                Ok(Touched { deed: format!("remove webhook {id}"), parts })
+            };
+            let touched = caution.look(look).await?;
+            let Some(answer) = session.change_shown(Call::delete(&["v1", "webhooks", &id]), caution, touched).await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Removed webhook {id}; it is told nothing any more"), &answer);
             screen.object(COLUMNS, &answer.body)
         }
-        Verb::Test { id } => {
+        Verb::Test { id, dry } => {
             let call = Call::post(&["v1", "webhooks", &id, "test"]);
+            if dry.is_asked() {
+                return dry_run::show(screen, session.foresee(call).await?, None);
+            }
             screen.object(TEST_COLUMNS, &session.read(call).await?)
         }
     }

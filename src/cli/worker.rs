@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::caution::{Caution, Part, Touched};
 use super::client::{Call, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::key::{LIST_COLUMNS as KEY_COLUMNS, StaticSecret};
 use super::output::Column;
@@ -67,18 +68,24 @@ pub(crate) enum Verb {
     Release {
         /// The worker's id.
         worker: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Let a pending worker in.
     #[command(after_help = "Example:\n  portcullis worker approve 2fTzGkcV0JPYqkHfYgkWcz")]
     Approve {
         /// The worker's id.
         worker: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Turn a pending worker away, for ever.
     #[command(after_help = "Example:\n  portcullis worker reject 2fTzGkcV0JPYqkHfYgkWcz --reason 'not ours'")]
     Reject {
         /// The worker's id.
         worker: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Take a fleet from a file: show the plan, then apply exactly that, with a key for each worker.
     Import(import::Args),
@@ -129,6 +136,8 @@ pub(crate) struct Create {
     pending: bool,
     #[command(flatten)]
     chosen: StaticSecret,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -153,6 +162,8 @@ pub(crate) struct Update {
     /// Let it live until removed.
     #[arg(long, conflicts_with = "expires_at")]
     no_expiry: bool,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 const COLUMNS: &[Column] = &[
@@ -191,26 +202,28 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Create(create) => create.run(session).await,
         Verb::Update(update) => update.run(session).await,
         Verb::Remove { worker, caution } => {
-            if !approved(caution, session, &worker, "remove, with its keys and for ever,").await? {
-                return Ok(());
-            }
-            let answer = session.change(Call::delete(&["v1", "workers", &worker])).await?;
+            let touched = caution.look(touched(session, &worker, "remove, with its keys and for ever,")).await?;
+            let call = Call::delete(&["v1", "workers", &worker]);
+            let Some(answer) = session.change_shown(call, caution, touched).await? else { return Ok(()) };
             session.done(&format!("Removed worker {worker}; all its credentials are refused"), &answer);
             session.screen.object(COLUMNS, &answer.body)
         }
         Verb::Isolate { worker, until, duration, caution } => {
-            if !approved(caution, session, &worker, "refuse everything to").await? {
-                return Ok(());
-            }
+            let touched = caution.look(touched(session, &worker, "refuse everything to")).await?;
             let body = given([("until", json!(until)), ("for", json!(duration))]);
-            let answer = session.change(Call::post(&["v1", "workers", &worker, "isolate"]).json(body)).await?;
+            let Some(answer) = session
+                .change_shown(Call::post(&["v1", "workers", &worker, "isolate"]).json(body), caution, touched)
+                .await?
+            else {
+                return Ok(());
+            };
             session.done(&format!("Isolated worker {worker}; all its credentials are refused"), &answer);
             session.screen.note(format_args!("Next, when it is safe: `portcullis worker release {worker}`."));
             session.screen.object(COLUMNS, &answer.body)
         }
-        Verb::Release { worker } => turn(session, &worker, "release", "Released worker").await,
-        Verb::Approve { worker } => turn(session, &worker, "approve", "Approved worker").await,
-        Verb::Reject { worker } => turn(session, &worker, "reject", "Rejected worker").await,
+        Verb::Release { worker, dry } => turn(session, &worker, "release", "Released worker", dry).await,
+        Verb::Approve { worker, dry } => turn(session, &worker, "approve", "Approved worker", dry).await,
+        Verb::Reject { worker, dry } => turn(session, &worker, "reject", "Rejected worker", dry).await,
         Verb::Import(args) => import::run(args, session).await,
         Verb::Enroll(enroll) => enroll.run(session).await,
         Verb::Whoami(whoami) => whoami.run(session).await,
@@ -245,16 +258,13 @@ async fn show(worker: &str, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn turn(session: &Session, worker: &str, verb: &'static str, done: &str) -> Result<(), Failure> {
-    let answer = session.change(Call::post(&["v1", "workers", worker, verb])).await?;
+async fn turn(session: &Session, worker: &str, verb: &'static str, done: &str, dry: DryRun) -> Result<(), Failure> {
+    let Some(answer) = session.change(Call::post(&["v1", "workers", worker, verb]), dry).await? else { return Ok(()) };
     session.done(&format!("{done} {worker}"), &answer);
     session.screen.object(COLUMNS, &answer.body)
 }
 
-async fn approved(caution: Caution, session: &Session, worker: &str, deed: &str) -> Result<bool, Failure> {
-    if !caution.looks_first() {
-        return Ok(true);
-    }
+async fn touched(session: &Session, worker: &str, deed: &str) -> Result<Touched, Failure> {
     let client = session.operator()?;
     let found = client.send(&Call::get(&["v1", "workers", worker])).await?.body;
     let keys = whole(&client, Call::get(&["v1", "workers", worker, "keys"])).await?;
@@ -263,7 +273,7 @@ async fn approved(caution: Caution, session: &Session, worker: &str, deed: &str)
         Part { what: "workers", columns: LIST_COLUMNS, items: vec![found] },
         Part { what: "keys", columns: KEY_COLUMNS, items: keys },
     ];
-    caution.approve(session.screen, &Touched { deed: format!("{deed} worker {worker}"), parts })
+    Ok(Touched { deed: format!("{deed} worker {worker}"), parts })
 }
 
 impl Create {
@@ -279,7 +289,8 @@ impl Create {
             ("pending", if self.pending { json!(true) } else { Value::Null }),
             ("static_secret", chosen),
         ]);
-        let answer = session.change(Call::post(&["v1", "workers"]).json(body)).await?;
+        let call = Call::post(&["v1", "workers"]).json(body);
+        let Some(answer) = session.change(call, self.dry).await? else { return Ok(()) };
         let id = answer.body["id"].as_str().unwrap_or_default();
         session.done(&format!("Worker {id} exists"), &answer);
         if needs_key {
@@ -311,7 +322,8 @@ impl Update {
                 "nothing to change was named; see `portcullis worker update --help`".to_owned(),
             ));
         }
-        let answer = session.change(Call::patch(&["v1", "workers", &self.worker]).json(body)).await?;
+        let call = Call::patch(&["v1", "workers", &self.worker]).json(body);
+        let Some(answer) = session.change(call, self.dry).await? else { return Ok(()) };
         session.done(&format!("Updated worker {}", self.worker), &answer);
         session.screen.object(COLUMNS, &answer.body)
     }

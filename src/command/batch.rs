@@ -72,7 +72,7 @@ impl Decided {
         let events = match decide(&self.draft, &wish.command, &wish.context) {
             Ok(events) => events,
             Err(refusal) => {
-                let keeps = wish.fingerprint.is_some() && is_kept(&wish.command, &refusal);
+                let keeps = wish.fingerprint.is_some() && !wish.dry_run && is_kept(&wish.command, &refusal);
                 let kept = keeps.then(|| self.keep(submission, &refused(&refusal), keys));
                 return (Err(CommandError::Refused(refusal)), kept);
             }
@@ -92,15 +92,18 @@ impl Decided {
             }
             recorded.push(event);
         }
-        for event in &recorded {
-            self.draft.apply(event);
+        // It was sealed all the same: what the log could not hold would be refused, and so is its dry run.
+        if !wish.dry_run {
+            for event in &recorded {
+                self.draft.apply(event);
+            }
+            self.batch.join(batch);
         }
-        self.batch.join(batch);
         let position = self.draft.next_position().saturating_sub(1);
         let body = (wish.answer)(&self.draft, &Done { position, events: &recorded });
         let outcome =
             Outcome { position, changed, body: body.clone(), repeated: false, sealed: None, secrets_gone: false };
-        let kept = (changed || wish.fingerprint.is_some()).then(|| {
+        let kept = (!wish.dry_run && (changed || wish.fingerprint.is_some())).then(|| {
             let secrets = changed && wish.sealed.is_some();
             self.keep(submission, &KeptAnswer::Done { changed, body, secrets }, keys)
         });

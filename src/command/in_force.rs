@@ -91,5 +91,6 @@ fn wish(through: u64, passed: &Passed) -> Wish {
         context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
+        dry_run: false,
     }
 }

@@ -97,6 +97,7 @@ fn issued(worker: WorkerId, count: u64, from: Timestamp, to: Timestamp) -> Wish 
         context: Context { now: to, author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
+        dry_run: false,
     }
 }
 

@@ -15,7 +15,7 @@ use super::{CommandQueue, Wish, mint};
 use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::ids::{CommandId, PlanId};
-use crate::domain::plan::{Plan, Progress};
+use crate::domain::plan::{Plan, PlanKind, Progress};
 use crate::domain::time::Timestamp;
 use crate::log::head::Head;
 use crate::node::Node;
@@ -24,6 +24,9 @@ use crate::node::Node;
 const LOOK: Duration = Duration::from_millis(500);
 /// A plan that has not moved for so long has nobody who goes on with it. The node that does is never so slow while it lives.
 const STOOD_STILL: Duration = Duration::from_secs(2);
+/// Between two lists of revoked keys, as a multiple of the time that the last one took: the processors and the disk are for
+/// validation and for other commands as long. A key that is refused already can wait for its record.
+const REST: u32 = 2;
 /// Before it is tried again where the log could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -125,7 +128,7 @@ impl Plans {
         due
     }
 
-    /// Whether the next items are in the log.
+    /// Whether the next items are in the log. Rests after a list.
     async fn record(&self, next: &Next, seen: &mut HashMap<PlanId, Seen>) -> bool {
         let Next { plan, done } = *next;
         let wish = Wish {
@@ -135,15 +138,21 @@ impl Plans {
             context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
             answer: Arc::new(|_, _| serde_json::Value::Null),
             sealed: None,
+            dry_run: false,
         };
+        let began = Instant::now();
         if let Err(error) = self.queue.submit(wish).await {
             tracing::warn!(%error, %plan, done, "a plan's items could not be recorded yet");
             return false;
         }
         let snapshot = self.node.snapshot();
-        let progress = snapshot.roll.plan(plan).and_then(|plan| plan.progress.as_ref());
+        let found = snapshot.roll.plan(plan);
+        let progress = found.and_then(|plan| plan.progress.as_ref());
         if let Some(done) = progress.map(|progress| progress.done) {
             seen.insert(plan, Seen { done, since: Instant::now(), ours: true });
+        }
+        if found.is_some_and(|plan| plan.kind == PlanKind::RevokeAll) {
+            tokio::time::sleep((began.elapsed() * REST).min(LOOK)).await;
         }
         true
     }

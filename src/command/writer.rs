@@ -293,7 +293,7 @@ impl Writer {
         }
         let replies = self.write(&submissions).instrument(span).await;
         for (submission, reply) in submissions.into_iter().zip(replies) {
-            ended::count(&self.metrics, &submission.wish.command, &reply);
+            ended::count(&self.metrics, &submission.wish, &reply);
             // A caller who has gone away misses the answer, not the command.
             drop(submission.reply.send(reply));
         }

@@ -246,16 +246,16 @@ impl Progress {
         readmission.rolled_back.or(begun).unwrap_or(self.applied)
     }
 
-    /// What comes next on the list.
+    /// What comes next on the list, at most so many.
     #[must_use]
-    pub fn next_items(&self) -> &[Item] {
+    pub fn next_items(&self, most: usize) -> &[Item] {
         let from = usize::try_from(self.done).map_or(self.items.len(), |done| done.min(self.items.len()));
         // Of a readmission no more than belong to the waves that were begun.
         let end = match &self.readmission {
             Some(readmission) => usize::try_from(readmission.begun()).unwrap_or(usize::MAX).min(self.items.len()),
             None => self.items.len(),
         };
-        &self.items[from.min(end)..end.min(from + CHUNK_ITEMS)]
+        &self.items[from.min(end)..end.min(from + most)]
     }
 }
 

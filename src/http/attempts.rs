@@ -183,6 +183,7 @@ fn observed(from: Timestamp, to: Timestamp, failures: Vec<FailureCount>) -> Wish
         context: Context { now: to, author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, _| serde_json::Value::Null),
         sealed: None,
+        dry_run: false,
     }
 }
 

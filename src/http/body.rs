@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::caller::is_repeated;
+use super::foreseen::DryRun;
 use super::problem::Problem;
 use super::unread;
 use super::waiting::Wait;
@@ -36,6 +37,7 @@ pub(super) struct Asked {
     pub wait: Wait,
     /// The incident that the command is for.
     pub incident: Option<IncidentId>,
+    pub dry_run: DryRun,
 }
 
 /// A query string, strict.
@@ -90,7 +92,8 @@ impl Asked {
         content.extend(incident.as_ref().map(|incident| incident.as_str().as_bytes()));
         let fingerprint = app.node().keys().fingerprint(&content);
         let wait = Wait::of(&parts.uri)?;
-        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait, incident })
+        let dry_run = DryRun::of(&parts.uri)?;
+        Ok(Self { idempotency_key: idempotency_key(&parts.headers)?, fingerprint, wait, incident, dry_run })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::command::mint;
 use crate::domain::actor::{Actor, Author, CredentialUsed};
 use crate::domain::admit::Denial;
 use crate::domain::ids::{KeyId, OperatorId};
-use crate::domain::operator::Permission;
+use crate::domain::operator::{Permission, Role};
 use crate::validate::{Bearer, Presented};
 
 /// One right, as a type.
@@ -46,12 +46,18 @@ right!(MayReadNetguard, Some(Permission::ReadNetguard));
 #[derive(Debug)]
 pub(super) struct Caller<R> {
     pub operator: OperatorId,
+    role: Role,
     pub key: KeyId,
     pub meta: Meta,
     right: PhantomData<R>,
 }
 
 impl<R> Caller<R> {
+    /// Refuses whoever has not this right too, where a request asks for more than the rest of its kind.
+    pub(super) fn also(&self, needed: Permission) -> Result<(), Problem> {
+        permitted(self.role, needed)
+    }
+
     /// As the log will name this caller.
     pub(super) fn author(&self) -> Author {
         Author {
@@ -77,14 +83,20 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
         let Bearer::Operator(operator) = accepted.bearer else {
             return Err(app.attempts().refuse(&Attempt::of_key(&meta, Denial::WrongKind, accepted.key.id)));
         };
-        if let Some(needed) = R::PERMISSION
-            && !operator.role.permits(needed)
-        {
-            let detail = format!("the role {} may not {}; ask an admin", operator.role, needed.as_str());
-            return Err(Problem::forbidden("not_permitted", detail));
+        if let Some(needed) = R::PERMISSION {
+            permitted(operator.role, needed)?;
         }
-        Ok(Self { operator: operator.id, key: accepted.key.id, meta, right: PhantomData })
+        let (role, key) = (operator.role, accepted.key.id);
+        Ok(Self { operator: operator.id, role, key, meta, right: PhantomData })
     }
+}
+
+fn permitted(role: Role, needed: Permission) -> Result<(), Problem> {
+    if role.permits(needed) {
+        return Ok(());
+    }
+    let detail = format!("the role {role} may not {}; ask an admin", needed.as_str());
+    Err(Problem::forbidden("not_permitted", detail))
 }
 
 /// The credential of `Authorization: Bearer …` (RFC 6750); the scheme's case does not matter.

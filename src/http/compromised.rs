@@ -171,6 +171,7 @@ fn wish(meta: &Meta, id: CommandId, fingerprint: Option<[u8; 32]>, end: &End) ->
         context: Context { now: mint::now(), author, reason: Some(REASON.into()), incident: None },
         answer: Arc::new(|_, _| Value::Null),
         sealed: None,
+        dry_run: false,
     }
 }
 

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::attempts::Attempt;
 use super::body::{Asked, CommandJson};
 use super::caller::{bearer, is_repeated};
+use super::foreseen::DryRun;
 use super::keys::refused_since;
 use super::meta::Meta;
 use super::openapi::{OwnIdempotencyKey, Refusals};
@@ -162,6 +163,7 @@ fn idempotency(
         idempotency_key,
         wait: Wait::Local,
         incident: None,
+        dry_run: DryRun::No,
         fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]),
     })
 }

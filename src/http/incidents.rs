@@ -1,5 +1,6 @@
 //! `/v1/incidents`: cases with a checklist that fills itself, from whatever is commanded for them.
 
+pub(super) mod passing;
 pub(super) mod replay;
 pub(super) mod report;
 

@@ -5,6 +5,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Spec;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::foreseen::Foreseen;
 use super::problem::ProblemBody;
 use super::{App, schema};
 
@@ -17,6 +18,7 @@ use super::{App, schema};
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     modifiers(&Schemes),
+    components(schemas(Foreseen)),
     security(("bearer" = [])),
 )]
 pub(super) struct Document;

@@ -18,7 +18,7 @@ use crate::projection::read::{CATCH_UP_MAX, Question};
 pub(super) const LIMIT_DEFAULT: usize = 100;
 /// A page that still fits a screen's patience and a gateway's buffer.
 pub(super) const LIMIT_MAX: usize = 1_000;
-/// Of a replay, each page of which costs a pass through the whole log: some 5 MB.
+/// Of a replay, each page of which costs a pass through the log: some 5 MB.
 pub(super) const REPLAY_LIMIT_MAX: usize = 10_000;
 
 /// Looking at more things than this takes longer than a thread that serves everyone should be held.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json as Reply;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -18,7 +19,7 @@ use super::page::{PagingQuery, remembered, scanned};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
-use super::view::{Changed, CountsView, PlanView, WavesView, item_view};
+use super::view::{Changed, CountsView, PlanView, WavesView, item_view, time};
 use super::wish::{Answered, Sending};
 use super::{schema, select, signing_keys};
 use crate::command::mint;
@@ -38,6 +39,13 @@ pub(super) mod collect;
 mod difference;
 mod readmit;
 
+/// Items that a dry run shows: a screen. Whoever wants all of them makes the plan, which touches nothing either.
+const PREVIEW_ITEMS: usize = 20;
+
+/// A scope shows it, and says so; a plan acts.
+const UNPROVEN: &str = "it is not genuine, or cannot be shown to be any more, and says what anybody can write; see where it leads with \
+                        `/v1/scope`, and select `key:` and the id if you believe it";
+
 /// A plan to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -50,10 +58,15 @@ pub(super) struct NewPlan {
     kind: String,
     /// What is known: `everything`; or `pool:`, `enrollment_secret:` (all that it let in), `worker:`, `key:` (with all that it
     /// was rotated into) or `operator:` (all that it made, in any depth) and an id; `label:NAME=VALUE`; `source:` and the
-    /// CIDR that workers were last seen from; or `credential:` and the first digits of a public id. Of one kind, or of one
+    /// CIDR of the last event of a worker's own (what validations have noted is no part of the log: a scope knows it too); or `credential:` and the first digits of a public id. Of one kind, or of one
     /// label, any is enough; of different ones all are needed.
+    #[serde(default)]
     #[schema(schema_with = schema::criteria)]
     select: Vec<String>,
+    /// A whole credential that was found: what `key:` or `enrollment_secret:` and its id select, or `operator:` and its
+    /// operator's. An access token selects the key that it was made from; one whose signature is not good is refused.
+    #[schema(value_type = Option<String>)]
+    credential: Option<SecretString>,
     /// Only workers that came at this time or later.
     #[schema(schema_with = schema::time_or_null)]
     since: Option<String>,
@@ -92,7 +105,7 @@ pub(super) struct Application {
     reason: Option<String>,
 }
 
-/// With `dry_run` the counts alone.
+/// With `dry_run` the counts and the first items.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, clippy::large_enum_variant, reason = "documentation: there is never one")]
@@ -106,9 +119,20 @@ pub(super) enum Made {
 pub(super) struct Preview {
     #[schema(example = true)]
     dry_run: bool,
+    /// The position of the state that it was worked out on.
+    #[schema(schema_with = schema::position)]
+    position: u64,
+    /// When it would expire, were it made now.
+    #[schema(schema_with = schema::time)]
+    expires_at: String,
     #[schema(schema_with = schema::digest)]
     digest: String,
     counts: CountsView,
+    /// The first ones of its list. A plan that is made shows the whole of it.
+    #[schema(value_type = Vec<PlanItem>)]
+    items: Vec<Value>,
+    #[schema(schema_with = schema::position)]
+    items_in_all: usize,
     /// Members of the fleet that have a working key now, and would have none.
     #[schema(schema_with = schema::position)]
     left_without_key: u64,
@@ -210,7 +234,12 @@ pub(super) async fn make(
     let kind = kind(&app, &value)?;
     let replaces = value.replaces.as_deref().map(str::parse).transpose();
     let replaces: Option<PlanId> = replaces.map_err(|_| Problem::invalid("replaces", "the id of a plan"))?;
-    let selector = select::selector(&app, &value.select, value.since.as_deref(), value.before.as_deref()).await?;
+    let (since, before) = (value.since.as_deref(), value.before.as_deref());
+    let known = select::Asked { select: &value.select, credential: value.credential.as_ref(), since, before };
+    let (selector, found) = select::selector(&app, known).await?;
+    if found.is_some_and(|found| !found.proven) {
+        return Err(Problem::invalid("credential", UNPROVEN));
+    }
     let plan = PlanId::from_uuid(mint::id());
     let command = Command::MakePlan(MakePlan { plan, kind, selector, replaces });
     let author = caller.author();
@@ -229,13 +258,30 @@ pub(super) async fn make(
         json!(roll.plan(plan).map(|plan| Changed::by(done, PlanView::of(roll, plan, now))))
     });
     let mut answer = answer.await?;
-    if let Some(replaced) = replaces {
-        let roll = after.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let roll = roll.unwrap_or_else(|| app.node().snapshot().roll.clone());
-        let new = answer.body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(plan);
-        answer.body["difference"] = difference::between(&app, roll, replaced, new).await?;
+    if answer.foreseen {
+        return Ok(answer.created_in("/v1/plans").into_response());
+    }
+    let roll = after.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let new = answer.body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(plan);
+    match (replaces, roll) {
+        (Some(replaced), roll) => {
+            let roll = roll.unwrap_or_else(|| app.node().snapshot().roll.clone());
+            answer.body["difference"] = difference::between(&app, roll, replaced, new).await?;
+        }
+        (None, Some(roll)) => remember(&app, roll, new),
+        (None, None) => {}
     }
     Ok(answer.created_in("/v1/plans").into_response())
+}
+
+/// Keeps what the plan has shown. Other commands of the same commit may have changed what it selects, and then nobody who looks
+/// at what was published finds out its list any more.
+fn remember(app: &App, roll: Roll, plan: PlanId) {
+    let node = app.node().clone();
+    // Not waited for: nobody needs it who has only just been shown the plan.
+    drop(tokio::task::spawn_blocking(move || {
+        roll.plan(plan).cloned().and_then(|plan| node.plan_lists().find(&roll, &plan))
+    }));
 }
 
 fn kind(app: &App, value: &NewPlan) -> Result<PlanKind, Problem> {
@@ -300,18 +346,25 @@ async fn preview(
     scanned(looks_at, move || {
         let events = decide(&snapshot.roll, &command, &context)?;
         let preview = events.iter().find_map(|event| match event {
-            Event::PlanMade(made) => Some(Preview {
-                dry_run: true,
-                digest: made.digest.to_string(),
-                counts: CountsView::of(made.counts),
-                left_without_key: made.left_without_key,
-                approval_required: made.approval,
-                waves: made.kind.terms().map(|terms| WavesView::of(terms, made.counts.workers)),
-                difference: replaces.map(|replaced| {
-                    let items = snapshot.roll.select(&made.kind, &made.selector);
-                    Difference::of(&snapshot.roll, node.plan_lists().get(replaced).as_deref(), &items)
-                }),
-            }),
+            Event::PlanMade(made) => {
+                let items = snapshot.roll.select(&made.kind, &made.selector);
+                let first = items.iter().take(PREVIEW_ITEMS);
+                Some(Preview {
+                    dry_run: true,
+                    position: snapshot.roll.next_position().saturating_sub(1),
+                    expires_at: time(made.expires_at),
+                    digest: made.digest.to_string(),
+                    counts: CountsView::of(made.counts),
+                    items: first.map(|item| item_view(&snapshot.roll, *item)).collect(),
+                    items_in_all: items.len(),
+                    left_without_key: made.left_without_key,
+                    approval_required: made.approval,
+                    waves: made.kind.terms().map(|terms| WavesView::of(terms, made.counts.workers)),
+                    difference: replaces.map(|replaced| {
+                        Difference::of(&snapshot.roll, node.plan_lists().get(replaced).as_deref(), &items)
+                    }),
+                })
+            }
             _ => None,
         });
         Ok(Reply(json!(preview)))
@@ -334,7 +387,7 @@ pub(super) async fn read(
 }
 
 /// Shows a plan's list: what applying it would touch, or is touching. Of a plan that is recorded to its end the list is in the
-/// log: an event each.
+/// log.
 #[utoipa::path(
     get, path = "/v1/plans/{id}/items", tag = "plans", params(MadePath, ItemQuery),
     responses((status = 200, body = ItemPage), Refusals)
@@ -370,7 +423,7 @@ fn listed(node: &Node, roll: &Roll, plan: &Plan) -> Result<Arc<[Item]>, Problem>
 }
 
 /// Does exactly what the plan has shown, all at once, or refuses when what it selects has changed since. The single items are
-/// recorded after it, each by an event.
+/// recorded after it, each by an event, but for keys that are revoked: those by lists.
 #[utoipa::path(
     post, path = "/v1/plans/{id}/apply", tag = "plans", request_body = Application,
     params(MadePath, IdempotencyKey, WaitQuery), responses((status = 200, body = Changed<PlanView>), Refusals)

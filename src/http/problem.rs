@@ -189,13 +189,23 @@ impl Problem {
         Self { retry_after_seconds: Some(1), cause: Some(cause.into()), ..problem }
     }
 
-    /// What is counted by folding the log is not counted where that would take longer than a request may.
+    /// What is counted by folding the log is not counted where that would keep a node busy for too long.
     pub(super) fn replay_too_long(events: u64, most: u64) -> Self {
         let detail = format!(
             "the log has {events} events up to there, and at most {most} are folded for one answer; \
              `GET /v1/events?incident=` lists those of the incident without"
         );
         Self::new(StatusCode::CONFLICT, "replay_too_long", detail)
+    }
+
+    /// It takes longer than a request, and goes on without one.
+    pub(super) fn replay_underway(at: u64, end: u64) -> Self {
+        let detail = format!(
+            "it is being made: {at} of {end} events of the log were gone through; ask the same of this node again, within a \
+             minute, until the answer is there"
+        );
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "replay_underway", detail);
+        Self { retry_after_seconds: Some(2), ..problem }
     }
 
     /// One replay at a time: each reads the whole log.
@@ -212,11 +222,22 @@ impl Problem {
         Self { retry_after_seconds: Some(2), ..problem }
     }
 
+    /// It takes longer than a request, and goes on without one.
+    pub(super) fn scope_underway(at: u64, end: u64) -> Self {
+        let detail = format!(
+            "it is being read: the events of {at} of {end} things; ask the same of this node again, within a minute, until the \
+             answer is there"
+        );
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "scope_underway", detail);
+        Self { retry_after_seconds: Some(2), ..problem }
+    }
+
     /// The list of a plan that is recorded to its end is not kept beside the log.
     pub(super) fn plan_recorded(applied: u64) -> Self {
         let detail = format!(
-            "every item of this plan is an event of its own after position {applied}, with that as its cause: \
-             `GET /v1/events?after={applied}`"
+            "its items are recorded after position {applied}, with that as their cause, and keys that were revoked by lists: \
+             `GET /v1/events?from={}`",
+            applied + 1
         );
         Self::new(StatusCode::CONFLICT, "plan_recorded", detail)
     }

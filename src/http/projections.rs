@@ -6,15 +6,18 @@ use std::str::FromStr;
 use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::{Caller, MayManageFleet, MayReadEvents, MayReadFleet};
+use super::foreseen::{DryRun, Foreseen};
 use super::openapi::Refusals;
 use super::path::{Id, Named};
 use super::problem::Problem;
-use super::{App, schema};
+use super::{App, foreseen, schema};
 use crate::projection::cursor::{self, Kept};
 use crate::projection::job::{self, Job, Kind};
 use crate::projection::{ALL, Projection};
@@ -142,8 +145,13 @@ pub(super) async fn rebuild(
     State(app): State<App>,
     _caller: Caller<MayManageFleet>,
     Id(Name(projection)): Id<Name>,
-) -> Result<(StatusCode, Reply<JobView>), Problem> {
-    request(&app, projection, Kind::Rebuild).await
+    dry_run: DryRun,
+) -> Result<Response, Problem> {
+    if dry_run.is_asked() {
+        let (subject, data) = (foreseen::subject("projection", &projection.name), json!({}));
+        return Ok(Reply(Foreseen::deed(&app, "projection.rebuild", subject, data)).into_response());
+    }
+    Ok(request(&app, projection, Kind::Rebuild).await?.into_response())
 }
 
 /// Has every row of a projection compared with the log, which is folded anew for it. The answer is what was asked for; look

@@ -9,6 +9,7 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::App;
+use super::foreseen::DryRun;
 use super::page::Paging;
 use super::problem::Problem;
 
@@ -22,8 +23,8 @@ impl FromRequestParts<App> for Pairs {
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
         let mut pairs = Self::of(&parts.uri)?;
-        // These are taken for every handler alike, where its operation declares them: see `waiting`.
-        pairs.0.retain(|(name, _)| !matches!(name.as_str(), "wait" | "timeout" | "at_least"));
+        // These are taken for every handler alike, where its operation declares them: see `waiting` and `foreseen`.
+        pairs.0.retain(|(name, _)| !matches!(name.as_str(), "wait" | "timeout" | "at_least" | "dry_run"));
         Ok(pairs)
     }
 }
@@ -103,7 +104,11 @@ impl Declared {
         if uri.query().is_none_or(str::is_empty) {
             return Ok(());
         }
-        let Some(names) = self.0.get(&(route.to_owned(), method.clone())) else { return Ok(()) };
+        let Some(names) = self.0.get(&(route.to_owned(), method.clone())) else {
+            // OAuth's endpoints ignore what they do not know. But who asks for a dry run must not get the real thing.
+            let asks = DryRun::of(uri)?.is_asked() && route.starts_with("/oauth2/");
+            return if asks { Err(unknown("dry_run".to_owned())) } else { Ok(()) };
+        };
         match pairs(uri)?.into_iter().find(|(name, _)| !names.contains(name)) {
             None => Ok(()),
             Some((name, _)) => Err(unknown(name)),

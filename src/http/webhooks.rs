@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Reply;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,13 +13,14 @@ use utoipa::ToSchema;
 
 use super::body::{Asked, CommandJson};
 use super::caller::{Caller, MayManageFleet, MayReadFleet};
+use super::foreseen::{DryRun, Foreseen};
 use super::openapi::{IdempotencyKey, Reason, Refusals};
 use super::path::{Id, MadePath, no_such};
 use super::problem::Problem;
 use super::query::Pairs;
 use super::view::{Changed, WebhookMade, WebhookView, time};
 use super::wish::{Answered, Sending};
-use super::{App, schema};
+use super::{App, foreseen, schema};
 use crate::command::mint;
 use crate::domain::command::Command;
 use crate::domain::ids::WebhookId;
@@ -174,17 +176,23 @@ pub(super) async fn test(
     State(app): State<App>,
     _caller: Caller<MayManageFleet>,
     Id(id): Id<WebhookId>,
-) -> Result<Reply<Tested>, Problem> {
+    dry_run: DryRun,
+) -> Result<Response, Problem> {
     let webhook = app.node().snapshot().roll.webhook(id).ok_or_else(no_such::<WebhookId>)?.clone();
+    if dry_run.is_asked() {
+        let (subject, data) = (foreseen::subject("webhook", &id), json!({ "url": &*webhook.url }));
+        return Ok(Reply(Foreseen::deed(&app, "webhook.test", subject, data)).into_response());
+    }
     let at = mint::now();
     let data = RawValue::from_string("{}".to_owned()).map_err(Problem::internal)?;
     let position = u64::try_from(at.0).unwrap_or_default();
     let message = Message::of_event(id, position, "test", &time(at), &data);
     let sent = deliver::attempt(app.node().keys(), app.sender(), &webhook, &message).await;
-    Ok(Reply(match sent {
+    let tested = match sent {
         Ok(status) => Tested { delivered: true, status: Some(status), why: None },
         Err(error) => Tested { delivered: false, status: None, why: Some(error.to_string()) },
-    }))
+    };
+    Ok(Reply(tested).into_response())
 }
 
 fn view(roll: &Roll, id: WebhookId) -> Option<WebhookView> {

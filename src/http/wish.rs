@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::App;
 use super::body::Asked;
 use super::problem::Problem;
 use super::waiting::Wait;
-use crate::command::{CommandError, Done, SealedAnswer, Wish, mint};
+use super::{App, foreseen};
+use crate::command::{CommandError, Done, Outcome, SealedAnswer, Wish, mint};
 use crate::credential::idempotency::OutcomeKey;
 use crate::domain::actor::{Actor, Author};
 use crate::domain::command::{Command, Context};
@@ -32,6 +32,8 @@ pub(super) struct Answered {
     pub changed: bool,
     /// Whether this is the answer to an earlier request with the same `Idempotency-Key`.
     pub repeated: bool,
+    /// Whether it was a dry run: then the body is what would be recorded.
+    pub foreseen: bool,
     status: StatusCode,
     location: Option<String>,
 }
@@ -124,6 +126,9 @@ impl<'a> Sending<'a> {
             let detail = "needed with `wait=everywhere`, since the answer holds a secret; send one, such as a UUID";
             return Err(Unanswered::Elsewhere(Problem::invalid("Idempotency-Key", detail)));
         }
+        if self.asked.dry_run.is_asked() {
+            return self.foresee(command).await;
+        }
         let names = matches!(self.author.actor, Actor::Operator(_));
         let sealed = idempotency.as_ref().and_then(|(id, key)| self.seal(*id, key));
         let wish = Wish {
@@ -133,6 +138,7 @@ impl<'a> Sending<'a> {
             context: Context { now: self.now, author: self.author, reason: self.reason, incident: self.asked.incident },
             answer: Arc::new(answer),
             sealed,
+            dry_run: false,
         };
         let outcome = self.app.queue().submit(wish).await?;
         let mut body = outcome.body;
@@ -152,9 +158,27 @@ impl<'a> Sending<'a> {
             position: outcome.position,
             changed: outcome.changed,
             repeated: outcome.repeated,
+            foreseen: false,
             status: StatusCode::OK,
             location: None,
         })
+    }
+
+    /// Has it decided as if it were new, under an id of its own: an `Idempotency-Key` is there for the command itself. Neither
+    /// its secrets nor an outcome are kept, and there is nothing to wait for.
+    async fn foresee(self, command: Command) -> Result<Answered, Unanswered> {
+        let wish = Wish {
+            id: CommandId::from_uuid(mint::id()),
+            fingerprint: None,
+            command,
+            context: Context { now: self.now, author: self.author, reason: self.reason, incident: self.asked.incident },
+            answer: Arc::new(|_, done| foreseen::rendered(done)),
+            sealed: None,
+            dry_run: true,
+        };
+        let Outcome { body, position, .. } = self.app.queue().submit(wish).await?;
+        let (status, location) = (StatusCode::OK, None);
+        Ok(Answered { body, position, changed: false, repeated: false, foreseen: true, status, location })
     }
 
     fn idempotency(&self) -> Option<(CommandId, OutcomeKey)> {
@@ -211,7 +235,8 @@ impl Answered {
         if self.changed {
             self.status = StatusCode::CREATED;
         }
-        self.location = Some(location);
+        // Of what is only foreseen there is no place yet.
+        self.location = Some(location).filter(|_| !self.foreseen);
         self
     }
 

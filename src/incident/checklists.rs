@@ -19,21 +19,28 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// The default, in the form of a file: whoever writes another begins with it.
 const BUILT_IN: &str = include_str!("checklists/default.json");
 
+/// What is told to whoever writes something else.
+const EXAMPLE: &str =
+    r#"{"templates": {"leak": [{"id": "call", "title": "Call the owner", "filled_by": [["worker.isolated"]]}]}}"#;
+
 /// Checklists by their names.
 #[derive(Clone, Debug)]
 pub struct Checklists(BTreeMap<String, Vec<StepTemplate>>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    #[error("`--incident-templates`: cannot read {}: {source}", path.display())]
+    #[error("`--incident-templates`: cannot read {}: {source}; name a file that the service can read", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("`--incident-templates`: {} is larger than {FILE_BYTES_MAX} bytes", .0.display())]
+    #[error("`--incident-templates`: {} is larger than {FILE_BYTES_MAX} bytes; name a file of templates alone", .0.display())]
     TooLarge(PathBuf),
-    #[error("`--incident-templates`: {} is not as expected: {source}", path.display())]
+    #[error("`--incident-templates`: {} is not as expected: {source}; write it as `{EXAMPLE}`", path.display())]
     Malformed { path: PathBuf, source: serde_json::Error },
     #[error("`--incident-templates`: template `{template}`: {source}")]
     Checklist { template: String, source: ChecklistError },
-    #[error("`--incident-templates`: template `{template}`: there is no kind of event `{kind}`")]
+    #[error(
+        "`--incident-templates`: template `{template}`: there is no kind of event `{kind}`; kinds are called as `portcullis \
+         events list` shows them, such as `worker.isolated`"
+    )]
     Kind { template: String, kind: String },
 }
 
@@ -142,6 +149,7 @@ mod tests {
 
     #[test]
     fn a_file_with_a_slip_is_refused_and_the_slip_named() {
+        load(EXAMPLE).unwrap();
         let table = [
             ("[]", "not as expected"),
             (r#"{"templates": {"a": [{"id": "b", "title": "c", "filled": []}]}}"#, "unknown field"),

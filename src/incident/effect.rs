@@ -70,7 +70,8 @@ impl Reach {
                 KeyHolder::Worker(worker) => one(worker),
                 KeyHolder::Operator(_) => Self::Nobody,
             },
-            Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => Self::of_key(roll, *key),
+            Event::KeyRotated { key, .. } | Event::KeyRevoked { key } => Self::of_keys(roll, &[*key]),
+            Event::KeysRevoked { keys, .. } => Self::of_keys(roll, keys),
             Event::FenceRaised { .. }
             | Event::PlanApplied { .. }
             | Event::Readmission { change: ReadmissionChange::RolledBack { .. }, .. } => Self::Fleet,
@@ -79,9 +80,9 @@ impl Reach {
         }
     }
 
-    fn of_key(roll: &Roll, key: KeyId) -> Self {
-        let holders = roll.key(key).map(|key| key.workers().to_vec()).unwrap_or_default();
-        let workers = holders.into_iter().filter_map(|index| roll.worker_at(index));
+    fn of_keys(roll: &Roll, keys: &[KeyId]) -> Self {
+        let holders = keys.iter().filter_map(|key| roll.key(*key)).flat_map(|key| key.workers().to_vec());
+        let workers = holders.filter_map(|index| roll.worker_at(index));
         let workers: BTreeSet<WorkerId> = workers.map(|worker| worker.id.clone()).collect();
         if workers.is_empty() { Self::Nobody } else { Self::Workers(workers) }
     }

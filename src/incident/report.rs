@@ -1,6 +1,6 @@
 //! The report of an incident, from the log alone: the same log up to the same position gives the same bytes.
 //!
-//! One pass over the log counts the uses of every credential, so that those of the credentials that the incident ended can be
+//! One pass over the log, from its beginning, counts the uses of every credential, so that those of the credentials that the incident ended can be
 //! told apart by when that was. Nothing here asks for the time of now.
 
 mod render;
@@ -127,12 +127,12 @@ impl Report {
         let of = recorded.cause.map_or(Source::Command(recorded.command), Source::Event);
         let mut burst = self.lines.iter_mut().rev().take_while(|line| line.of == of);
         if let Some(line) = burst.find(|line| line.moment.kind == moment.kind) {
-            line.count += 1;
+            line.count += recorded.event.facts();
             line.last = moment.position;
         } else if self.lines.len() == LINES_MAX {
             self.lines_left_out += 1;
         } else {
-            self.lines.push(Line { last: moment.position, moment, of, count: 1 });
+            self.lines.push(Line { last: moment.position, moment, of, count: recorded.event.facts() });
         }
     }
 
@@ -155,7 +155,8 @@ impl Firsts {
             (Event::WorkerIsolated { .. }, _) | (_, Some(PlanKind::Isolate { .. })) => {
                 _ = self.isolated.get_or_insert(here);
             }
-            (Event::KeyRevoked { .. } | Event::FenceRaised { .. }, _) | (_, Some(PlanKind::RevokeAll)) => {
+            (Event::KeyRevoked { .. } | Event::KeysRevoked { .. } | Event::FenceRaised { .. }, _)
+            | (_, Some(PlanKind::RevokeAll)) => {
                 _ = self.revoked.get_or_insert(here);
             }
             _ => {}

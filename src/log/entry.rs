@@ -221,6 +221,7 @@ pub(super) fn pool(event: &Event) -> Option<&PoolId> {
         | Event::KeyShared { .. }
         | Event::KeyRotated { .. }
         | Event::KeyRevoked { .. }
+        | Event::KeysRevoked { .. }
         | Event::EnrollmentSecretRotated { .. }
         | Event::EnrollmentSecretDisabled { .. }
         | Event::TokenIssued(_)

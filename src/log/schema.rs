@@ -101,6 +101,7 @@ pub const KINDS: &[(&str, u32)] = &[
     ("readmission.stopped", 1),
     ("readmission.completed", 1),
     ("readmission.rolled_back", 1),
+    ("key.revoked", 2),
 ];
 
 /// One schema of an event's data. Its fields stand in the order of their names, as RFC 8785 wants them.
@@ -109,13 +110,15 @@ trait Frozen<'a>: Deserialize<'a> {
     fn subject(&self) -> (&'static str, &str);
 }
 
-/// The kind of an event, and the schema that it is written in: the newest. But what the first schema of `plan.made` can say
-/// is written in it: the columns beside an entry, and whoever writes an entry again, tell the schema from the event.
+/// The kind of an event, and the schema that it is written in: the newest. But what an earlier schema of `plan.made` or of
+/// `key.revoked` can say is written in it: the columns beside an entry, and whoever writes an entry again, tell the schema
+/// from the event.
 #[must_use]
 pub fn kind(event: &Event) -> (&'static str, u32) {
     let schema = match event {
         Event::PlanMade(made) if made.kind.terms().is_some() => 3,
         Event::PlanMade(made) if !plan::MadeV1::can_say(made) => 2,
+        Event::KeysRevoked { .. } => 2,
         _ => 1,
     };
     (event.kind(), schema)
@@ -143,6 +146,7 @@ pub(super) fn write(event: &Event) -> Result<Box<RawValue>, EntryError> {
             json(&key::RotatedV1::new(*key, *successor, verifier, *expires_at, *overlap_until, *derived)?)
         }
         Event::KeyRevoked { key } => json(&key::RevokedV1::new(*key)),
+        Event::KeysRevoked { plan, keys } => json(&key::RevokedV2::new(*plan, keys)?),
         Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
             json(&enrollment::CreatedV1::new(*secret, pool, verifier, limits)?)
         }
@@ -236,6 +240,7 @@ pub(super) fn read(kind: &str, schema: u32, subject: &SubjectText<'_>, data: Raw
         ("key.shared", 1) => written.read::<key::SharedV1<'_>>()?.shared(),
         ("key.rotated", 1) => written.read::<key::RotatedV1<'_>>()?.rotated(),
         ("key.revoked", 1) => written.read::<key::RevokedV1<'_>>()?.revoked(),
+        ("key.revoked", 2) => written.read::<key::RevokedV2<'_>>()?.revoked(),
         ("enrollment_secret.created", 1) => written.read::<enrollment::CreatedV1<'_>>()?.created(),
         ("enrollment_secret.rotated", 1) => written.read::<enrollment::RotatedV1<'_>>()?.rotated(),
         ("enrollment_secret.disabled", 1) => written.read::<enrollment::DisabledV1<'_>>()?.disabled(),

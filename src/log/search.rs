@@ -18,8 +18,8 @@ use super::entry;
 use super::seal::{Hash, genesis_mac, next_mac};
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
-use crate::domain::event::Recorded;
-use crate::domain::ids::LogId;
+use crate::domain::event::{Event, Recorded};
+use crate::domain::ids::{KeyId, LogId};
 
 /// Entries of one answer. Each has up to 64 KiB, and a thousand of those would be an answer that nobody can take.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -65,11 +65,13 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     let limit = i64::try_from(search.limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&from, &to, &limit];
     let (subject_kind, subject_id) = search.subject.unzip();
+    // What is no id of a key stands on no list of them.
+    let listed = search.subject.filter(|(kind, id)| *kind == "key" && id.parse::<KeyId>().is_ok()).map(|(_, id)| id);
     let statement = if search.incident.is_some() {
-        parameters.extend([&search.incident as &(dyn ToSql + Sync), &search.kind, &subject_kind, &subject_id]);
+        parameters.extend([&search.incident as &(dyn ToSql + Sync), &search.kind, &subject_kind, &subject_id, &listed]);
         ordered(search, include_str!("search/incident_ascending.sql"), include_str!("search/incident_descending.sql"))
     } else if search.subject.is_some() {
-        parameters.extend([&subject_kind as &(dyn ToSql + Sync), &subject_id, &search.kind]);
+        parameters.extend([&subject_kind as &(dyn ToSql + Sync), &subject_id, &search.kind, &listed]);
         ordered(search, include_str!("search/subject_ascending.sql"), include_str!("search/subject_descending.sql"))
     } else if search.kind.is_some() {
         parameters.push(&search.kind);
@@ -81,6 +83,9 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
     let (mut found, mut bytes) = (Found::default(), 0);
     while let Some(row) = rows.try_next().await? {
         let (recorded, entry) = checked(&row, keys, search.from)?;
+        if search.subject.is_some_and(|subject| !is_about(&recorded, subject)) {
+            continue;
+        }
         let entry = FoundEntry { position: recorded.position, entry };
         bytes += entry.entry.len();
         // The first one always fits, or a page could be empty and the search without an end.
@@ -91,6 +96,16 @@ pub async fn search(client: &Client, keys: &DerivedKeys, search: &Search<'_>) ->
         found.entries.push(entry);
     }
     Ok(found)
+}
+
+/// Whether the event is about it. Of what stands in the entry alone, the database has found what only looks like it.
+fn is_about(recorded: &Recorded, (kind, id): (&str, &str)) -> bool {
+    let (its_kind, its_id) = recorded.event.about();
+    let listed = || match &recorded.event {
+        Event::KeysRevoked { keys, .. } => kind == "key" && id.parse().is_ok_and(|id: KeyId| keys.contains(&id)),
+        _ => false,
+    };
+    (its_kind == kind && its_id.is(id)) || listed()
 }
 
 fn ordered(search: &Search<'_>, ascending: &'static str, descending: &'static str) -> &'static str {

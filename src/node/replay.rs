@@ -2,6 +2,7 @@
 //!
 //! A pipeline of three, because the log may hold millions: one task reads rows, one thread checks and decodes, one folds.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -21,6 +22,9 @@ use crate::node::snapshot;
 const CHUNK: usize = 1_024;
 /// Chunks that may wait between two stages.
 const CHUNKS_WAITING: usize = 8;
+/// Events of one statement, where the connection is one of those that end a statement which takes too long: a fraction of a
+/// second's work, and still nothing to ask for so often.
+const SECTION_EVENTS: u64 = 8 * CHUNK as u64;
 
 /// The state that was folded, and the head that it ends at.
 pub struct Folded {
@@ -112,18 +116,21 @@ pub async fn fold_before(
     Ok(roll)
 }
 
-/// Shows every event before `end` to `see`, oldest first and with every seal checked, and gives back what it has made of
-/// them. Where the log ends is not checked.
+/// Shows the events from `from` up to, and without, `end` to `see`, oldest first and with every seal checked, and gives back
+/// what it has made of them. They come in chunks, each with where it begins: from there another pass can go on. It ends where
+/// `see` says so; where the log ends is not checked.
+///
+/// However long it takes, no statement takes long: the connection may be one that serves requests.
 pub async fn look_through<S: Send + 'static>(
     client: &Client,
     keys: &Arc<DerivedKeys>,
-    log: LogId,
+    from: Head,
     end: u64,
     state: S,
-    see: impl FnMut(&mut S, &Recorded) + Send + 'static,
+    see: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<S, LogFault> {
-    let (state, head) = pass(client, keys, Head::genesis(keys, log), end, None, state, see).await?;
-    if head.next_position < end {
+    let (state, head, flow) = pass(client, keys, from, end, Some(SECTION_EVENTS), None, state, see).await?;
+    if head.next_position < end && flow.is_continue() {
         return Err(Tampered::Missing { position: head.next_position }.into());
     }
     Ok(state)
@@ -164,22 +171,34 @@ async fn fold_up_to(
     seen: Option<Seen>,
 ) -> Result<Folded, LogFault> {
     let Folded { roll, head } = from;
-    let (roll, head) = pass(client, keys, head, end, seen, roll, Roll::apply).await?;
+    let take_up = |roll: &mut Roll, _: &Head, events: &[Recorded]| {
+        for recorded in events {
+            roll.apply(recorded);
+        }
+        ControlFlow::Continue(())
+    };
+    let (roll, head, _) = pass(client, keys, head, end, None, seen, roll, take_up).await?;
     Ok(Folded { roll, head })
 }
 
-/// Reads from `head` up to, and without, `end`; each event that was checked is taken up into the state.
+/// Events that were checked, and where they begin.
+type Chunk = (Head, Vec<Recorded>);
+
+/// Reads from `head` up to, and without, `end`, so many events with one statement; those that were checked are taken up into
+/// the state, until that is enough.
+#[expect(clippy::too_many_arguments, reason = "what its few callers differ in")]
 async fn pass<S: Send + 'static>(
     client: &Client,
     keys: &Arc<DerivedKeys>,
     mut head: Head,
     end: u64,
+    section: Option<u64>,
     seen: Option<Seen>,
     state: S,
-    take_up: impl FnMut(&mut S, &Recorded) + Send + 'static,
-) -> Result<(S, Head), LogFault> {
+    take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
+) -> Result<(S, Head, ControlFlow<()>), LogFault> {
     let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
-    let (sender, receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
+    let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
 
     let first = head.next_position;
     let checker_keys = keys.clone();
@@ -189,35 +208,51 @@ async fn pass<S: Send + 'static>(
     });
     let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, state, take_up));
 
-    let read = read::stream(client, first, end, CHUNK, |chunk| {
-        let sender = raw_sender.clone();
-        async move { sender.send(chunk).await.is_ok() }
-    })
-    .await;
+    let read = read_sections(client, first, end, section, &raw_sender).await;
     drop(raw_sender);
 
     let checked = check.await.expect("the checking thread does not panic");
-    let state = apply.await.expect("the folding thread does not panic");
+    let (state, flow) = apply.await.expect("the folding thread does not panic");
     // What the checks found comes first: a reader that was hung up on has nothing to tell.
     let head = checked?;
     read?;
-    Ok((state, head))
+    Ok((state, head, flow))
+}
+
+async fn read_sections(
+    client: &Client,
+    first: u64,
+    end: u64,
+    section: Option<u64>,
+    sender: &mpsc::Sender<Vec<RawEvent>>,
+) -> Result<(), LogFault> {
+    let mut from = first;
+    // A log without events is asked too: there may be some all the same.
+    loop {
+        let to = section.map_or(end, |section| end.min(from + section));
+        read::stream(client, from, to, CHUNK, |chunk| async move { sender.send(chunk).await.is_ok() }).await?;
+        if to >= end || sender.is_closed() {
+            return Ok(());
+        }
+        from = to;
+    }
 }
 
 fn check_chunks(
     mut chunks: mpsc::Receiver<Vec<RawEvent>>,
-    sender: &mpsc::Sender<Vec<Recorded>>,
+    sender: &mpsc::Sender<Chunk>,
     head: &mut Head,
     keys: &DerivedKeys,
     seen: Option<&Seen>,
 ) -> Result<(), LogFault> {
     while let Some(chunk) = chunks.blocking_recv() {
+        let begins = head.clone();
         let mut checked = Vec::with_capacity(chunk.len());
         for raw in &chunk {
             checked.push(read::unseal(raw, head, keys)?);
             seen.map_or(Ok(()), |seen| seen.check_passing(head))?;
         }
-        if sender.blocking_send(checked).is_err() {
+        if sender.blocking_send((begins, checked)).is_err() {
             break;
         }
     }
@@ -225,14 +260,14 @@ fn check_chunks(
 }
 
 fn apply_chunks<S>(
-    mut chunks: mpsc::Receiver<Vec<Recorded>>,
+    mut chunks: mpsc::Receiver<Chunk>,
     mut state: S,
-    mut take_up: impl FnMut(&mut S, &Recorded),
-) -> S {
-    while let Some(chunk) = chunks.blocking_recv() {
-        for recorded in &chunk {
-            take_up(&mut state, recorded);
+    mut take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()>,
+) -> (S, ControlFlow<()>) {
+    while let Some((begins, chunk)) = chunks.blocking_recv() {
+        if take_up(&mut state, &begins, &chunk).is_break() {
+            return (state, ControlFlow::Break(()));
         }
     }
-    state
+    (state, ControlFlow::Continue(()))
 }

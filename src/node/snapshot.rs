@@ -76,6 +76,22 @@ impl Snapshots {
         found
     }
 
+    /// The newest of this log that holds nothing at `position` or after it. Its mac is not compared with the log's: whoever reads
+    /// on from there finds that the next event chains to it, or does not.
+    pub fn newest_before(&self, log: LogId, position: u64) -> Option<Folded> {
+        let paths = file::list(&self.folder).unwrap_or_default();
+        let early = paths.into_iter().filter(|path| file::position(path).is_some_and(|found| found <= position));
+        early.into_iter().find_map(|path| {
+            let mut found = Found::default();
+            let looked = self.look_at(&path, log, &mut found);
+            if let Err(why) = looked {
+                tracing::warn!(snapshot = %path.display(), %why, "a snapshot is ignored");
+            }
+            // A file may be called otherwise than what is in it.
+            found.state.filter(|state| state.head.next_position <= position)
+        })
+    }
+
     fn look_at(&self, path: &Path, log: LogId, found: &mut Found) -> Result<(), Ignored> {
         let bytes = file::read(path)?;
         let opened = encoding::open(&bytes, &self.keys)?;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio_postgres::Client;
 use super::build::{self, hasten};
 use super::lag::Reached;
 use super::lane::Lane;
+use super::silence::{awake, yield_when_silent};
 use super::touched::Touched;
 use super::{ALL, Changes, Projection, ProjectionError, Table, cursor};
 use crate::domain::event::Recorded;
@@ -35,10 +35,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// there no other node can take over.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// Less than a list waits. A runner asks something at each tick.
-const SILENCE_MAX: &str = "3s";
-/// So often the runner says something while it is busy with its own.
-const WORD: Duration = Duration::from_secs(1);
 /// Events that are read at once.
 const READ_EVENTS: usize = 4_096;
 
@@ -61,16 +57,16 @@ pub struct Pace {
     /// Past so many events it is quicker to make a projection anew than to bring it up to date.
     pub events_max: u64,
     /// And so when so many rows have changed: a fence at an earlier position can end any number of keys that came of what it
-    /// refuses.
+    /// refuses, and a plan revokes them by lists.
     pub rows_max: usize,
-    /// Events by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which
-    /// it takes the old one's place.
-    pub step_events: u64,
+    /// Facts by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which
+    /// it takes the old one's place. An event is one, or a list of them.
+    pub step_facts: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { events_max: 100_000, rows_max: 100_000, step_events: 10_000 }
+        Self { events_max: 100_000, rows_max: 100_000, step_facts: 10_000 }
     }
 }
 
@@ -157,6 +153,13 @@ impl Runner {
         }
         for (from, mut lanes) in behind {
             let events = events(client, &self.start.node, from, to).await?;
+            // Not rendered first: that would be the rows of a whole fleet, to be thrown away.
+            if facts(&events) > self.start.pace.rows_max as u64 {
+                for lane in lanes {
+                    lane.build_instead(&self.start);
+                }
+                continue;
+            }
             let projections = lanes.iter().map(|lane| lane.projection).collect();
             let changes = awake(client, render(projections, events, &snapshot)).await?;
             patient(move_untouched(client, &mut lanes, &changes, from, to)).await?;
@@ -237,8 +240,9 @@ async fn put_in_place(
 ) -> Result<Placed, ProjectionError> {
     let snapshot = start.node.snapshot();
     let end = snapshot.roll.next_position();
-    let to = end.min(from + start.pace.step_events);
-    let events = events(client, &start.node, from, to).await?;
+    let to = end.min(from + start.pace.step_facts);
+    let mut events = events(client, &start.node, from, to).await?;
+    let to = shorten(&mut events, start.pace.step_facts).unwrap_or(to);
     let changes = awake(client, render(vec![projection], events, &snapshot)).await?.pop().unwrap_or_default();
     if to < end {
         // Some of these rows are newer than `to`. Those that differ for it are among the ones that come after it.
@@ -249,6 +253,21 @@ async fn put_in_place(
     }
     patient(build::switch(client, projection, &changes, to, patience)).await?;
     Ok(Placed::At(to))
+}
+
+fn facts(events: &[Recorded]) -> u64 {
+    events.iter().map(|recorded| recorded.event.facts()).sum()
+}
+
+/// Leaves so many facts, and the first event whatever it holds. Returns the position of the first event that it took away.
+fn shorten(events: &mut Vec<Recorded>, facts_max: u64) -> Option<u64> {
+    let mut before = 0;
+    let too_many = events.iter().position(|recorded| {
+        before += recorded.event.facts();
+        before > facts_max
+    });
+    let rest = events.split_off(too_many?.max(1).min(events.len()));
+    rest.first().map(|recorded| recorded.position)
 }
 
 /// The events from `from` up to, and without, `to`: all of them, or none.
@@ -300,20 +319,6 @@ async fn render(
     Ok(tokio::task::spawn_blocking(render).await?)
 }
 
-/// Speaks to the database while something else takes its time: whoever is silent loses the lock, and would begin again.
-async fn awake<T>(
-    client: &Client,
-    work: impl Future<Output = Result<T, ProjectionError>>,
-) -> Result<T, ProjectionError> {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(WORD) => patient(async { Ok(client.batch_execute("select 1").await?) }).await?,
-        }
-    }
-}
-
 fn is_empty(changes: &Changes) -> bool {
     changes.iter().all(Vec::is_empty)
 }
@@ -360,15 +365,46 @@ async fn write(
     .await
 }
 
-/// A node that stands still keeps its session, and its session the lock: the server ends it, and another node goes on.
-async fn yield_when_silent(client: &Client) -> Result<(), ProjectionError> {
-    let settings = format!(
-        "set idle_session_timeout to '{SILENCE_MAX}'; set idle_in_transaction_session_timeout to '{SILENCE_MAX}'"
-    );
-    Ok(client.batch_execute(&settings).await?)
-}
-
 /// An answer of the database, or that it does not come.
 pub(super) async fn patient<T>(work: impl Future<Output = Result<T, ProjectionError>>) -> Result<T, ProjectionError> {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(ProjectionError::Silent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::actor::Author;
+    use crate::domain::event::Event;
+    use crate::domain::ids::{CommandId, KeyId, PlanId};
+    use crate::domain::time::Timestamp;
+
+    /// An event with so many keys on its list.
+    fn listing(position: u64, keys: u128) -> Recorded {
+        Recorded {
+            position,
+            recorded_at: Timestamp(0),
+            occurred_at: Timestamp(0),
+            author: Author::system(),
+            command: CommandId(1),
+            cause: None,
+            incident: None,
+            reason: None,
+            event: Event::KeysRevoked { plan: PlanId(1), keys: (0..keys).map(KeyId).collect() },
+        }
+    }
+
+    #[test]
+    fn a_step_has_so_many_facts_and_never_none() {
+        for (lists, facts_max, left, next) in [
+            (&[3, 3, 3][..], 6, 2, Some(12)),
+            (&[3, 3, 3], 8, 2, Some(12)),
+            (&[3, 3, 3], 9, 3, None),
+            (&[5, 1], 4, 1, Some(11)),
+            (&[5], 4, 1, None),
+            (&[], 4, 0, None),
+        ] {
+            let mut events: Vec<Recorded> = (10..).zip(lists).map(|(at, keys)| listing(at, *keys)).collect();
+            assert_eq!((shorten(&mut events, facts_max), events.len()), (next, left), "{lists:?} {facts_max}");
+        }
+    }
 }

@@ -57,6 +57,7 @@ impl Touched {
                 self.key(roll, *key);
             }
             Event::KeyRevoked { key } | Event::KeyRotationDue { key, .. } => self.key(roll, *key),
+            Event::KeysRevoked { keys, .. } => keys.iter().for_each(|key| self.key(roll, *key)),
             Event::EnrollmentSecretCreated { secret, .. } | Event::EnrollmentSecretDisabled { secret } => {
                 self.enrollment_secrets.insert(*secret);
             }

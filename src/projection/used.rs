@@ -3,12 +3,13 @@
 //! It is no event, since a fleet's every request would be one, and so no part of what a rebuild makes the same. What was
 //! noted since the last batch is lost with a node that is killed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use super::ProjectionError;
@@ -252,6 +253,16 @@ pub async fn last_seen_from(
     let rows = database.client().await?.query(question, &[&address, &after, &limit]).await?;
     let ids = rows.iter().map(|row| row.try_get::<_, String>(0)).collect::<Result<Vec<_>, _>>()?;
     // What is no id was written by somebody else, and is no key's.
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// The keys that were ever shown from these networks, as far as it was written down and is remembered.
+pub async fn seen_within(database: &Database, networks: &[IpNet]) -> Result<BTreeSet<KeyId>, ProjectionError> {
+    let first: Vec<IpAddr> = networks.iter().map(IpNet::network).collect();
+    let last: Vec<IpAddr> = networks.iter().map(IpNet::broadcast).collect();
+    let rows = database.client().await?.query(include_str!("used/seen_within.sql"), &[&first, &last]).await?;
+    let ids = rows.iter().map(|row| row.try_get::<_, String>(0)).collect::<Result<Vec<_>, _>>()?;
+    // What is no id is nobody's key.
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 

@@ -37,6 +37,19 @@ pub async fn adopt(
     data_dir: &Path,
     mirror: &Mirror,
 ) -> Result<Adopted, VaultError> {
+    let parted = parting(database, keys, data_dir, mirror).await?;
+    let aside = parted.map(|parts| put_aside(data_dir, mirror, parts)).transpose()?;
+    Ok(Adopted { parted, aside: aside.unwrap_or_default() })
+}
+
+/// From where on the node has seen what a restore has given up: there is nothing to adopt where it has seen none. What no restore
+/// explains is refused. Nothing is changed.
+pub async fn parting(
+    database: &Database,
+    keys: &Arc<DerivedKeys>,
+    data_dir: &Path,
+    mirror: &Mirror,
+) -> Result<Option<u64>, VaultError> {
     let session = database.session().await?;
     let client = &session.client;
     client.batch_execute("set statement_timeout = 0").await?;
@@ -53,14 +66,13 @@ pub async fn adopt(
         }
     }
     let Some(shortest) = disagreeing.iter().map(|(witness, _)| witness.seen.next_position).min() else {
-        return Ok(Adopted { parted: None, aside: Vec::new() });
+        return Ok(None);
     };
     // The first that is news to this node: what it has seen parts from the log there. A restore that it has seen explains
     // nothing that came after it; to whoever cuts off the end of the log it would be a way in.
     for restored in given_up(client, &folded.head).await? {
         if restored.parts < shortest && !restored.is_in(mirror, client, log, &folded.head).await? {
-            let parts = restored.parts;
-            return Ok(Adopted { parted: Some(parts), aside: put_aside(data_dir, mirror, parts)? });
+            return Ok(Some(restored.parts));
         }
     }
     let (_, found) = disagreeing.swap_remove(0);

@@ -45,11 +45,18 @@ pub struct Backup {
 // === impl Draft ===
 
 impl Draft {
-    /// Begins beside `out`, which must not be there.
-    pub(super) fn begin(out: &Path) -> Result<Self, VaultError> {
+    /// Whether it could begin, as far as that shows without writing.
+    pub(super) fn check(out: &Path) -> Result<(), VaultError> {
         if out.symlink_metadata().is_ok() {
             return Err(VaultError::Exists(out.to_owned()));
         }
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::read_dir(folder).map(drop).map_err(at(folder))
+    }
+
+    /// Begins beside `out`, which must not be there.
+    pub(super) fn begin(out: &Path) -> Result<Self, VaultError> {
+        Self::check(out)?;
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         let part = out.with_file_name(name);

@@ -49,12 +49,7 @@ pub struct Source<'a> {
 /// told now, while there are other copies.
 pub async fn take(source: &Source<'_>, out: &Path, mut written: impl FnMut(u64)) -> Result<Statement, VaultError> {
     let client = source.database.owner().await?;
-    // Before the moment: a service that runs remembers more from one second to the next.
-    if !client.query_one(include_str!("backup/has_log.sql"), &[]).await?.try_get::<_, bool>(0)? {
-        return Err(VaultError::NoLog);
-    }
-    let log = head::find(&client, source.keys).await?.ok_or(VaultError::NoLog)?;
-    let witnesses = witnesses(source.data_dir, source.keys, log)?;
+    let (log, witnesses) = before(source, &client).await?;
     let mut draft = Draft::begin(out)?;
     let moment = Moment::begin(&client, log).await?;
     moment.check(&client, source.keys, &witnesses).await?;
@@ -76,6 +71,26 @@ pub async fn take(source: &Source<'_>, out: &Path, mut written: impl FnMut(u64))
         Statement { dump_bytes: draft.dump_bytes(), dump_sha256: draft.dump_sha256(), ..moment.statement() };
     draft.finish(&statement, source.keys)?;
     Ok(statement)
+}
+
+/// What a backup that is taken now would hold, but for the dump itself: all is checked that would be checked, and nothing written.
+pub async fn foresee(source: &Source<'_>, out: &Path) -> Result<Statement, VaultError> {
+    let client = source.database.owner().await?;
+    let (log, witnesses) = before(source, &client).await?;
+    Draft::check(out)?;
+    let moment = Moment::begin(&client, log).await?;
+    moment.check(&client, source.keys, &witnesses).await?;
+    client.batch_execute("rollback").await?;
+    Ok(moment.statement())
+}
+
+/// Before the moment: a service that runs remembers more from one second to the next.
+async fn before(source: &Source<'_>, client: &Client) -> Result<(LogId, Vec<Witness>), VaultError> {
+    if !client.query_one(include_str!("backup/has_log.sql"), &[]).await?.try_get::<_, bool>(0)? {
+        return Err(VaultError::NoLog);
+    }
+    let log = head::find(client, source.keys).await?.ok_or(VaultError::NoLog)?;
+    Ok((log, witnesses(source.data_dir, source.keys, log)?))
 }
 
 /// What the database was in the one moment that everything is read in.

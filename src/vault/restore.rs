@@ -141,7 +141,7 @@ impl Outlook {
             let Some(copied) = reader.read_next()? else { return Ok(()) };
             let position = copied.position;
             let recorded = entry::decode(&copied.entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
-            *self.brought_back.entry(schema::kind(&recorded.event).0).or_default() += 1;
+            *self.brought_back.entry(schema::kind(&recorded.event).0).or_default() += recorded.event.facts();
             self.reductions += u64::from(recorded.event.reduces_access());
             self.ends_at = date_time(recorded.recorded_at).to_rfc3339_opts(SecondsFormat::Micros, true);
         }

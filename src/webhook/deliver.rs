@@ -223,6 +223,7 @@ async fn settle(start: &Start, webhook: WebhookId, delivery: Delivery) {
             context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
             answer: Arc::new(|_, _| serde_json::Value::Null),
             sealed: None,
+            dry_run: false,
         };
         match start.queue.submit(wish).await {
             Ok(_) => return,

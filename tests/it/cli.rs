@@ -2,10 +2,12 @@
 
 mod administration;
 mod events;
+mod every_verb;
 mod incidents;
 mod plans;
 mod projections;
 mod readmit;
+mod terminal;
 mod tokens;
 
 use std::path::{Path, PathBuf};

@@ -16,17 +16,17 @@ const MAX_STALE: Duration = Duration::from_secs(2);
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// A wall clock that is set while a service runs.
-struct WallClock(tempfile::TempDir);
+pub(crate) struct WallClock(tempfile::TempDir);
 
 impl WallClock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Self(tempfile::tempdir().unwrap());
         clock.set("+0");
         clock
     }
 
     /// So far from the true time. Renamed into place: whoever reads the time never finds half a file.
-    fn set(&self, offset: &str) {
+    pub(crate) fn set(&self, offset: &str) {
         let new = self.0.path().join("new");
         std::fs::write(&new, offset).unwrap();
         std::fs::rename(new, self.file()).unwrap();
@@ -37,7 +37,7 @@ impl WallClock {
     }
 
     /// A service that goes by it. The monotonic clock is left alone, as it is where somebody sets the time.
-    fn of(&self, launch: Launch) -> Launch {
+    pub(crate) fn of(&self, launch: Launch) -> Launch {
         launch
             .variable("LD_PRELOAD", library().to_str().unwrap())
             .variable("FAKETIME_TIMESTAMP_FILE", self.file().to_str().unwrap())

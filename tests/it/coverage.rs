@@ -227,6 +227,13 @@ async fn every_operation_is_forbidden_to_the_roles_that_may_not() {
                 Right(permission) if !role.permits(*permission) => {
                     let answer = answer().await;
                     assert_eq!(answer.problem(403), "not_permitted", "{name}: {answer:?}");
+                    if !matches!(*method, "GET") {
+                        let dry = call(&service, method, &format!("{path}?dry_run=true")).bearer_auth(&key);
+                        let dry = service.send(dry).await;
+                        let answers = (dry.status.as_u16(), path.starts_with("/v1/"));
+                        // Where there is no dry run, it is that which it is refused for.
+                        assert!(matches!(answers, (403, true) | (400, _)), "{name}, a dry run: {dry:?}");
+                    }
                 }
                 Right(_) => {
                     let answer = answer().await;

@@ -258,14 +258,21 @@ async fn the_rules_that_are_printed_are_those_that_are_made() {
     let [world, other] = [World::new(), World::new()];
     let gateway = &world.gateway;
     let reach = Reach::new(&service, gateway);
-    let dry = reach.netguard(gateway, &["--dry-run"]).output().unwrap();
+    let dry = reach.netguard(gateway, &["--dry-run", "--output", "json"]).output().unwrap();
     let told: Value = serde_json::from_slice(&dry.stdout).unwrap_or_else(|error| panic!("{error}: {dry:?}"));
     assert_eq!(told["would"]["blocked_v4"]["add"], json!(["10.77.1.2/32"]), "{told}");
+    assert_eq!((&told["dry_run"], &told["changed"]), (&json!(true), &json!(true)));
     assert_eq!(gateway.run("nft list ruleset"), "");
+    let shown = reach.netguard(gateway, &["--dry-run"]).output().unwrap();
+    assert!(String::from_utf8(shown.stdout).unwrap().contains("10.77.1.2/32"), "a person reads a table");
+    let rules = gateway.portcullis(&["netguard", "run", "--print-rules", "--output", "json"]).output().unwrap();
+    let rules: Value = serde_json::from_slice(&rules.stdout).unwrap();
+    assert!(rules["rules"].as_str().unwrap().contains("table inet portcullis"), "{rules}");
 
-    for _ in 0..2 {
-        let once = reach.netguard(gateway, &["--once"]).output().unwrap();
-        assert!(once.status.success(), "{once:?}");
+    for changed in [true, false] {
+        let once = reach.netguard(gateway, &["--once", "--output", "json"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&once.stdout).unwrap_or_else(|error| panic!("{error}: {once:?}"));
+        assert_eq!((once.status.success(), &told["changed"]), (true, &json!(changed)), "{told}");
     }
     let made = gateway.run("nft list table inet portcullis");
     let printed = gateway.portcullis(&["netguard", "run", "--print-rules"]).output().unwrap();

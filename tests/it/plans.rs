@@ -1,5 +1,7 @@
 //! Plans on running services: what is shown is done, all at once; the records follow, whoever is killed meanwhile.
 
+mod kinds;
+
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
@@ -60,10 +62,16 @@ async fn a_plan_shows_its_list_and_does_exactly_that() {
     let preview = service.post("/v1/plans", dry).await.expect(200);
     let counts = json!({ "workers": 2, "keys": 0, "enrollment_secrets": 0, "signing_keys": 0, "tls_certificates": 0 });
     assert_eq!(preview["counts"], counts);
+    let shown = preview["items"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap());
+    assert_eq!((shown.collect(), &preview["items_in_all"]), (BTreeSet::from(["blue-0", "blue-1"]), &json!(2)));
+    let newest = service.get("/v1/events?order=desc&limit=1").await.expect(200)["items"][0]["position"].clone();
+    assert_eq!(preview["position"], newest, "where the state stood that it was worked out on");
     assert_eq!(service.get("/v1/plans").await.expect(200)["items"], json!([]), "a dry run keeps no plan");
 
     let plan = made(&service, wish).await;
     assert_eq!((&plan["digest"], &plan["counts"]), (&preview["digest"], &preview["counts"]));
+    assert!(preview["expires_at"].as_str() <= plan["expires_at"].as_str(), "{preview} {plan}");
+    assert_eq!((&plan["made"], &plan["records_items"]), (&json!(newest.as_u64().unwrap() + 1), &json!(true)));
     let first = service.get(&path(&plan, "/items?limit=1")).await.expect(200);
     let second = service.get(&path(&plan, &format!("/items?cursor={}", first["next_cursor"].as_str().unwrap()))).await;
     let second = second.expect(200);
@@ -146,11 +154,34 @@ async fn what_a_killed_node_began_to_record_another_ends_exactly() {
     let done = recorded(&second, &plan).await;
     assert_eq!(done["progress"]["recorded"], json!(FLEET));
     let log = scratch.superuser().await;
-    let count = "select count(*), count(distinct subject_id) from log.event where kind = 'key.revoked'";
+    let count = "select count(*), count(distinct key)
+                   from log.entries, jsonb_array_elements_text(entry->'data'->'keys') as key where kind = 'key.revoked'";
     let row = log.query_one(count, &[]).await.unwrap();
     let fleet = i64::try_from(FLEET).unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (fleet, fleet), "each once");
     assert_eq!(reason(&second, &keys[FLEET - 1]).await, "key_revoked");
+    found_by_its_key(&second, &plan, &keys).await;
+}
+
+/// A key that stands on a list is found as one that an event of its own is about.
+async fn found_by_its_key(service: &Service, plan: &Value, keys: &[String]) {
+    let id = |key: &str| key.split('_').nth(2).unwrap().to_owned();
+    for (key, order, expected) in [
+        (&keys[0], "", ["key.created", "key.revoked"]),
+        (&keys[FLEET - 2], "&order=desc", ["key.revoked", "key.created"]),
+    ] {
+        let found = service.get(&format!("/v1/events?subject=key:{}{order}", id(key))).await.expect(200);
+        let items = found["items"].as_array().unwrap();
+        assert_eq!(items.iter().map(|event| event["kind"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+        let revoked = items.iter().find(|event| event["kind"] == "key.revoked").unwrap();
+        assert_eq!((&revoked["schema"], &revoked["subject"]["id"]), (&json!(2), &plan["id"]));
+        assert!(revoked["data"]["keys"].as_array().unwrap().contains(&json!(id(key))));
+        let path = format!("/v1/events?subject=key:{}&kind=key.revoked{order}", id(key));
+        assert_eq!(service.get(&path).await.expect(200)["items"], json!([revoked]));
+    }
+    // What only looks like it: the plan's own id stands in each list too.
+    let path = format!("/v1/events?subject=key:{}", plan["id"].as_str().unwrap());
+    assert_eq!(service.get(&path).await.expect(200)["items"], json!([]));
 }
 
 /// Each worker's new key comes to whoever applied the plan, once; the old one is good beside it, and the worker is told.
@@ -255,4 +286,25 @@ async fn a_plan_that_takes_anothers_place_says_what_differs() {
     );
     assert_eq!(next["replaces"], plan["id"]);
     apply(&service, &next, "").await;
+}
+
+/// Nobody has asked for the first plan's list, and what it selects changes with the very commit that has the plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_known_though_nobody_has_asked_for_the_list_and_the_fleet_never_stood_still() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    fleet(&service, 2, "default").await;
+    let wish = json!({ "kind": "isolate", "select": ["everything"] });
+    for round in 0..10 {
+        let enrolling = (0..8).map(|number| {
+            let body = json!({ "id": format!("late-{round}-{number}") });
+            async { service.post("/v1/workers", body).await.expect(201) }
+        });
+        let (plan, _) = tokio::join!(made(&service, wish.clone()), futures_util::future::join_all(enrolling));
+        let mut again = wish.clone();
+        (again["replaces"], again["dry_run"]) = (plan["id"].clone(), json!(true));
+        let difference = async || service.post("/v1/plans", again.clone()).await.expect(200)["difference"].clone();
+        service.until("the difference is known", async || difference().await["known"] == json!(true)).await;
+        assert_eq!(difference().await["gone"]["items"], json!([]), "in round {round}");
+    }
 }

@@ -5,6 +5,7 @@ mod plans;
 mod progress;
 mod rebuilds;
 mod serving;
+mod silence;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -230,7 +230,11 @@ async fn what_a_killed_node_began_another_ends_and_each_comes_back_once() {
         }),
     )
     .await;
-    let begun = async || second.get(&format!("/v1/readmissions/{id}")).await.json()["released"] != json!(0);
+    // Not before the second node has heard of it: until then its answer is a 404.
+    let begun = async || {
+        let answer = second.get(&format!("/v1/readmissions/{id}")).await;
+        answer.status == 200 && answer.json()["released"].as_u64() > Some(0)
+    };
     second.until("the first wave is on its way", begun).await;
     first.kill();
     let last = until_shown(&second, &id, "state", json!("completed")).await;

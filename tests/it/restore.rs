@@ -1,5 +1,7 @@
 //! Backups, and what comes of them: what was revoked after one stays revoked (H19, promise 9), or it is refused.
 
+mod doubted;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -243,7 +245,12 @@ async fn a_node_that_has_seen_what_was_given_up_refuses_until_it_adopts_the_rest
     let launch = || Launch::on(&into).data_dir_of(&world.service);
     let said = launch().try_start().await.err().unwrap();
     assert!(said.contains("in its place") && said.contains("portcullis restore adopt"), "{said}");
+    let urls = (into.url(), into.owner_url());
+    let line = ["restore", "adopt", "--dry-run", "--output", "json"];
+    let foreseen = done(&offline(world.service.data_dir(), &on_database(&urls, &line)));
+    assert_eq!((&foreseen["dry_run"], &foreseen["put_aside"]), (&json!(true), &json!([])));
     let adopted = done(&adopt(&into, world.service.data_dir()));
+    assert_eq!(adopted["parted"], foreseen["parted"]);
     assert_eq!(adopted["put_aside"].as_array().unwrap().len(), 2, "{adopted}");
     let mut service = launch().start().await;
     service.post("/v1/pools", json!({ "name": "later" })).await.expect(201);
@@ -306,6 +313,9 @@ async fn a_log_that_was_changed_or_has_gone_back_is_not_backed_up() {
     let attempt = || backup(&world.scratch, world.service.data_dir(), &out);
     tamper(&world.scratch, "update log.event set subject_id = 'w-good' where position = 3").await;
     refused(&attempt(), "position 3");
+    let urls = (world.scratch.url(), world.scratch.owner_url());
+    let dry = ["backup", "--dry-run", "--out", out.to_str().unwrap()];
+    refused(&offline(world.service.data_dir(), &on_database(&urls, &dry)), "position 3");
 
     let world = World::new().await;
     tamper(&world.scratch, "delete from log.event where position = (select max(position) from log.event)").await;
@@ -325,7 +335,16 @@ async fn a_backup_writes_to_a_file_of_its_own_alone() {
     let (folder, attempt) = (world.folder.path(), |out: &Path| backup(&world.scratch, world.service.data_dir(), out));
     fs::write(folder.join("victim"), "precious").unwrap();
     std::os::unix::fs::symlink(folder.join("victim"), folder.join("a.backup.part")).unwrap();
-    done(&attempt(&folder.join("a.backup")));
+    let urls = (world.scratch.url(), world.scratch.owner_url());
+    let dry = |out: &Path| {
+        let line = ["backup", "--dry-run", "--output", "json", "--out", out.to_str().unwrap()];
+        offline(world.service.data_dir(), &on_database(&urls, &line))
+    };
+    let foreseen = done(&dry(&folder.join("a.backup")));
+    assert!(!folder.join("a.backup").exists() && folder.join("a.backup.part").is_symlink(), "nothing is written");
+    let taken = done(&attempt(&folder.join("a.backup")));
+    assert_eq!((&foreseen["dry_run"], &foreseen["next_position"]), (&json!(true), &taken["next_position"]));
+    refused(&dry(&folder.join("a.backup")), "a.backup");
     assert_eq!(fs::read_to_string(folder.join("victim")).unwrap(), "precious");
     assert!(!folder.join("a.backup.part").exists());
     std::os::unix::fs::symlink(folder.join("nowhere"), folder.join("b.backup")).unwrap();

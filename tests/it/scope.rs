@@ -1,5 +1,7 @@
 //! The blast radius on a running service: what a leaked secret, key or operator reaches, against what the log itself says.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::cluster::Scratch;
@@ -26,7 +28,10 @@ const BY_THE_LOG: &str = "
     tokens as (
         select 1 from data join keys on data ->> 'key' = keys.id
          where kind = 'token.issued' and (data ->> 'expires_at')::timestamptz > now()
-           and keys.id not in (select data ->> 'key' from data where kind = 'key.revoked')
+           and keys.id not in (select data ->> 'key' from data where kind = 'key.revoked' and data ? 'key'
+                               union
+                               select jsonb_array_elements_text(data -> 'keys') from data
+                                where kind = 'key.revoked' and data ? 'keys')
     )
     select (select count(*) from line), (select count(*) from workers), (select count(*) from keys),
            (select count(*) from tokens)";
@@ -93,10 +98,13 @@ async fn a_scope_counts_what_the_log_says() {
     let kinds: Vec<&str> = into.iter().map(|edge| text(edge, "kind")).collect();
     assert_eq!(kinds, ["rotated_into", "holds"]);
 
-    // Less is shown than there is: the counts are of all, and it says so.
+    // Less is shown than there is: counts, tokens and addresses are of all, and it says so.
     let body = json!({ "select": [format!("enrollment_secret:{id}")], "limit": 3 });
     let part = service.post("/v1/scope", body).await.expect(200);
-    assert_eq!((&part["counts"], &part["complete"], &part["tokens"]["exact"]), (counts, &json!(false), &json!(false)));
+    assert_eq!((&part["counts"], &part["complete"]), (counts, &json!(false)));
+    for of_all in ["tokens", "sources", "sources_in_all", "first_used_at", "last_used_at"] {
+        assert_eq!(part[of_all], found[of_all], "{of_all}");
+    }
     assert_eq!(part["nodes"].as_array().unwrap().len(), 3);
 }
 
@@ -167,4 +175,120 @@ async fn a_scope_begins_from_whatever_is_known() {
     // Those that were made within half a minute begin alike.
     let many = refused(json!({ "select": [format!("credential:{}", &key[..6])] })).await;
     assert!(many.problem(400) == "invalid" && many.text.contains(&key), "{}", many.text);
+}
+
+/// A credential as it was found leads to the same things as the ids that it stands for, and is nowhere in the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_begins_from_a_whole_credential() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let secret = service.post("/v1/enrollment-secrets", json!({ "pool": "default" })).await.expect(201);
+    let worker = enrolled(&service, text(&secret, "secret"), "w").await;
+    let other = enrolled(&service, text(&secret, "secret"), "other").await;
+    let token = service.post_as(text(&worker, "key"), "/v1/register", json!({})).await.expect(200);
+    let token = text(&token, "token").to_owned();
+    let chosen = "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzB";
+    service.post("/v1/workers", json!({ "id": "s", "static_secret": chosen })).await.expect(201);
+    let of_chosen = service.get("/v1/workers/s/keys").await.expect(200)["items"][0].clone();
+    let (key, static_key) = (format!("key:{}", text(&worker, "key_id")), format!("key:{}", text(&of_chosen, "id")));
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let forged = format!("{message}.{}", signature.chars().rev().collect::<String>());
+    let lineage = format!("enrollment_secret:{}", text(&secret, "id"));
+    for (credential, select, kind, proven, reaches) in [
+        (token.as_str(), &key, "access_token", true, ["w"].as_slice()),
+        (&forged, &key, "access_token", false, &["w"]),
+        (text(&worker, "key"), &key, "api_key", true, &["w"]),
+        (chosen, &static_key, "static_secret", true, &["worker:s"]),
+        (text(&secret, "secret"), &lineage, "enrollment_secret", true, &["w", "other"]),
+    ] {
+        let answer = service.post("/v1/scope", json!({ "credential": credential })).await;
+        let found = answer.expect(200);
+        assert_eq!(
+            (&found["select"], &found["credential"]),
+            (&json!([select]), &json!({ "kind": kind, "proven": proven }))
+        );
+        let names = found["nodes"].as_array().unwrap().iter().filter(|node| text(node, "id").starts_with("worker:"));
+        let names: BTreeSet<&str> = names.map(|node| node["name"].as_str().unwrap_or(text(node, "id"))).collect();
+        assert_eq!(names, reaches.iter().copied().collect(), "{kind}");
+        assert!(!found.to_string().contains(credential), "{kind}");
+    }
+    // Whoever may not validate is not told whether a credential is genuine.
+    let auditor = service.post("/v1/operators", json!({ "name": "auditor", "role": "auditor" })).await.expect(201);
+    let auditor = text(&auditor, "key");
+    service.post_as(auditor, "/v1/scope", json!({ "select": [key] })).await.expect(200);
+    let refused = service.post_as(auditor, "/v1/scope", json!({ "credential": token })).await;
+    assert_eq!(refused.problem(403), "not_permitted");
+    let both = service.post("/v1/scope", json!({ "credential": token, "select": ["pool:default"] })).await.expect(200);
+    assert_eq!(both["counts"]["workers"], json!(1), "with others it is one criterion more");
+
+    for (body, status, code) in [
+        (json!({ "credential": "nK3vQ9xT2mZ7pL5wR8sY1bD6fG4hJ0cVaE_uX-iOqWzC" }), 404, "not_found"),
+        (json!({ "credential": "YQ.YQ.YQ" }), 400, "invalid"),
+        (json!({ "credential": format!("{}x", text(&other, "key")) }), 400, "invalid"),
+        (json!({}), 400, "invalid"),
+    ] {
+        let answer = service.post("/v1/scope", body.clone()).await;
+        assert_eq!(answer.problem(status), code, "{body}");
+        assert!(!answer.text.contains("nK3vQ9") && !answer.text.contains("YQ.YQ"), "{}", answer.text);
+    }
+    // A plan acts: it goes by what is proven.
+    let plan = |credential: &str| json!({ "kind": "revoke_all", "credential": credential });
+    assert_eq!(service.post("/v1/plans", plan(&forged)).await.problem(400), "invalid");
+    let made = service.post("/v1/plans", plan(&token)).await.expect(201);
+    assert_eq!((&made["select"], &made["counts"]["keys"]), (&json!([key]), &json!(1)));
+}
+
+/// Who has only shown a key at a gateway has no event there: a scope knows them from the notes, says who they are, and a plan,
+/// which goes by the log alone, leaves them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_knows_who_was_only_noted_at_an_address() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    for id in ["quiet", "elsewhere"] {
+        service.post("/v1/workers", json!({ "id": id })).await.expect(201);
+        let key = service.post(&format!("/v1/workers/{id}/keys"), json!({})).await.expect(201);
+        let from = if id == "quiet" { "203.0.113.9" } else { "203.0.114.9" };
+        service.post("/v1/validate", json!({ "credential": key["key"], "source": from })).await.expect(200);
+    }
+    let found = scope(&service, &["source:203.0.113.0/24"]).await;
+    assert_eq!((&found["counts"]["workers"], &found["counts"]["keys"]), (&json!(1), &json!(1)));
+    assert_eq!((&found["only_noted"], &found["only_noted_in_all"]), (&json!(["quiet"]), &json!(1)));
+    assert_eq!((&found["sources"], &found["sources_in_all"]), (&json!(["203.0.113.9"]), &json!(1)));
+    for (select, expected) in [("source:203.0.113.10/32", 0), ("source:203.0.112.0/22", 2), ("source:::/0", 0)] {
+        assert_eq!(scope(&service, &[select]).await["counts"]["workers"], json!(expected), "{select}");
+    }
+    let plan = json!({ "kind": "isolate", "select": ["source:203.0.113.0/24"], "dry_run": true });
+    assert_eq!(service.post("/v1/plans", plan).await.expect(200)["counts"]["workers"], json!(0));
+    // One whom the log shows there is selected by both.
+    let key = service.post("/v1/workers/quiet/keys", json!({})).await.expect(201);
+    service.post_as(text(&key, "key"), "/v1/register", json!({})).await.expect(200);
+    let found = scope(&service, &["source:127.0.0.0/8"]).await;
+    assert_eq!((&found["counts"]["workers"], &found["only_noted"]), (&json!(1), &json!([])));
+}
+
+/// Whoever makes a key for another operator may act as that one: what was made so is reached too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_follows_keys_that_an_operator_made_for_another() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let operator = async |name: &str, role: &str| {
+        service.post("/v1/operators", json!({ "name": name, "role": role })).await.expect(201)
+    };
+    let (maker, other, third) =
+        (operator("maker", "admin").await, operator("other", "admin").await, operator("third", "operator").await);
+    service.post_as(text(&third, "key"), "/v1/workers", json!({ "id": "of-third" })).await.expect(201);
+    let select = format!("operator:{}", text(&maker, "id"));
+    assert_eq!(scope(&service, &[&select]).await["counts"]["operators"], json!(1));
+    for (by, of) in [(&maker, &other), (&other, &third)] {
+        let keys = format!("/v1/operators/{}/keys", text(of, "id"));
+        service.post_as(text(by, "key"), &keys, json!({})).await.expect(201);
+    }
+    let found = scope(&service, &[&select]).await;
+    assert_eq!((&found["counts"]["operators"], &found["counts"]["workers"]), (&json!(3), &json!(1)));
+    let plan = json!({ "kind": "isolate", "select": [select], "dry_run": true });
+    assert_eq!(
+        service.post("/v1/plans", plan).await.expect(200)["counts"]["workers"],
+        json!(0),
+        "what is frozen stays"
+    );
 }

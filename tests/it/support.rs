@@ -8,4 +8,5 @@ pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod service;
+pub(crate) mod terminal;
 pub(crate) mod wire;

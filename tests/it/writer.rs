@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis::command::{CommandError, mint};
+use portcullis::command::{CommandError, Wish, mint};
 use portcullis::domain::command::Command;
 use portcullis::domain::ids::{CommandId, WorkerId};
 use portcullis::domain::roll::Roll;
@@ -84,6 +84,48 @@ async fn two_services_on_one_database_write_one_order_and_lose_nothing() {
         caught_up(node, &client).await;
         assert!(node.running.node.snapshot().roll == expected, "a node's Roll is the fold of the log");
     }
+}
+
+/// Between real commands, in one batch with them or not, a dry run sees what those before it have done, and those after it see
+/// nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_sees_those_before_it_and_changes_nothing_for_those_after_it() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    let client = scratch.superuser().await;
+    for round in 0..8 {
+        let (first, second): (WorkerId, WorkerId) =
+            (format!("a-{round}").parse().unwrap(), format!("b-{round}").parse().unwrap());
+        let before = i64::try_from(positions(&client).await.len()).unwrap();
+        let id = || CommandId::from_uuid(mint::id());
+        let real = |command| node.running.queue.submit(wish(id(), None, command));
+        // With a fingerprint, as it comes over HTTP where one was given: nothing is kept under it.
+        let dry = |command| node.running.queue.submit(Wish { dry_run: true, ..wish(id(), Some([7; 32]), command) });
+        // Joined, they are queued in this order before the writer has its turn.
+        let (made, dry_second, dry_first, removal, made_second, gone) = tokio::join!(
+            real(create_worker(&first)),
+            dry(create_worker(&second)),
+            dry(create_worker(&first)),
+            dry(Command::RemoveWorker { worker: first.clone() }),
+            real(create_worker(&second)),
+            real(Command::RemoveWorker { worker: first.clone() }),
+        );
+        let (made, dry_second, removal) = (made.unwrap(), dry_second.unwrap(), removal.unwrap());
+        assert!(made.changed && dry_second.changed && removal.changed);
+        assert_eq!((&dry_second.body["events"], &removal.body["events"]), (&1.into(), &1.into()));
+        assert_eq!(dry_second.position, made.position, "it names the state that it was decided on");
+        assert!(!dry_first.unwrap().changed, "it has seen the one before");
+        assert!(made_second.unwrap().changed, "nobody has made it yet");
+        assert!(gone.unwrap().changed, "nobody has removed it yet");
+        let after = positions(&client).await;
+        assert_eq!(after, (0..before + 3).collect::<Vec<_>>(), "three real commands, three events");
+    }
+    let kept: i64 =
+        client.query_one("select count(*) from log.command where length(fingerprint) > 0", &[]).await.unwrap().get(0);
+    assert_eq!(kept, 0, "no outcome of a dry run is kept");
+    caught_up(&node, &client).await;
+    assert!(node.running.node.snapshot().roll == fold(&client).await, "nothing of a dry run is in the Roll");
 }
 
 #[tokio::test(flavor = "multi_thread")]

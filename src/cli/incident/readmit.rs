@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::named;
+use crate::cli::caution::{Caution, Part, Touched};
 use crate::cli::client::{Call, given};
+use crate::cli::dry_run::{self, DryRun};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Column, Format};
 use crate::cli::plan::collect::{self, Place};
-use crate::cli::plan::replan::foresee;
+use crate::cli::plan::preview::{foresee, preview};
 use crate::cli::selection::Selection;
 use crate::cli::session::{Paging, Session};
 
@@ -47,9 +49,8 @@ pub(crate) enum Verb {
         /// Stay until it is over or stands still, and collect the keys of each wave.
         #[arg(long)]
         follow: bool,
-        /// Say whether it would begin, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Collect the new keys of workers that are back, into a file of your own.
     #[command(
@@ -67,6 +68,8 @@ pub(crate) enum Verb {
         /// Stay until it is over or stands still.
         #[arg(long)]
         follow: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Show the waves, how their workers use their new keys, and what comes next.
     #[command(after_help = "Example:\n  portcullis incident readmit show 2fTzGkcV0JPYqkHfYgkWcz")]
@@ -87,6 +90,8 @@ pub(crate) enum Verb {
     Pause {
         /// The plan's id.
         plan: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Go on with one that was paused, or stopped by a bound. Counting begins anew.
     #[command(
@@ -95,6 +100,8 @@ pub(crate) enum Verb {
     Resume {
         /// The plan's id.
         plan: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Release the next wave without waiting any longer.
     #[command(
@@ -103,6 +110,8 @@ pub(crate) enum Verb {
     Next {
         /// The plan's id.
         plan: String,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Isolate all again that it has let in, and revoke the keys that they were given.
     #[command(after_help = "Examples:\n  portcullis incident readmit rollback 2fTzGkcV0JPYqkHfYgkWcz --dry-run\n  \
@@ -110,9 +119,8 @@ pub(crate) enum Verb {
     Rollback {
         /// The plan's id.
         plan: String,
-        /// Show whom it would isolate, and change nothing.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        dry: DryRun,
     },
 }
 
@@ -142,9 +150,8 @@ pub(crate) struct Terms {
     /// How long old keys stay good, with `--keys fetch`.
     #[arg(long, value_name = "DURATION")]
     overlap: Option<String>,
-    /// Count, and keep no plan.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 const PLAN_COLUMNS: &[Column] = &[
@@ -211,20 +218,25 @@ const WAVE_COLUMNS: &[Column] = &[
 pub(super) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Plan(terms) => plan(terms, session).await,
-        Verb::Apply { plan, digest, dry_run: true, .. } => foresee(session, &plan, &digest).await,
-        Verb::Apply { plan, digest, collected, follow, dry_run: false } => {
-            apply(&plan, &digest, &collected, follow, session).await
+        Verb::Apply { plan, digest, collected, dry, .. } if dry.is_asked() => {
+            collected.check()?;
+            foresee(session, &plan, &digest).await
         }
-        Verb::Collect { plan, secrets_file, resume, follow } => {
+        Verb::Apply { plan, digest, collected, follow, .. } => apply(&plan, &digest, &collected, follow, session).await,
+        Verb::Collect { plan, secrets_file, resume, dry, .. } if dry.is_asked() => {
+            let done = read(session, &plan, 0).await?["keyed"].as_u64().unwrap_or_default();
+            collect::foresee(session, &plan, &secrets_file, resume, done).await
+        }
+        Verb::Collect { plan, secrets_file, resume, follow, .. } => {
             let place = if resume { Place::reopen(secrets_file, &plan)? } else { Place::create(secrets_file)? };
             go_along(session, &plan, Some(place), follow, 0).await
         }
         Verb::Show { plan } => show(session, &read(session, &plan, 0).await?),
         Verb::List { paging } => session.list(Call::get(&["v1", "readmissions"]), &paging, LIST_COLUMNS).await,
-        Verb::Pause { plan } => steer(session, &plan, "pause", json!({}), "Paused").await,
-        Verb::Resume { plan } => steer(session, &plan, "resume", json!({}), "Resumed").await,
-        Verb::Next { plan } => next(session, &plan).await,
-        Verb::Rollback { plan, dry_run } => rollback(session, &plan, dry_run).await,
+        Verb::Pause { plan, dry } => steer(session, &plan, "pause", json!({}), "Paused", dry).await,
+        Verb::Resume { plan, dry } => steer(session, &plan, "resume", json!({}), "Resumed", dry).await,
+        Verb::Next { plan, dry } => next(session, &plan, dry).await,
+        Verb::Rollback { plan, dry } => rollback(session, &plan, dry).await,
     }
 }
 
@@ -244,14 +256,12 @@ async fn plan(terms: Terms, session: &Session) -> Result<(), Failure> {
         "stop_after_refusals": terms.stop_after_refusals,
         "stop_after_trips": terms.stop_after_trips,
     });
-    if terms.dry_run {
-        body["dry_run"] = json!(true);
-        let found = session.read(Call::post(&["v1", "plans"]).json(body)).await?;
-        session.screen.object(PLAN_COLUMNS, &found)?;
-        session.screen.note("Nothing was changed: this was a dry run.");
+    if terms.dry.is_asked() {
+        session.screen.object(PLAN_COLUMNS, &preview(session, body).await?)?;
+        dry_run::nothing_was_changed(session.screen);
         return Ok(());
     }
-    let made = session.change(Call::post(&["v1", "plans"]).json(body)).await?.body;
+    let made = session.carry_out(Call::post(&["v1", "plans"]).json(body)).await?.body;
     let (id, digest) = (made["id"].as_str().unwrap_or_default(), made["digest"].as_str().unwrap_or_default());
     if made["approval_required"] == json!(true) {
         session.screen.warn(format_args!(
@@ -292,7 +302,7 @@ async fn apply(
     }
     let place = collected.reserve()?;
     let call = Call::post(&["v1", "plans", plan, "apply"]).json(json!({ "digest": digest }));
-    let answer = session.change(call).await?;
+    let answer = session.carry_out(call).await?;
     session.done(&format!("Applied plan {plan}: its workers come back from now on"), &answer);
     let position = answer.position.unwrap_or_default();
     go_along(session, plan, place, follow, position).await
@@ -367,34 +377,38 @@ async fn read(session: &Session, plan: &str, position: u64) -> Result<Value, Fai
     session.read(Call::get(&["v1", "readmissions", plan]).query("at_least", at_least)).await
 }
 
-async fn steer(session: &Session, plan: &str, verb: &str, body: Value, done: &str) -> Result<(), Failure> {
-    let answer = session.change(Call::post(&["v1", "readmissions", plan, verb]).json(body)).await?;
+async fn steer(session: &Session, plan: &str, verb: &str, body: Value, done: &str, dry: DryRun) -> Result<(), Failure> {
+    let Some(answer) = session.change(Call::post(&["v1", "readmissions", plan, verb]).json(body), dry).await? else {
+        return Ok(());
+    };
     session.done(&format!("{done} readmission {plan}"), &answer);
     show(session, &answer.body)
 }
 
 /// The wave that is shown as the next one, and not whichever is the next by then.
-async fn next(session: &Session, plan: &str) -> Result<(), Failure> {
+async fn next(session: &Session, plan: &str, dry: DryRun) -> Result<(), Failure> {
     let found = read(session, plan, 0).await?;
     let Some(wave) = found["next"]["wave"].as_u64() else {
         show(session, &found)?;
         session.screen.note("There is no next wave to release.");
         return Ok(());
     };
-    steer(session, plan, "next", json!({ "wave": wave }), &format!("Released wave {wave} of")).await
+    steer(session, plan, "next", json!({ "wave": wave }), &format!("Released wave {wave} of"), dry).await
 }
 
-async fn rollback(session: &Session, plan: &str, dry_run: bool) -> Result<(), Failure> {
-    if dry_run {
+async fn rollback(session: &Session, plan: &str, dry: DryRun) -> Result<(), Failure> {
+    // It is not asked about: in an incident, it is what undoes.
+    let caution = Caution { dry, yes: true };
+    let look = caution.look(async {
         let found = read(session, plan, 0).await?;
-        show(session, &found)?;
-        session.screen.note(format_args!(
-            "Nothing was changed: this would isolate {} workers again, and revoke the keys that they were given since.",
-            found["released"]
-        ));
-        return Ok(());
-    }
-    steer(session, plan, "rollback", json!({}), "Rolled back").await
+        let deed =
+            format!("isolate {} workers again, and revoke the keys that they were given since", found["released"]);
+        Ok(Touched { deed, parts: vec![Part { what: "readmissions", columns: LIST_COLUMNS, items: vec![found] }] })
+    });
+    let call = Call::post(&["v1", "readmissions", plan, "rollback"]).json(json!({}));
+    let Some(answer) = session.change_shown(call, caution, look.await?).await? else { return Ok(()) };
+    session.done(&format!("Rolled back readmission {plan}"), &answer);
+    show(session, &answer.body)
 }
 
 /// The readmission, and below it its waves.

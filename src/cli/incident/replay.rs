@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, read};
 use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, terminal};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Call, Failure, Session};
 use crate::cli::output::{Column, Format, object_text};
-use crate::cli::session::{Paging, whole_by};
+use crate::cli::session::{Paging, pages};
 
 const COLUMNS: &[Column] = &[
     ("position", "position"),
@@ -22,6 +22,8 @@ const COLUMNS: &[Column] = &[
     ("reason", "reason"),
     ("text", "text"),
     ("led to by position", "cause"),
+    ("so many alike", "alike"),
+    ("the last at position", "last"),
     ("workers looked at", "workers.looked_at"),
     ("accepted before", "workers.before"),
     ("accepted after", "workers.after"),
@@ -41,7 +43,7 @@ const LIST_COLUMNS: &[Column] = &[
     ("text", "text"),
 ];
 
-/// As many as the service gives at a time: it folds the whole log for each page.
+/// As many as the service gives at a time: it begins to read the log anew, or at the end of the page before.
 const PAGE_MAX: u64 = 10_000;
 
 /// Where somebody looks, among so many.
@@ -57,10 +59,35 @@ pub(super) async fn run(session: &Session, incident: &str) -> Result<(), Failure
     if session.screen.format == Format::Json || !on_terminal {
         return session.list(call, &Paging::all_by(PAGE_MAX), LIST_COLUMNS).await;
     }
-    let moments = whole_by(&session.operator()?, call, PAGE_MAX).await?;
+    let mut moments = Vec::new();
+    let paging = Paging::all_by(PAGE_MAX);
+    pages(&session.operator()?, call, &paging, |page| {
+        for moment in page {
+            gather(&mut moments, moment);
+        }
+        Ok(())
+    })
+    .await?;
     let shown = tokio::task::spawn_blocking(move || walk(&moments)).await;
     let shown = shown.map_err(|error| Failure::fault("the replay broke off", error))?;
     shown.map_err(|error| Failure::fault("cannot use the terminal", error))
+}
+
+/// Of what came of one event there is one moment for each kind, with how many there are: nobody goes step by step through a
+/// million records, and a terminal's memory need not hold them.
+fn gather(moments: &mut Vec<Value>, mut moment: Value) {
+    let facts = moment["facts"].as_u64().unwrap_or(1);
+    let cause = &moment["cause"];
+    let of_it = moments.iter_mut().rev().take_while(|known| !cause.is_null() && known["cause"] == *cause);
+    if let Some(first) = of_it.into_iter().find(|known| known["kind"] == moment["kind"]) {
+        first["alike"] = json!(first["alike"].as_u64().unwrap_or(1) + facts);
+        first["last"] = moment["position"].clone();
+        return;
+    }
+    if facts > 1 {
+        moment["alike"] = json!(facts);
+    }
+    moments.push(moment);
 }
 
 /// Until somebody has seen enough. The terminal is given back as it was, whatever happens.
@@ -124,8 +151,6 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -147,6 +172,30 @@ mod tests {
         assert_eq!(place.moved(KeyEvent::from(KeyCode::Char('q'))), None);
         assert_eq!(place.moved(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), None);
         assert_eq!(Place { at: 0, count: 0 }.moved(KeyEvent::from(KeyCode::Right)), Some(Place { at: 0, count: 0 }));
+    }
+
+    #[test]
+    fn the_records_of_one_event_are_one_moment_of_each_kind() {
+        // One of them is a list.
+        let moment = |position: u64, kind: &str, cause: Option<u64>| json!({ "position": position, "kind": kind, "cause": cause, "facts": if position == 5 { 1_000 } else { 1 } });
+        let mut moments = Vec::new();
+        for (position, kind, cause) in [
+            (1, "incident.noted", None),
+            (2, "incident.noted", None),
+            (3, "plan.applied", None),
+            (4, "key.revoked", Some(3)),
+            (5, "key.revoked", Some(3)),
+            (6, "plan.progressed", Some(3)),
+            (7, "key.revoked", Some(3)),
+            (8, "incident.noted", None),
+            (9, "key.revoked", Some(3)),
+        ] {
+            gather(&mut moments, moment(position, kind, cause));
+        }
+        let shown = |it: &Value| (it["position"].as_u64().unwrap(), it["alike"].as_u64(), it["last"].as_u64());
+        let shown: Vec<_> = moments.iter().map(shown).collect();
+        let one = |position| (position, None, None);
+        assert_eq!(shown, [one(1), one(2), one(3), (4, Some(1_002), Some(7)), one(6), one(8), one(9)]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// How to draw it for people; `--output json` has all of it.
     #[arg(long = "as", value_name = "FORM", default_value = "table")]
     form: Form,
-    /// How many things to show. The counts are always of all.
+    /// How many things to show. Counts, uses, addresses and tokens are always of all.
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=25_000))]
     limit: u64,
 }
@@ -53,6 +53,7 @@ const COUNTS: &[Column] = &[
     ("first used", "first_used_at"),
     ("last used", "last_used_at"),
     ("from", "sources"),
+    ("– addresses in all", "sources_in_all"),
     ("position", "position"),
 ];
 
@@ -85,14 +86,34 @@ pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
             tree(nodes, edges).into_iter().try_for_each(output::line)?;
         }
     }
+    remarks(session, &found, nodes.len());
+    Ok(())
+}
+
+/// What somebody should not miss who goes on from here.
+fn remarks(session: &Session, found: &Value, shown: usize) {
     if found["complete"] == json!(false) {
+        session.screen.note(format_args!("{shown} things are shown, and there are more: `--limit`."));
+    }
+    if found["credential"]["proven"] == json!(false) {
+        session.screen.warn(
+            "the credential is not genuine, or cannot be shown to be any more: this is where it says that it leads, and anybody \
+             can have written that",
+        );
+    }
+    let noted: Vec<String> = found["only_noted"].as_array().into_iter().flatten().filter_map(worker).collect();
+    if !noted.is_empty() {
         session.screen.warn(format_args!(
-            "{} things are shown and there is more, or more events than are read at once: the counts are of all; uses, \
-             sources and tokens are those of what is shown. See `--limit`.",
-            nodes.len()
+            "{} of these workers were only noted there when they showed a key, which the log does not know: no plan with \
+             `source:` selects them. Select them by a plan of their own: {}",
+            found["only_noted_in_all"],
+            noted.join(" ")
         ));
     }
-    Ok(())
+}
+
+fn worker(id: &Value) -> Option<String> {
+    id.as_str().map(|id| format!("worker:{id}"))
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {

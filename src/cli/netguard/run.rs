@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -16,8 +16,9 @@ use super::nft::{Nft, Table};
 use super::rules::{self, SETS};
 use super::sets::{Change, network};
 use crate::cli::client::{Call, Client};
+use crate::cli::dry_run::{self, DryRun};
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::output::{self, Column, Format};
 use crate::cli::session::Session;
 
 /// How long the service may take to say that nothing is new; less than a client waits for an answer.
@@ -28,9 +29,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 pub(crate) struct Args {
-    /// Show what would be changed, once, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    dry: DryRun,
     /// Bring the sets up to date once, and end.
     #[arg(long)]
     once: bool,
@@ -50,6 +50,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     health_file: Option<PathBuf>,
 }
+
+const SET_COLUMNS: &[Column] = &[("set", "set"), ("would add", "add"), ("would remove", "remove")];
 
 /// What the service has said last.
 #[derive(Default)]
@@ -74,7 +76,11 @@ struct Guard<'a> {
 
 pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     if args.print_rules {
-        return output::line(rules::text().trim_end());
+        let text = rules::text();
+        return match session.screen.format {
+            Format::Json => output::json(&json!({ "rules": text })),
+            Format::Table => output::line(text.trim_end()),
+        };
     }
     let nft = Nft::find(args.nft.clone())?;
     // Whether it may be asked at all is known before anything else.
@@ -83,7 +89,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
     let client = session.operator()?;
     let mut guard = Guard { args: &args, session, nft, client, wanted: Wanted::default(), lost: None, foreign };
     guard.tell_foreign();
-    if args.once || args.dry_run {
+    if args.once || args.dry.is_asked() {
         guard.ask(None).await?;
         return guard.apply().await;
     }
@@ -153,13 +159,31 @@ impl Guard<'_> {
             all.iter().copied().filter(|network| matches!(network, IpNet::V4(_)) == set.v4).collect::<Vec<IpNet>>()
         });
         let (commands, changes) = table.commands(want.each_ref().map(Vec::as_slice), self.args.sets_only);
-        if self.args.dry_run {
-            return output::json(&told(&changes, &table));
+        let is_same = changes.iter().all(|(_, change)| change.is_empty());
+        if self.args.dry.is_asked() {
+            return self.foretell(&changes, &table, !is_same);
         }
         self.nft.apply(&commands).await?;
+        // A line for each change, for as long as it follows.
+        if self.session.screen.format == Format::Json && (self.args.once || !is_same) {
+            output::line(json!({ "changed": !is_same, "sets": sets(&changes), "foreign": self.foreign }))?;
+        }
         for (set, change) in changes.iter().filter(|(_, change)| !change.is_empty()) {
             self.session.screen.note(format_args!("{}: {}", set.name, words(change)));
         }
+        Ok(())
+    }
+
+    fn foretell(&self, changes: &[(rules::Set, Change)], table: &Table, changed: bool) -> Result<(), Failure> {
+        let (screen, sets) = (self.session.screen, sets(changes));
+        if screen.format == Format::Json {
+            let foreign = table.foreign();
+            output::json(&json!({ "dry_run": true, "changed": changed, "would": sets, "foreign": foreign }))?;
+        } else {
+            let row = |(name, change): (&String, &Value)| json!({ "set": name, "add": change["add"], "remove": change["remove"] });
+            screen.rows(SET_COLUMNS, &sets.iter().map(row).collect::<Vec<_>>())?;
+        }
+        dry_run::nothing_was_changed(screen);
         Ok(())
     }
 
@@ -241,14 +265,11 @@ fn words(change: &Change) -> String {
     }
 }
 
-/// What a dry run shows.
-fn told(changes: &[(rules::Set, Change)], table: &Table) -> Value {
-    let mut would: serde_json::Map<String, Value> = serde_json::Map::new();
-    for (set, change) in changes {
-        let names = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        would.insert(set.name.to_owned(), json!({ "add": names(&change.add), "remove": names(&change.remove) }));
-    }
-    json!({ "dry_run": true, "would": would, "foreign": table.foreign() })
+/// What changes in each set.
+fn sets(changes: &[(rules::Set, Change)]) -> Map<String, Value> {
+    let names = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let told = |change: &Change| json!({ "add": names(&change.add), "remove": names(&change.remove) });
+    changes.iter().map(|(set, change)| (set.name.to_owned(), told(change))).collect()
 }
 
 /// Whoever reads it finds the old text or the new one, and never half of one.

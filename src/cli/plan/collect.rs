@@ -5,13 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::cli::client::Call;
+use crate::cli::dry_run::{self, DryRun};
 use crate::cli::failure::Failure;
-use crate::cli::handover::create_private;
+use crate::cli::handover::{check_free, create_private};
 use crate::cli::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ pub(crate) struct Args {
     /// Go on with a file that was begun.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 /// Where new secrets go, where there are some.
@@ -45,6 +48,14 @@ pub(in crate::cli) struct Place {
     begun: bool,
 }
 
+/// What a file says that was begun.
+struct Begun {
+    key: String,
+    done: u64,
+    /// How long it is up to its last whole page.
+    whole: usize,
+}
+
 /// What came of one request.
 struct Page {
     count: usize,
@@ -54,6 +65,11 @@ struct Page {
 impl Into {
     pub(in crate::cli) fn is_wanted(&self) -> bool {
         self.secrets_file.is_some()
+    }
+
+    /// Whether the file could be made, where one is wanted.
+    pub(in crate::cli) fn check(&self) -> Result<(), Failure> {
+        self.secrets_file.as_deref().map_or(Ok(()), check_free)
     }
 
     pub(in crate::cli) fn reserve(&self) -> Result<Option<Place>, Failure> {
@@ -70,19 +86,7 @@ impl Place {
     /// Cuts off what came after the last whole page, which is asked for again.
     pub(in crate::cli) fn reopen(path: PathBuf, plan: &str) -> Result<Self, Failure> {
         let fault = |error| Failure::fault(format_args!("cannot go on with {}", path.display()), error);
-        let text = std::fs::read_to_string(&path).map_err(fault)?;
-        let (mut whole, mut at, mut done, mut key) = (0, 0, 0, None);
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            at += line.len();
-            let read: Value = serde_json::from_str(line).unwrap_or_default();
-            if read["plan"] == plan {
-                (key, whole) = (read["collection"].as_str().map(str::to_owned), at);
-                done = read["done"].as_u64().unwrap_or_default();
-            } else if let Some(count) = read["done"].as_u64() {
-                (done, whole) = (count, at);
-            }
-        }
-        let key = key.ok_or_else(|| Failure::Usage(format!("{} is no collection of this plan", path.display())))?;
+        let Begun { key, done, whole } = Begun::read(&path, plan)?;
         let mut file = OpenOptions::new().write(true).open(&path).map_err(fault)?;
         file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(fault)?;
         Ok(Self { path, file, key, done, begun: true })
@@ -147,6 +151,26 @@ impl Place {
     }
 }
 
+impl Begun {
+    fn read(path: &Path, plan: &str) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| Failure::fault(format_args!("cannot go on with {}", path.display()), error))?;
+        let (mut whole, mut at, mut done, mut key) = (0, 0, 0, None);
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            at += line.len();
+            let read: Value = serde_json::from_str(line).unwrap_or_default();
+            if read["plan"] == plan {
+                (key, whole) = (read["collection"].as_str().map(str::to_owned), at);
+                done = read["done"].as_u64().unwrap_or_default();
+            } else if let Some(count) = read["done"].as_u64() {
+                (done, whole) = (count, at);
+            }
+        }
+        let key = key.ok_or_else(|| Failure::Usage(format!("{} is no collection of this plan", path.display())))?;
+        Ok(Self { key, done, whole })
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.begun {
@@ -157,13 +181,31 @@ impl Drop for Place {
 }
 
 pub(super) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
-    let Args { plan, secrets_file, resume } = args;
+    let Args { plan, secrets_file, resume, dry } = args;
+    if dry.is_asked() {
+        let found = session.read(Call::get(&["v1", "plans", &plan])).await?;
+        let done = found["progress"]["done"].as_u64().unwrap_or_default();
+        return foresee(session, &plan, &secrets_file, resume, done).await;
+    }
     let file = secrets_file.display().to_string();
     let place = if resume { Place::reopen(secrets_file, &plan)? } else { Place::create(secrets_file)? };
     into(session, &plan, Some(place)).await?;
     let found = session.read(Call::get(&["v1", "plans", &plan])).await?;
     let collected = json!({ "plan": plan, "state": found["state"], "file": file });
     session.screen.object(&[("plan", "plan"), ("state", "state"), ("file", "file")], &collected)
+}
+
+/// Shows what collecting the next page would record, where `done` have been dealt with. The file stays as it is.
+pub(in crate::cli) async fn foresee(
+    session: &Session,
+    plan: &str,
+    secrets_file: &Path,
+    resume: bool,
+    done: u64,
+) -> Result<(), Failure> {
+    let done = if resume { Begun::read(secrets_file, plan)?.done } else { check_free(secrets_file).map(|()| done)? };
+    let call = Call::post(&["v1", "plans", plan, "collect"]).json(json!({ "done": done }));
+    dry_run::show(session.screen, session.foresee(call).await?, None)
 }
 
 /// Collects page after page.

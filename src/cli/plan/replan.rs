@@ -1,9 +1,9 @@
 //! `plan apply --replan`: where what a plan selects has changed, the plan is made anew, what differs is shown, and that is
-//! applied if it is wished for. And `--dry-run`: whether it would be applied.
+//! applied if it is wished for.
 
 use serde_json::{Value, json};
 
-use super::{COLUMNS, ITEM_COLUMNS, PREVIEW_COLUMNS, apply_call, text};
+use super::{COLUMNS, ITEM_COLUMNS, apply_call, text};
 use crate::cli::caution::{Caution, Part, Touched};
 use crate::cli::client::{Answer, Call, given};
 use crate::cli::failure::Failure;
@@ -16,7 +16,7 @@ pub(super) async fn apply_anew(session: &Session, plan: &str, yes: bool) -> Resu
     let made = session.change_next(Call::post(&["v1", "plans"]).json(body), "replan").await?.body;
     let (id, digest) = (text(&made, "id")?, text(&made, "digest")?);
     let touched = touched(plan, &id, &made);
-    let caution = Caution { dry_run: false, yes };
+    let caution = Caution { yes, ..Caution::default() };
     if caution.looks_first() {
         if !caution.approve(session.screen, &touched)? {
             session.screen.note(format_args!("The new plan waits: `portcullis plan apply {id} --digest {digest}`."));
@@ -32,7 +32,7 @@ pub(super) async fn apply_anew(session: &Session, plan: &str, yes: bool) -> Resu
 }
 
 /// What this plan was made of, asked for once more.
-fn again(plan: &str, old: &Value) -> Value {
+pub(super) fn again(plan: &str, old: &Value) -> Value {
     let field = |name: &'static str| (name, old[name].clone());
     let mut body = given([
         field("kind"),
@@ -55,34 +55,7 @@ fn again(plan: &str, old: &Value) -> Value {
     body
 }
 
-/// Whether applying it with this digest would do what was shown. Nothing is changed.
-pub(in crate::cli) async fn foresee(session: &Session, plan: &str, digest: &str) -> Result<(), Failure> {
-    let old = session.read(Call::get(&["v1", "plans", plan])).await?;
-    if old["state"] != "made" {
-        let state = old["state"].as_str().unwrap_or_default();
-        return Err(Failure::Partly(format!("plan {plan} would not be applied: it is {state}")));
-    }
-    let mut body = again(plan, &old);
-    body["dry_run"] = json!(true);
-    let found = session.read(Call::post(&["v1", "plans"]).json(body)).await?;
-    session.screen.object(PREVIEW_COLUMNS, &found)?;
-    if old["digest"] != json!(digest) {
-        return Err(Failure::Partly(format!(
-            "plan {plan} would not be applied: {digest} is not the digest that it was shown with"
-        )));
-    }
-    if found["digest"] != old["digest"] {
-        let touched = touched(plan, "made anew", &found);
-        touched.show_aside(session.screen);
-        return Err(Failure::Partly(format!(
-            "plan {plan} would not be applied: what it selects has changed since; `--replan` makes it anew"
-        )));
-    }
-    session.screen.note("Nothing was changed: this was a dry run. It would be applied as it was shown.");
-    Ok(())
-}
-
-fn touched(old: &str, id: &str, made: &Value) -> Touched {
+pub(super) fn touched(old: &str, id: &str, made: &Value) -> Touched {
     let difference = &made["difference"];
     let items = |side: &str| difference[side]["items"].as_array().cloned().unwrap_or_default();
     let deed = if difference["known"] == json!(true) {

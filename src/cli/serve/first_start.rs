@@ -121,6 +121,7 @@ async fn submit(running: &Running, command: Command, context: Context) -> anyhow
         context,
         answer: Arc::new(|_, _| Value::Null),
         sealed: None,
+        dry_run: false,
     };
     // Whether *this* command made the admin shows in whether it changed anything: commands are decided one by one.
     Ok(running.queue.submit(wish).await?.changed)

@@ -13,10 +13,13 @@ use std::fs::File;
 use std::io::{BufReader, Seek as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use self::plan::Plan;
 use self::records::Records;
 use self::rows::{Form, Rows};
 use crate::cli::caution::Caution;
+use crate::cli::client::Call;
 use crate::cli::failure::Failure;
 use crate::cli::output::Column;
 use crate::cli::session::Session;
@@ -78,6 +81,12 @@ pub(crate) async fn run(args: Args, session: &Session) -> Result<(), Failure> {
         Some(records) => plan.mark_done(records.done())?,
         None => plan.look_for_known(&client).await?,
     }
+    if args.caution.dry.is_asked() {
+        // What a single line is refused for shows when it is applied; whether any worker may be made in these pools, now.
+        for pool in plan.pools() {
+            session.foresee(Call::post(&["v1", "workers"]).json(json!({ "pool": pool }))).await?;
+        }
+    }
     if !approved(&args, session, &plan, &keys_path)? {
         return Ok(());
     }
@@ -115,7 +124,7 @@ fn report(
     let refused_file = (outcome.refused > 0).then(|| refused_path.display().to_string());
     session.screen.object(
         RESULT_COLUMNS,
-        &serde_json::json!({
+        &json!({
             "lines": plan.lines(),
             "applied": outcome.applied,
             "applied_before": plan.done.len(),

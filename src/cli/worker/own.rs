@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::COLUMNS;
 use super::{label, labels};
 use crate::cli::client::{Answer, Auth, Call, exposed, given};
+use crate::cli::dry_run::DryRun;
 use crate::cli::failure::Failure;
 use crate::cli::handover::KeyFile;
 use crate::cli::output::{Column, Screen};
@@ -126,7 +127,7 @@ impl Enroll {
         };
         let secret = source.need(session.screen)?;
         let body = given([("name", json!(self.name)), ("labels", labels(self.label)?)]);
-        let destination = self.key_file.reserve()?;
+        let destination = self.key_file.reserve(DryRun::default())?;
         let call = Call::post(&["v1", "enroll"]).auth(Auth::Bearer(secret)).json(body);
         let answer = session.change_as(call).await?;
         let id = answer.body["id"].as_str().unwrap_or_default();
@@ -164,7 +165,7 @@ impl RotateKey {
             ("overlap", json!(self.overlap)),
             ("static_secret", exposed(chosen.find(session.screen)?.as_ref())),
         ]);
-        let destination = self.key_file.reserve()?;
+        let destination = self.key_file.reserve(DryRun::default())?;
         let call = Call::post(&["v1", "worker", "key", "rotate"]).auth(self.me.auth(secret)).json(body);
         let answer = session.change_as(call).await?;
         session.done("Rotated the key", &answer);

@@ -133,6 +133,7 @@ impl Bounds<'_> {
             Event::KeyRotated { key, .. } | Event::KeyRotationDue { key, .. } | Event::KeyRevoked { key } => {
                 self.key(*key)
             }
+            Event::KeysRevoked { keys, .. } => keys.iter().all(|key| self.key(*key)),
             Event::EnrollmentSecretRotated { secret, .. }
             | Event::EnrollmentSecretDisabled { secret }
             | Event::FenceRaised { scope: FenceScope::Lineage(secret), .. } => self.secret(*secret),

@@ -6,7 +6,7 @@ use super::{Decision, enrollment, limits, readmissions, workers};
 use crate::domain::command::{Command, Context, MakePlan};
 use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::{Event, PlanMade};
-use crate::domain::ids::PlanId;
+use crate::domain::ids::{KeyId, PlanId};
 use crate::domain::key::{Digest, KeyState};
 use crate::domain::plan::{Counts, Criterion, Delivery, Item, PLAN_TTL, Plan, PlanKind, Progress, Selector};
 use crate::domain::refusal::Refusal;
@@ -160,7 +160,8 @@ pub(super) fn planned(roll: &Roll, plan: PlanId) -> Result<&Plan, Refusal> {
     roll.plan(plan).map(AsRef::as_ref).ok_or(Refusal::PlanUnknown(plan))
 }
 
-/// Records the next items of a plan, each by an event of its own. They are in force already, since the plan was applied.
+/// Records the next items of a plan, each by an event of its own, but for keys that are revoked: they are listed. All are in force
+/// already, since the plan was applied.
 ///
 /// `done` says how far whoever asks has seen the plan come: of two nodes that go on with it, one is late and does nothing.
 /// What somebody has changed since is left as they changed it.
@@ -173,28 +174,39 @@ fn go_on(roll: &Roll, plan: PlanId, done: u64, now: Timestamp) -> Vec<Event> {
     if let Some(terms) = found.kind.terms() {
         return readmissions::go_on(roll, plan, terms, progress, now);
     }
-    let next = progress.next_items();
+    let next = progress.next_items(found.kind.chunk());
+    let keys: Box<[KeyId]> = next.iter().filter_map(|item| revoked(roll, &found.kind, *item)).collect();
     let mut events: Vec<Event> = next.iter().filter_map(|item| record(roll, &found.kind, *item)).collect();
-    let changed = progress.changed + events.len() as u64;
+    if !keys.is_empty() {
+        events.insert(0, Event::KeysRevoked { plan, keys });
+    }
+    let changed = progress.changed + events.iter().map(Event::facts).sum::<u64>();
     events.push(Event::PlanProgressed { plan, done: done + next.len() as u64, changed });
     events
+}
+
+/// The key, if the plan has revoked it and nobody else has.
+fn revoked(roll: &Roll, kind: &PlanKind, item: Item) -> Option<KeyId> {
+    match (kind, item) {
+        (PlanKind::RevokeAll, Item::Key(id)) => {
+            roll.key(id).filter(|key| key.state != KeyState::Revoked).map(|key| key.id)
+        }
+        _ => None,
+    }
 }
 
 /// What the plan has made of it, if it still stands.
 fn record(roll: &Roll, kind: &PlanKind, item: Item) -> Option<Event> {
     match (kind, item) {
         (PlanKind::Isolate { .. } | PlanKind::Release, Item::Worker(index)) => record_worker(roll, kind, index),
-        (PlanKind::RevokeAll, Item::Key(id)) => {
-            let key = roll.key(id)?;
-            (key.state != KeyState::Revoked).then_some(Event::KeyRevoked { key: id })
-        }
         (PlanKind::RevokeAll | PlanKind::DisableEnrollment, Item::EnrollmentSecret(id)) => {
             let secret = roll.enrollment_secret(id)?;
             (secret.state == EnrollmentState::Disabled || secret.is_fenced())
                 .then_some(Event::EnrollmentSecretDisabled { secret: id })
         }
         (PlanKind::RotateAll { delivery: Delivery::Fetch, .. }, Item::Key(id)) => rotation::due(roll, id),
-        // What was not collected in time is rotated by nobody; and no list of these kinds has other items.
+        // Keys that are revoked are on a list of their own; what was not collected in time is rotated by nobody; and no list
+        // of these kinds has other items.
         (
             PlanKind::Isolate { .. }
             | PlanKind::Release

@@ -61,7 +61,7 @@ fn wave(plan: PlanId, terms: &Terms, progress: &Progress, readmission: &Readmiss
 
 /// The events of the next items, and how far that goes.
 fn recorded(plan: PlanId, progress: &Progress, of: impl Fn(Item) -> Vec<Event>) -> Vec<Event> {
-    let next = progress.next_items();
+    let next = progress.next_items(CHUNK_ITEMS);
     let (mut events, mut changed) = (Vec::new(), progress.changed);
     for item in next {
         let own = of(*item);

@@ -23,7 +23,7 @@ impl Event {
             Event::KeyCreated(_) => "key.created",
             Event::KeyShared { .. } => "key.shared",
             Event::KeyRotated { .. } => "key.rotated",
-            Event::KeyRevoked { .. } => "key.revoked",
+            Event::KeyRevoked { .. } | Event::KeysRevoked { .. } => "key.revoked",
             Event::EnrollmentSecretCreated { .. } => "enrollment_secret.created",
             Event::EnrollmentSecretRotated { .. } => "enrollment_secret.rotated",
             Event::EnrollmentSecretDisabled { .. } => "enrollment_secret.disabled",
@@ -105,6 +105,7 @@ impl Event {
             | Event::KeyShared { .. }
             | Event::KeyRotated { .. }
             | Event::KeyRevoked { .. }
+            | Event::KeysRevoked { .. }
             | Event::KeyRotationDue { .. }
             | Event::TokenIssued(_)
             | Event::TokensIssued { .. }

@@ -71,7 +71,8 @@ impl Event {
             Event::BarrierPassed { .. } => ("log", SubjectId::Chosen("barrier")),
             Event::LogRestored(_) => ("log", SubjectId::Chosen("restore")),
             Event::PlanMade(made) => ("plan", SubjectId::Made(made.plan.0)),
-            Event::PlanApplied { plan, .. }
+            Event::KeysRevoked { plan, .. }
+            | Event::PlanApplied { plan, .. }
             | Event::PlanProgressed { plan, .. }
             | Event::PlanApproved { plan }
             | Event::Readmission { plan, .. } => ("plan", SubjectId::Made(plan.0)),

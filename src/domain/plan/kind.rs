@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::CHUNK_ITEMS;
+use crate::domain::event::REVOKED_KEYS_MAX;
 use crate::domain::readmission::Terms;
 use crate::domain::time::{Seconds, Timestamp};
 
@@ -132,10 +134,20 @@ impl PlanKind {
         }
     }
 
-    /// Whether each item gets a record of its own once the plan was applied.
+    /// Whether its items are recorded, one by one or by lists, once the plan was applied.
     #[must_use]
     pub fn records_items(&self) -> bool {
         !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates | PlanKind::Fence)
+    }
+
+    /// How many items are recorded by one command.
+    #[must_use]
+    pub fn chunk(&self) -> usize {
+        match self {
+            // These are on one list.
+            PlanKind::RevokeAll => REVOKED_KEYS_MAX,
+            _ => CHUNK_ITEMS,
+        }
     }
 
     /// Whether somebody may be refused who was accepted before.

@@ -106,6 +106,11 @@ impl Roll {
             Event::KeyShared { key, worker } => self.share_key(*key, worker),
             Event::KeyRotated { .. } => self.rotate_key(origin, event),
             Event::KeyRevoked { key } => self.with_key(*key, |key| key.state = KeyState::Revoked),
+            Event::KeysRevoked { keys, .. } => {
+                for key in keys {
+                    self.with_key(*key, |key| key.state = KeyState::Revoked);
+                }
+            }
 
             Event::EnrollmentSecretCreated { secret, pool, verifier, limits } => {
                 self.insert_enrollment_secret(origin, *secret, pool, *verifier, limits, None);

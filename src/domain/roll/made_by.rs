@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{IdSet, Roll};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId};
-use crate::domain::key::Key;
+use crate::domain::key::{Holder, Key};
 use crate::domain::operator::OperatorIndex;
 use crate::domain::worker::{Worker, WorkerIndex};
 
@@ -46,6 +46,26 @@ impl Roll {
             }
         }
         made
+    }
+}
+
+impl Roll {
+    /// Takes in operators for whom these have made a key, and so may have acted as them; with all that those have made.
+    pub(super) fn widen(&self, made: &mut MadeBy) {
+        loop {
+            let minted = self.keys.iter().filter(|key| key.created_by.is_some_and(|by| made.operators.contains(&by)));
+            let holders = minted.filter_map(|key| match key.holder {
+                Holder::Operator(id) => self.operator(id),
+                Holder::Worker(_) | Holder::Workers(_) => None,
+            });
+            let more: BTreeSet<OperatorId> =
+                holders.filter(|holder| !made.operators.contains(&holder.index)).map(|holder| holder.id).collect();
+            if more.is_empty() {
+                return;
+            }
+            let known = made.operators.iter().filter_map(|index| self.operator_at(*index)).map(|operator| operator.id);
+            *made = self.made_by(&known.chain(more).collect());
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a selector reaches: the blast radius, as far as the state knows it. Unlike a plan's list it holds what has ended,
 //! too: a responder asks what a credential has ever got to.
 
+use std::collections::BTreeSet;
+
 use super::selection::Criteria;
 use super::{IdSet, Roll};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId};
@@ -15,21 +17,28 @@ pub struct Scope {
     pub enrollment_secrets: Vec<EnrollmentSecretId>,
     /// Oldest first.
     pub workers: Vec<WorkerIndex>,
+    /// Those of them that no event has shown at an address that is asked for, and of which it was only noted: a plan, which
+    /// goes by the log alone, does not select them.
+    pub only_noted: Vec<WorkerIndex>,
     /// Each is held by one of the workers.
     pub keys: IdSet<KeyId>,
 }
 
 impl Roll {
+    /// `noted`: keys that came from the addresses that are asked for, whatever the log knows of it.
     #[must_use]
-    pub fn scope(&self, selector: &Selector) -> Scope {
-        let criteria = Criteria::of(self, selector);
+    pub fn scope(&self, selector: &Selector, noted: &BTreeSet<KeyId>) -> Scope {
+        let criteria = Criteria::of_scope(self, selector, noted);
         let mut reached = vec![false; self.worker_count()];
-        let mut workers = Vec::new();
+        let (mut workers, mut only_noted) = (Vec::new(), Vec::new());
         for (worker, index) in self.workers.iter().zip(0..) {
             let index = WorkerIndex(index);
             if criteria.covers(index, worker) {
                 reached[index.0 as usize] = true;
                 workers.push(index);
+                if !criteria.covers_by_log(worker) {
+                    only_noted.push(index);
+                }
             }
         }
         let held = self.keys.iter().filter(|key| key.workers().iter().any(|index| reached[index.0 as usize]));
@@ -39,6 +48,6 @@ impl Roll {
         let makers = criteria.made.iter().flat_map(|made| &made.operators);
         let operators = makers.filter_map(|index| self.operator_at(*index)).map(|operator| operator.id).collect();
         let enrollment_secrets = secrets.into_iter().map(|secret| secret.id).collect();
-        Scope { operators, enrollment_secrets, workers, keys }
+        Scope { operators, enrollment_secrets, workers, only_noted, keys }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Criteria<'a> {
     labels: BTreeMap<&'a str, BTreeSet<&'a str>>,
     pub(super) made: Option<MadeBy>,
     sources: Vec<IpNet>,
+    /// Who was noted at these, beside those that an event has shown there: of a scope alone.
+    noted: BTreeSet<WorkerIndex>,
     window: Option<(Timestamp, Timestamp)>,
 }
 
@@ -313,6 +315,24 @@ impl<'a> Criteria<'a> {
         all
     }
 
+    /// What a scope reaches beyond that: who was noted at an address; and what was done by others with keys that the
+    /// operators have made for them, and so may know. What a plan selects is frozen (decision 0013), and goes by the log.
+    pub(super) fn of_scope(roll: &Roll, selector: &'a Selector, noted: &BTreeSet<KeyId>) -> Self {
+        let mut all = Self::of(roll, selector);
+        let holders = noted.iter().filter_map(|id| roll.key(*id)).flat_map(|key| key.workers().iter().copied());
+        all.noted = holders.collect();
+        if let Some(made) = &mut all.made {
+            roll.widen(made);
+        }
+        all
+    }
+
+    /// Whether the log itself says that the worker was at an address that is asked for, where any is.
+    pub(super) fn covers_by_log(&self, worker: &Worker) -> bool {
+        self.sources.is_empty()
+            || worker.seen_from.is_some_and(|from| self.sources.iter().any(|net| net.contains(&from)))
+    }
+
     pub(super) fn covers(&self, index: WorkerIndex, worker: &Worker) -> bool {
         self.workers.as_ref().is_none_or(|named| named.contains(&index))
             && (self.pools.is_empty() || self.pools.contains(&worker.pool))
@@ -323,8 +343,7 @@ impl<'a> Criteria<'a> {
                 label.is_some_and(|value| values.contains(&**value))
             })
             && self.made.as_ref().is_none_or(|made| made.reaches(index, worker))
-            && (self.sources.is_empty()
-                || worker.seen_from.is_some_and(|from| self.sources.iter().any(|net| net.contains(&from))))
+            && (self.covers_by_log(worker) || self.noted.contains(&index))
     }
 
     /// Of the keys that covered workers hold, those that are meant.

@@ -1,33 +1,24 @@
 //! `GET /v1/incidents/{id}/replay`: event by event, what was done, by whom, and what it changed.
 
-use std::time::Duration;
-
 use axum::Json as Reply;
 use axum::extract::State;
+use axum::http::{HeaderValue, Uri};
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::event::Recorded;
+use super::passing::{Made, Wanted, known, made};
 use crate::domain::ids::IncidentId;
-use crate::domain::incident::Incident;
-use crate::domain::roll::Roll;
 use crate::domain::time::Timestamp;
-use crate::http::App;
 use crate::http::caller::{Caller, MayReadEvents};
 use crate::http::openapi::Refusals;
 use crate::http::page::REPLAY_LIMIT_MAX;
-use crate::http::path::{Id, IncidentPath, no_such};
+use crate::http::path::{Id, IncidentPath};
 use crate::http::problem::Problem;
 use crate::http::query::Pairs;
-use crate::http::schema;
 use crate::http::view::time;
-use crate::incident::replay::{EVENTS_MAX, Moment, Page, Replay, Replayed};
-use crate::node::replay::look_through;
-
-/// Each reads the whole log, and keeps a connection and two threads as long.
-static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+use crate::http::{App, POSITION_HEADER, schema};
+use crate::incident::replay::{Moment, Page};
 
 /// How much of the replay.
 #[derive(IntoParams)]
@@ -57,6 +48,9 @@ pub(in crate::http) struct MomentView {
     position: u64,
     #[schema(schema_with = schema::event_kind)]
     kind: &'static str,
+    /// How many facts it holds: more than one where it is a list, as of the keys that a plan revokes.
+    #[schema(schema_with = schema::position)]
+    facts: u64,
     /// What it is about: a kind, a colon, and its id.
     subject: String,
     #[schema(schema_with = schema::time)]
@@ -114,8 +108,9 @@ pub(in crate::http) struct InForceAt {
     after_seconds: f64,
 }
 
-/// Replays an incident: its events in order, each with what it changed. Every number is counted by folding the log from its
-/// beginning, which takes a while on a long one.
+/// Replays an incident: its events in order, each with what it changed, as of the position that the answer names. Every number is
+/// counted by folding the log. Where that takes longer than a request may, it is a 503 `replay_underway` that says how far it
+/// is: ask again, and the answer is there when it is made.
 #[utoipa::path(
     get, path = "/v1/incidents/{id}/replay", tag = "incidents", params(IncidentPath, ReplayQuery),
     responses((status = 200, body = ReplayPage), Refusals)
@@ -124,43 +119,21 @@ pub(in crate::http) async fn replay(
     State(app): State<App>,
     _caller: Caller<MayReadEvents>,
     Id(incident): Id<IncidentId>,
+    uri: Uri,
     mut query: Pairs,
-) -> Result<Reply<Value>, Problem> {
+) -> Result<Response, Problem> {
     let paging = query.paging()?;
     query.end()?;
     let page = Page { after: paging.cursor_as()?, limit: paging.limit_up_to(REPLAY_LIMIT_MAX)? };
-    let end = known(&app, &incident, |roll, _| roll.next_position())?;
-    let pass = folded(&app, end, Replay::new(incident.clone(), page), Replay::see).await?;
-    let Replayed { roll, moments, more } = pass.end();
-    let found = roll.incident(incident.as_str()).ok_or_else(no_such::<IncidentId>)?;
-    let since = found.description.first_sign.unwrap_or(found.opened_at);
-    let next = moments.last().filter(|_| more).map(|moment| moment.position.to_string());
+    let (end, since) = known(&app, &incident, |roll, found| {
+        (roll.next_position(), found.description.first_sign.unwrap_or(found.opened_at))
+    })?;
+    let answer = made(&app, &uri, incident, Wanted::Page(page), end, false).await?;
+    let Made::Page(moments, more) = answer.made else { return Err(Problem::internal("a page was asked for")) };
+    let next_cursor = moments.last().filter(|_| more).map(|moment| moment.position.to_string());
     let items: Vec<MomentView> = moments.into_iter().map(|moment| MomentView::of(moment, since)).collect();
-    Ok(Reply(json!(ReplayPage { items, next_cursor: next })))
-}
-
-/// What is asked of the incident as this node knows it.
-pub(super) fn known<T>(app: &App, id: &IncidentId, ask: impl Fn(&Roll, &Incident) -> T) -> Result<T, Problem> {
-    let snapshot = app.node().snapshot();
-    let found = snapshot.roll.incident(id.as_str()).ok_or_else(no_such::<IncidentId>)?;
-    Ok(ask(&snapshot.roll, found))
-}
-
-/// Shows every event before `end` to `see`, if that can be done within a request.
-pub(super) async fn folded<S: Send + 'static>(
-    app: &App,
-    end: u64,
-    state: S,
-    see: impl FnMut(&mut S, &Recorded) + Send + 'static,
-) -> Result<S, Problem> {
-    if end > EVENTS_MAX {
-        return Err(Problem::replay_too_long(end, EVENTS_MAX));
-    }
-    let patience: Duration = app.settings().request_timeout / 4;
-    let place = tokio::time::timeout(patience, ONE_AT_A_TIME.acquire()).await;
-    let _place = place.map_err(|_| Problem::replay_busy())?.map_err(Problem::internal)?;
-    let client = app.database().client().await?;
-    Ok(look_through(&client, app.node().keys(), app.log(), end, state, see).await?)
+    let position = HeaderValue::from(answer.end.saturating_sub(1));
+    Ok(([(POSITION_HEADER, position)], Reply(ReplayPage { items, next_cursor })).into_response())
 }
 
 impl MomentView {
@@ -174,6 +147,7 @@ impl MomentView {
         Self {
             position: moment.position,
             kind: moment.kind,
+            facts: moment.facts,
             subject: moment.subject,
             recorded_at: time(at),
             after_seconds: seconds(since, at),

@@ -1,19 +1,19 @@
 //! `GET /v1/incidents/{id}/report`: one file, from the log alone, the same each time.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::IntoParams;
 
-use super::replay::{folded, known};
+use super::passing::{Made, Wanted, known, made};
 use crate::domain::ids::IncidentId;
 use crate::http::caller::{Caller, MayReadEvents};
 use crate::http::openapi::Refusals;
-use crate::http::path::{Id, IncidentPath, no_such};
+use crate::http::path::{Id, IncidentPath};
 use crate::http::problem::Problem;
 use crate::http::query::Pairs;
 use crate::http::{App, POSITION_HEADER, schema};
-use crate::incident::report::{Format, RenderError, Report, render};
+use crate::incident::report::Format;
 
 /// Which report.
 #[derive(IntoParams)]
@@ -30,7 +30,7 @@ pub(in crate::http) struct ReportQuery {
 }
 
 /// Reports on an incident: timeline, checklist, counts, uses of the credentials that it ended, open risks. As one file that
-/// needs no other.
+/// needs no other. Where that takes longer than a request may, it is a 503 `replay_underway`, as for a replay: ask again.
 #[utoipa::path(
     get, path = "/v1/incidents/{id}/report", tag = "incidents", params(IncidentPath, ReportQuery),
     responses((status = 200, content((String = "text/markdown"), (String = "text/html"))), Refusals)
@@ -39,6 +39,7 @@ pub(in crate::http) async fn report(
     State(app): State<App>,
     _caller: Caller<MayReadEvents>,
     Id(incident): Id<IncidentId>,
+    uri: Uri,
     mut query: Pairs,
 ) -> Result<Response, Problem> {
     let format = match query.one("format")?.as_deref() {
@@ -56,13 +57,11 @@ pub(in crate::http) async fn report(
         return Err(Problem::invalid("through", format!("must not be past the newest position, {newest}")));
     }
     let id = incident.to_string();
-    let report = folded(&app, through + 1, Report::new(incident), Report::see).await?;
-    let made = tokio::task::spawn_blocking(move || render(&report, format)).await.map_err(Problem::internal)?;
-    let text = made.map_err(|error| match error {
-        RenderError::NoIncident => no_such::<IncidentId>(),
-        RenderError::Template(error) => Problem::internal(error),
-    })?;
-    Ok(answer(&id, format, through, text))
+    // That of a closed incident ends with its closing.
+    let exactly = asked.or(closed).is_some();
+    let answer = made(&app, &uri, incident, Wanted::Report(format), through + 1, exactly).await?;
+    let Made::Report(text) = answer.made else { return Err(Problem::internal("a report was asked for")) };
+    Ok(self::answer(&id, format, answer.end.saturating_sub(1), text))
 }
 
 /// To be kept and not to be opened in place: it holds what people have written, and this is where they log in.

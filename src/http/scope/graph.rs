@@ -45,7 +45,7 @@ pub(in crate::http) struct Node {
     /// The last one, or the last validation that was noted.
     #[schema(schema_with = schema::time_or_null)]
     last_used_at: Option<String>,
-    /// Where these events came from.
+    /// Where these events came from, or where it was noted.
     sources: Vec<String>,
 }
 
@@ -79,6 +79,13 @@ impl Listed {
         }
     }
 
+    pub(super) fn key(&self) -> Option<KeyId> {
+        match self {
+            Listed::Key(id) => Some(*id),
+            Listed::Operator(_) | Listed::EnrollmentSecret(_) | Listed::Worker(_) => None,
+        }
+    }
+
     fn text(&self) -> String {
         let (kind, id) = self.subject();
         format!("{kind}:{id}")
@@ -99,14 +106,6 @@ impl Graph {
         Self { listed, nodes, edges, is_whole }
     }
 
-    pub(super) fn keys(&self) -> Vec<KeyId> {
-        let keys = self.listed.iter().filter_map(|one| match one {
-            Listed::Key(id) => Some(*id),
-            Listed::Operator(_) | Listed::EnrollmentSecret(_) | Listed::Worker(_) => None,
-        });
-        keys.collect()
-    }
-
     /// Says of each node how it was used.
     pub(super) fn describe(&mut self, usage: &Usage) {
         for (node, listed) in self.nodes.iter_mut().zip(&self.listed) {
@@ -120,7 +119,7 @@ impl Graph {
 }
 
 /// What others came of first, and each worker with its keys after it: so the beginning of a long list makes sense.
-fn in_order<'a>(roll: &'a Roll, scope: &'a Scope) -> impl Iterator<Item = Listed> + 'a {
+pub(super) fn in_order<'a>(roll: &'a Roll, scope: &'a Scope) -> impl Iterator<Item = Listed> + 'a {
     let operators = scope.operators.iter().copied().map(Listed::Operator);
     let secrets = scope.enrollment_secrets.iter().copied().map(Listed::EnrollmentSecret);
     let mut seen = HashSet::new();

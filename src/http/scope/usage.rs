@@ -1,7 +1,7 @@
 //! Who used what when, and from where: from events of the log, which were checked against their seals, and from the
 //! validations that were noted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -10,12 +10,14 @@ use utoipa::ToSchema;
 use super::graph::Listed;
 use crate::domain::actor::{Actor, CredentialUsed};
 use crate::domain::event::{Event, Recorded};
-use crate::domain::ids::KeyId;
-use crate::domain::roll::Roll;
+use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId};
+use crate::domain::roll::scope::Scope;
+use crate::domain::roll::{IdSet, Roll};
 use crate::domain::time::Timestamp;
 use crate::domain::token::NewToken;
+use crate::domain::worker::WorkerIndex;
 use crate::http::schema;
-use crate::projection::used::Span;
+use crate::projection::used::{Source, Span};
 
 /// Addresses that are shown of one thing. More of them is a finding by itself, and the log has them all.
 const SOURCES_SHOWN: usize = 20;
@@ -28,7 +30,7 @@ pub(in crate::http) struct TokensView {
     /// Of pools that only count their tokens: how many were given out in windows whose tokens may live still.
     #[schema(schema_with = schema::position)]
     counted_at_most: u64,
-    /// Whether `alive` is all: not where pools count, or where not everything is shown.
+    /// Whether `alive` is all: not where pools count.
     exact: bool,
 }
 
@@ -40,12 +42,23 @@ pub(super) struct Used {
     from: BTreeSet<IpAddr>,
 }
 
+/// Of all that is reached; and of each thing, where it is shown.
 #[derive(Default)]
 pub(super) struct Usage {
     pub(super) of_each: HashMap<Listed, Used>,
     pub(super) all: Used,
+    reached: Reached,
     alive: u64,
     counted: u64,
+}
+
+/// What is reached, to be asked whether something is part of it.
+#[derive(Default)]
+struct Reached {
+    operators: HashSet<OperatorId>,
+    enrollment_secrets: HashSet<EnrollmentSecretId>,
+    workers: HashSet<WorkerIndex>,
+    keys: IdSet<KeyId>,
 }
 
 impl Used {
@@ -55,19 +68,41 @@ impl Used {
         self.from.extend(from.map(|address| address.to_canonical()));
     }
 
+    pub(super) fn sources_in_all(&self) -> usize {
+        self.from.len()
+    }
+
     pub(super) fn sources(&self) -> Vec<String> {
         self.from.iter().take(SOURCES_SHOWN).map(ToString::to_string).collect()
     }
 }
 
+impl Reached {
+    fn holds(&self, roll: &Roll, one: &Listed) -> bool {
+        match one {
+            Listed::Operator(id) => self.operators.contains(id),
+            Listed::EnrollmentSecret(id) => self.enrollment_secrets.contains(id),
+            Listed::Worker(id) => roll.worker_index(id).is_some_and(|index| self.workers.contains(&index)),
+            Listed::Key(id) => self.keys.contains(id),
+        }
+    }
+}
+
 impl Usage {
-    pub(super) fn of(listed: &[Listed]) -> Self {
-        Self { of_each: listed.iter().cloned().map(|one| (one, Used::default())).collect(), ..Self::default() }
+    pub(super) fn of(scope: &Scope, listed: &[Listed]) -> Self {
+        let reached = Reached {
+            operators: scope.operators.iter().copied().collect(),
+            enrollment_secrets: scope.enrollment_secrets.iter().copied().collect(),
+            workers: scope.workers.iter().copied().collect(),
+            keys: scope.keys.clone(),
+        };
+        let of_each = listed.iter().cloned().map(|one| (one, Used::default())).collect();
+        Self { of_each, reached, ..Self::default() }
     }
 
-    /// An event about what is listed; what others did to it is no use of it.
+    /// An event about what is reached; what others did to it is no use of it.
     pub(super) fn see(&mut self, roll: &Roll, recorded: &Recorded, now: Timestamp) {
-        self.add(recorded);
+        self.add(roll, recorded);
         match &recorded.event {
             Event::TokenIssued(token) if is_alive(roll, token, recorded.position, now) => self.alive += 1,
             Event::TokensIssued { worker, count, to, .. } if may_live(roll, worker.as_str(), *to, now) => {
@@ -77,7 +112,7 @@ impl Usage {
         }
     }
 
-    fn add(&mut self, recorded: &Recorded) {
+    fn add(&mut self, roll: &Roll, recorded: &Recorded) {
         let (at, from) = (recorded.recorded_at, recorded.author.source);
         let worker = match &recorded.author.actor {
             Actor::Worker(worker) => Some(Listed::Worker(worker.to_string())),
@@ -97,6 +132,8 @@ impl Usage {
             if let Some(used) = self.of_each.get_mut(&one) {
                 used.add(at, from);
                 counts = true;
+            } else {
+                counts |= self.reached.holds(roll, &one);
             }
         }
         if counts {
@@ -104,20 +141,29 @@ impl Usage {
         }
     }
 
-    /// When keys were first and last accepted, as far as it was written down.
-    pub(super) fn validated(&mut self, spans: HashMap<KeyId, Span>) {
+    /// When keys were first and last accepted, and from where they came, as far as it was written down.
+    pub(super) fn noted(&mut self, spans: HashMap<KeyId, Span>, sources: Vec<(String, Source)>) {
         for (key, span) in spans {
-            if let Some(used) = self.of_each.get_mut(&Listed::Key(key)) {
-                for at in [span.first, span.last] {
+            let mut shown = self.of_each.get_mut(&Listed::Key(key));
+            for at in [span.first, span.last] {
+                self.all.add(at, None);
+                if let Some(used) = &mut shown {
                     used.add(at, None);
-                    self.all.add(at, None);
                 }
+            }
+        }
+        for (key, source) in sources {
+            let address = source.address.to_canonical();
+            self.all.from.insert(address);
+            let shown = key.parse().ok().and_then(|key| self.of_each.get_mut(&Listed::Key(key)));
+            if let Some(used) = shown {
+                used.from.insert(address);
             }
         }
     }
 
-    pub(super) fn tokens(&self, complete: bool) -> TokensView {
-        TokensView { alive: self.alive, counted_at_most: self.counted, exact: complete && self.counted == 0 }
+    pub(super) fn tokens(&self) -> TokensView {
+        TokensView { alive: self.alive, counted_at_most: self.counted, exact: self.counted == 0 }
     }
 }
 

@@ -128,6 +128,7 @@ impl Recording {
             context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
             answer: Arc::new(|_, _| serde_json::Value::Null),
             sealed: None,
+            dry_run: false,
         };
         match self.queue.submit(wish).await {
             Ok(done) => {

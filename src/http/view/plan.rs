@@ -76,6 +76,8 @@ pub(in crate::http) struct PlanView {
     /// Members of the fleet that have a working key now, and would have none.
     #[schema(schema_with = schema::position)]
     left_without_key: u64,
+    /// Whether its items are recorded once the plan was applied, one by one or by lists, or all of them have one record together.
+    records_items: bool,
     /// `made`: nothing was done. `expired`: nothing was, and nothing will be. `applied`: all of it is in force, and being
     /// recorded item by item. `recorded`: that too is done.
     #[schema(schema_with = schema::plan_state)]
@@ -157,6 +159,7 @@ impl PlanView {
             digest: plan.digest.to_string(),
             counts: CountsView::of(plan.counts),
             left_without_key: plan.left_without_key,
+            records_items: plan.kind.records_items(),
             state: match progress {
                 Some(progress) if progress.is_complete() => "recorded",
                 Some(_) => "applied",

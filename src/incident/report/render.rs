@@ -286,7 +286,7 @@ impl Ended {
 impl LineFacts {
     fn of(line: &super::Line, since: Timestamp) -> Self {
         let Moment { position, kind, subject, reason, text, recorded_at, workers, .. } = &line.moment;
-        let many = line.count > 1;
+        let several = line.last != *position;
         let mut words: Vec<&str> = text.as_deref().into_iter().collect();
         // A step's reason says more than its name, and both are wanted.
         words.extend(reason.as_deref().filter(|reason| text.as_deref() != Some(*reason)));
@@ -294,13 +294,13 @@ impl LineFacts {
             at: time(*recorded_at),
             after: between(since, *recorded_at),
             position: *position,
-            last: many.then_some(line.last),
+            last: several.then_some(line.last),
             count: line.count,
             kind: *kind,
-            subject: if many { format!("{} of them", line.count) } else { subject.clone() },
+            subject: if line.count > 1 { format!("{} of them", line.count) } else { subject.clone() },
             by: line.moment.by().to_owned(),
             text: words.join(": "),
-            workers: workers.filter(|_| !many).filter(|it| it.before != it.after).map(effect),
+            workers: workers.filter(|_| !several).filter(|it| it.before != it.after).map(effect),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Key events on disk. A verifier is 64 hexadecimal digits.
 //!
 //! 2026-11-22: `key.created`, `key.shared`, `key.rotated` and `key.revoked`, schema 1. Later the same day: `key.rotation_due`, schema 1.
+//! 2026-11-23: `key.revoked`, schema 2: those next on the list of a plan, about which the event is. A key that is revoked for
+//! itself is written in schema 1 as before.
 
 use serde::{Deserialize, Serialize};
 
 use super::Frozen;
-use crate::domain::event::{Event, KeyCreated, KeyHolder};
-use crate::domain::ids::{KeyId, WorkerId};
+use crate::domain::event::{Event, KeyCreated, KeyHolder, REVOKED_KEYS_MAX};
+use crate::domain::ids::{KeyId, PlanId, WorkerId};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::time::Timestamp;
 use crate::log::entry::EntryError;
@@ -66,6 +68,17 @@ pub(super) struct RotatedV1<'a> {
 pub(super) struct RevokedV1<'a> {
     #[serde(borrow)]
     key: Text<'a>,
+}
+
+/// What schema 1 cannot say.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokedV2<'a> {
+    /// In the order of the plan's list, at least one.
+    #[serde(borrow)]
+    keys: Vec<Text<'a>>,
+    #[serde(borrow)]
+    plan: Text<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +174,29 @@ impl RevokedV1<'_> {
 
     pub(super) fn revoked(&self) -> Result<Event, EntryError> {
         Ok(Event::KeyRevoked { key: self.key.parse("key")? })
+    }
+}
+
+impl RevokedV2<'_> {
+    pub(super) fn new(plan: PlanId, keys: &[KeyId]) -> Result<Self, EntryError> {
+        if keys.is_empty() || keys.len() > REVOKED_KEYS_MAX {
+            return Err(EntryError::Unwritable { field: "keys" });
+        }
+        Ok(Self { keys: keys.iter().map(|key| Text::of(key)).collect(), plan: Text::of(&plan) })
+    }
+
+    pub(super) fn revoked(&self) -> Result<Event, EntryError> {
+        if self.keys.is_empty() || self.keys.len() > REVOKED_KEYS_MAX {
+            return Err(EntryError::Malformed { field: "keys" });
+        }
+        let keys = self.keys.iter().map(|key| key.parse("keys")).collect::<Result<_, _>>()?;
+        Ok(Event::KeysRevoked { plan: self.plan.parse("plan")?, keys })
+    }
+}
+
+impl<'a> Frozen<'a> for RevokedV2<'a> {
+    fn subject(&self) -> (&'static str, &str) {
+        ("plan", self.plan.as_str())
     }
 }
 

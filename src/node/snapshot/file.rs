@@ -97,6 +97,11 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What the file's name says that it was taken at.
+pub(super) fn position(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_suffix(ENDING)?.parse().ok()
+}
+
 fn at(folder: &Path, next_position: u64, ending: &str) -> PathBuf {
     folder.join(format!("{next_position:020}{ending}"))
 }

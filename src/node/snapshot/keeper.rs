@@ -69,15 +69,19 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         let began = Instant::now();
         // Of a log that was found to be another there is none: the next start is to read it, and to refuse.
         if self.has_stopped() {
             return;
         }
         let Some((head, state)) = self.pair() else { return };
-        match self.snapshots.write(self.log, &head, &state.roll) {
-            Ok(_) if self.has_stopped() => drop(self.snapshots.discard()),
+        let written = self.snapshots.write(self.log, &head, &state.roll);
+        // Who has stopped the node meanwhile has removed what there was, and not what was on its way.
+        if self.has_stopped() {
+            return drop(self.snapshots.discard());
+        }
+        match written {
             Ok(path) => {
                 self.kept = head.next_position;
                 tracing::info!(snapshot = %path.display(), elapsed = ?began.elapsed(), "wrote a snapshot");
@@ -94,7 +98,7 @@ impl Keeper {
     }
 
     /// The newest state with the head that it ends at.
-    fn pair(&self) -> Option<(Head, Arc<Snapshot>)> {
+    pub(super) fn pair(&self) -> Option<(Head, Arc<Snapshot>)> {
         for _ in 0..PAIRINGS_MAX {
             let (head, state) = (self.heads.borrow().clone(), self.node.snapshot());
             if head.next_position == state.roll.next_position() {

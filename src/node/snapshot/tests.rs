@@ -22,6 +22,7 @@ use crate::log::head::Head;
 use crate::node::replay::Folded;
 
 mod golden;
+mod keeping;
 
 const LOG: LogId = LogId(9);
 /// Where the format stands: after the magic.
@@ -217,4 +218,34 @@ fn what_cannot_be_written_leaves_what_was_there() {
     let failed = super::file::write(snapshots.folder(), 9, |_| Err(std::io::ErrorKind::StorageFull.into()));
     assert_eq!(failed.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(positions(&snapshots), ["00000000000000000005.roll"]);
+}
+
+#[test]
+fn of_two_snapshots_the_one_is_found_that_holds_nothing_of_what_is_to_be_told() {
+    let folder = TempDir::new().unwrap();
+    let (log, snapshots) = (a_history(), store(&folder));
+    let early = log.len() / 3;
+    for cut in [early, early * 2] {
+        let state = folded(&log[..cut]);
+        snapshots.write(LOG, &state.head, &state.roll).unwrap();
+    }
+    let found = |log, before: usize| {
+        let found = snapshots.newest_before(log, before as u64);
+        found.map(|state| usize::try_from(state.head.next_position).unwrap())
+    };
+    assert!(early > 0, "the history has some events");
+    for (before, expected) in [
+        (log.len(), Some(early * 2)),
+        (early * 2, Some(early * 2)),
+        (early * 2 - 1, Some(early)),
+        (early, Some(early)),
+        (early - 1, None),
+    ] {
+        assert_eq!(found(LOG, before), expected, "before {before}");
+    }
+    assert_eq!(found(LogId(8), log.len()), None, "of another log");
+    // What is damaged is none, and the one before it does as well.
+    let newest = snapshots.folder().join(format!("{:020}.roll", early * 2));
+    fs::write(newest, b"portcullis roll\n").unwrap();
+    assert_eq!(found(LOG, log.len()), Some(early));
 }

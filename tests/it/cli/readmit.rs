@@ -49,7 +49,8 @@ async fn workers_of_an_incident_come_back_with_the_keys_in_a_file() {
     );
     assert_eq!(shell.json("incident readmit list").await["items"].as_array().unwrap().len(), 1);
     shell.run(&format!("incident readmit pause {id}")).await.failed(3);
-    shell.run(&format!("incident readmit rollback {id} --dry-run")).await.ok();
+    // It is over, and its dry run is refused for that too.
+    shell.run(&format!("incident readmit rollback {id} --dry-run")).await.failed(3);
 
     shell.run("plan isolate pool:default --yes").await.ok();
     let made =
@@ -64,6 +65,11 @@ async fn workers_of_an_incident_come_back_with_the_keys_in_a_file() {
     assert_eq!(shell.json(&format!("incident readmit next {id}")).await["changed"], json!(true));
     assert_eq!(shell.json(&format!("incident readmit pause {id}")).await["state"], json!("paused"));
     assert_eq!(shell.json(&format!("incident readmit resume {id}")).await["state"], json!("releasing"));
+    let dry = shell.json(&format!("incident readmit rollback {id} --dry-run")).await;
+    assert_eq!(
+        (&dry["would"][0]["kind"], &dry["readmissions"][0]["released"]),
+        (&json!("readmission.rolled_back"), &json!(2))
+    );
     let back = shell.json(&format!("incident readmit rollback {id} --wait --reason odd")).await;
     assert_eq!(back["state"], json!("rolled_back"));
 }

@@ -25,6 +25,9 @@ def before_call(context, case, kwargs):
     query = case.query or {}
     if re.fullmatch("[0-9]+", str(query.get("at_least", ""))):
         query["at_least"] = 0
+    # Of what is only foreseen nothing comes that the next request could be about: three of four are done.
+    if str(query.get("dry_run", "")).lower() == "true" and next(COUNT) % 4:
+        del query["dry_run"]
     # A fence over all of them would end the very credentials that the other operations are asked with.
     body = case.body
     if case.path == "/v1/fences" and isinstance(body, dict) and body.get("scope") in ("everything", "pool:default"):

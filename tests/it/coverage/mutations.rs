@@ -72,6 +72,34 @@ impl Trial<'_> {
         self.service.send(request).await
     }
 
+    /// What an operator's dry run says would be recorded. It has the key that the change will have, and leaves nothing.
+    async fn foresee(&self, change: &Change<'_>, key: &str, before: u64) -> Option<Vec<Value>> {
+        if change.credential != self.service.token {
+            return None;
+        }
+        let request = self.request(change, &change.body).query(&[("dry_run", "true")]).bearer_auth(change.credential);
+        let answer = self.service.send(request.header("Idempotency-Key", key)).await;
+        let name = format!("{} {}, a dry run: {answer:?}", change.method, change.operation);
+        assert!(!answer.headers.contains_key("location"), "{name}");
+        let foreseen = answer.expect(200);
+        assert_eq!((&foreseen["dry_run"], &foreseen["changed"]), (&json!(true), &json!(true)), "{name}");
+        let would = foreseen["would"].as_array().unwrap();
+        assert_eq!(foreseen["count"], json!(would.len()), "{name}");
+        let text = foreseen.to_string();
+        for secret in ["ptc_", "whsec_", "\"verifier\"", "\"sealed\""] {
+            assert!(!text.contains(secret), "{name}");
+        }
+        assert_eq!(self.head().await, before, "{name} was recorded");
+        Some(would.iter().map(|event| json!([event["kind"], event["subject"]["kind"]])).collect())
+    }
+
+    async fn recorded(&self, from: u64, to: u64) -> Vec<Value> {
+        let found = self.service.get(&format!("/v1/events?from={from}&limit=1000")).await.expect(200);
+        let of_it = |event: &&Value| event["position"].as_u64().unwrap() < to && event["actor"]["kind"] != "system";
+        let items = found["items"].as_array().unwrap().iter().filter(of_it);
+        items.map(|event| json!([event["kind"], event["subject"]["kind"]])).collect()
+    }
+
     /// Makes the change, and then again.
     async fn make(&mut self, change: Change<'_>) -> Value {
         let name = format!("{} {}", change.method, change.operation);
@@ -79,6 +107,7 @@ impl Trial<'_> {
         self.tried.insert((change.method.to_owned(), change.operation.to_owned()));
 
         let before = self.head().await;
+        let foreseen = self.foresee(&change, &key, before).await;
         let first = self.send(&change, &change.body, &key).await;
         assert!(first.status.is_success(), "{name}: {first:?}");
         let after = self.head().await;
@@ -86,6 +115,9 @@ impl Trial<'_> {
         // A report of a leak answers all alike, and so names no position of its own.
         if change.operation != "/v1/compromised" {
             assert_eq!(first.position(), after - 1, "{name} names the position of its change");
+        }
+        if let Some(foreseen) = foreseen {
+            assert_eq!(foreseen, self.recorded(before, after).await, "{name} records what its dry run has foreseen");
         }
 
         let again = self.send(&change, &change.body, &key).await;
@@ -145,6 +177,82 @@ async fn every_change_leaves_an_event_once_and_a_repeat_gets_the_first_answer() 
     let named = document(&service).await.into_iter().map(|(method, path, _)| (method, path));
     let changes: BTreeSet<_> = named.filter(|(method, path)| method != "GET" && !READS.contains(&&**path)).collect();
     assert_eq!(trial.tried, changes, "an operation that changes something and is not tried, or the other way round");
+}
+
+/// What leaves no event says all the same what it would do, and does not do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_sends_nothing_and_asks_nobody() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let made = service.post("/v1/webhooks", json!({ "url": "http://127.0.0.1:9/in" })).await.expect(201);
+    let test = format!("/v1/webhooks/{}/test", id(&made));
+    let foreseen = service.post(&format!("{test}?dry_run=true"), json!({})).await.expect(200);
+    assert_eq!(foreseen["would"][0]["data"], json!({ "url": "http://127.0.0.1:9/in" }));
+    assert!(foreseen.get("delivered").is_none(), "{foreseen}");
+    let rebuild = "/v1/projections/workers/rebuild?dry_run=true";
+    let foreseen = service.post(rebuild, json!({})).await.expect(200);
+    assert_eq!((&foreseen["changed"], &foreseen["count"]), (&json!(false), &json!(1)));
+    assert!(service.get("/v1/projections/workers").await.expect(200).get("rebuild").is_none());
+    service.post("/v1/webhooks/0000000000000000000001/test?dry_run=true", json!({})).await.expect(404);
+}
+
+/// A dry run is answered as the command would be answered in its place: refused for the same, with the same words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_is_refused_for_whatever_the_command_would_be_refused_for() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    service.post("/v1/workers", json!({ "id": "w-1" })).await.expect(201);
+    service.post("/v1/incidents", json!({ "id": "taken", "title": "One", "severity": "low" })).await.expect(201);
+    let table = [
+        ("POST", "/v1/incidents", json!({ "id": "taken", "title": "Two", "severity": "low" }), 409),
+        ("POST", "/v1/workers", json!({ "id": "w-2", "pool": "none" }), 404),
+        ("POST", "/v1/workers", json!({ "labels": 7 }), 400),
+        ("DELETE", "/v1/pools/default", json!({}), 409),
+        ("POST", "/v1/plans/0000000000000000000001/collect", json!({ "done": 0 }), 400),
+    ];
+    for (method, path, body, status) in table {
+        let request = |query: &str| service.request(method.parse().unwrap(), &format!("{path}{query}")).json(&body);
+        let real = service.send(request("").bearer_auth(&service.token)).await.expect(status);
+        let dry = service.send(request("?dry_run=true").bearer_auth(&service.token)).await.expect(status);
+        let told = |problem: &Value| json!([problem["code"], problem["detail"], problem["field"]]);
+        assert_eq!(told(&dry), told(&real), "{method} {path}");
+    }
+    // What would change nothing says so.
+    service.post("/v1/workers/w-1/isolate", json!({})).await.expect(200);
+    let again = service.post("/v1/workers/w-1/isolate?dry_run=true", json!({})).await.expect(200);
+    assert_eq!((&again["changed"], &again["would"], &again["count"]), (&json!(false), &json!([]), &json!(0)));
+    // What takes no dry run must not do the real thing for one.
+    for path in ["/oauth2/revoke?dry_run=true", "/oauth2/revoke?dry%5Frun=true", "/v1/compromised?dry_run=true"] {
+        let request = service.request(reqwest::Method::POST, path).bearer_auth(&service.token);
+        assert_eq!(service.send(request.json(&json!({}))).await.problem(400), "invalid", "{path}");
+    }
+    // However its name is written.
+    let foreseen = service.post("/v1/workers?%64ry_run=true", json!({ "id": "w-9" })).await.expect(200);
+    assert_eq!(foreseen["dry_run"], json!(true));
+    service.get("/v1/workers/w-9").await.expect(404);
+}
+
+/// A key that a dry run came with is still free: for the command, and for what the dry run never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_uses_up_no_idempotency_key() {
+    let scratch = Scratch::new().await;
+    let service = Service::start(&scratch).await;
+    let log = scratch.superuser().await;
+    let kept = async || -> i64 { log.query_one("select count(*) from log.command", &[]).await.unwrap().get(0) };
+    let before = kept().await;
+    let send = async |query: &str, body: &Value| {
+        let request =
+            service.request(reqwest::Method::POST, &format!("/v1/workers{query}")).bearer_auth(&service.token);
+        service.send(request.header("Idempotency-Key", "one-key").json(body)).await
+    };
+    send("?dry_run=true", &json!({ "id": "w-1" })).await.expect(200);
+    send("?dry_run=true", &json!({ "id": "w-2" })).await.expect(200);
+    assert_eq!(kept().await, before, "no outcome is kept");
+    send("", &json!({ "id": "w-3" })).await.expect(201);
+    // Decided as if it were new, and not answered as the first time.
+    let again = send("?dry_run=true", &json!({ "id": "w-3" })).await.expect(200);
+    assert_eq!((&again["dry_run"], &again["changed"]), (&json!(true), &json!(false)));
+    assert_eq!(send("", &json!({ "id": "w-3" })).await.expect(201)["id"], "w-3");
 }
 
 async fn fleet(trial: &mut Trial<'_>) {

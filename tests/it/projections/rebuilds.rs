@@ -85,7 +85,7 @@ async fn a_rebuild_waits_for_long_readers_and_stops_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_is_finished_while_events_keep_coming() {
     let scratch = Scratch::new().await;
-    let pace = Pace { events_max: 15, rows_max: 12, step_events: 20 };
+    let pace = Pace { events_max: 15, rows_max: 12, step_facts: 20 };
     let keeping = Keeping::at_pace(&scratch, pace).await;
     keeping.node.bootstrap().await;
     let mut history = History::new(13);

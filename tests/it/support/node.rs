@@ -115,6 +115,7 @@ pub(crate) fn wish(id: CommandId, fingerprint: Option<[u8; 32]>, command: Comman
         context: Context { now: mint::now(), author: Author::system(), reason: None, incident: None },
         answer: Arc::new(|_, done| serde_json::json!({ "events": done.events.len() })),
         sealed: None,
+        dry_run: false,
     }
 }
 

@@ -204,6 +204,10 @@ impl Errors {
 }
 
 impl Plan {
+    pub(super) fn pools(&self) -> impl Iterator<Item = &str> {
+        self.pools.keys().map(String::as_str)
+    }
+
     /// Counts a line, and says what is wrong with it beside others.
     fn count(&mut self, row: &Row, reading: &mut Reading, sharing: bool) -> Vec<String> {
         let mut wrong = Vec::new();

@@ -8,7 +8,7 @@ use crate::domain::enrollment::EnrollmentState;
 use crate::domain::event::Event;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, PlanId};
 use crate::domain::key::KeyState;
-use crate::domain::plan::{Item, Progress};
+use crate::domain::plan::{CHUNK_ITEMS, Item, Progress};
 use crate::domain::refusal::Refusal;
 use crate::domain::roll::Roll;
 
@@ -46,7 +46,7 @@ pub(in crate::domain::decide) fn collect(
     if progress.done != done {
         return Err(Refusal::PlanProgressed { plan, done: progress.done });
     }
-    let next = progress.next_items().iter().zip(successors);
+    let next = progress.next_items(CHUNK_ITEMS).iter().zip(successors);
     let mut events: Vec<Event> =
         next.clone().filter_map(|(item, successor)| rotated(roll, *item, successor, context)).collect();
     let (count, changed) = (next.count() as u64, events.len() as u64);

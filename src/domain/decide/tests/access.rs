@@ -84,6 +84,7 @@ pub(super) fn is_cut_off(event: &Event, credential: &Accepted, now: Timestamp) -
         Event::WorkerIsolated { worker, until } => of_worker(worker) && until.is_none_or(|until| now < until),
         Event::WorkerUpdated { worker, expires_at, .. } => of_worker(worker) && expires_at.is_some_and(|at| at <= now),
         Event::KeyRevoked { key } => of_key(key),
+        Event::KeysRevoked { keys, .. } => keys.iter().any(of_key),
         Event::KeyRotated { key, overlap_until, .. } => of_key(key) && *overlap_until <= now,
         Event::TokenRevoked { token, .. } => matches!(credential, Accepted::Token(cut) if cut == token),
         Event::OperatorRemoved { operator } => matches!(credential, Accepted::Operator(_, it) if it == operator),

@@ -2,31 +2,32 @@
 
 use std::sync::Arc;
 
-use super::World;
 use crate::domain::certificate::{CertificateOrigin, CertificateServed};
 use crate::domain::command::{
-    Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, FreshSecret, IssueToken,
-    MakePlan, NewHoneyKey, OpenIncident, PolicyChange, RecordTrip, Settling,
+    Bootstrap, Command, CreateKey, CreateWorker, DescriptionChange, DrillCredentials, Enroll, IssueToken, NewHoneyKey,
+    OpenIncident, RecordTrip, Settling,
 };
 use crate::domain::enrollment::Limits;
 use crate::domain::event::KeyHolder;
 use crate::domain::fence::FenceScope;
 use crate::domain::ids::{
-    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
+    EnrollmentSecretId, IncidentId, KeyId, OperatorId, PoolId, SigningKeyId, TokenId, WebhookId, WorkerId,
 };
 use crate::domain::incident::{Description, Severity, StepTemplate};
 use crate::domain::key::{Digest, KeyKind};
 use crate::domain::netguard::{Listing, NetguardCommand};
 use crate::domain::operator::Role;
-use crate::domain::plan::{Delivery, PlanKind, Selector};
 use crate::domain::pool::{PoolSettings, SettingsChange};
-use crate::domain::readmission::{Steering, Terms};
 use crate::domain::signing_key::{NewSigningKey, SigningAlgorithm};
 use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::token::{NewToken, TokenFacts};
 use crate::domain::tripwire::{Rule, Why};
 use crate::domain::webhook::{self, Outcome, WebhookCommand};
 use crate::domain::worker::Labels;
+
+mod plans;
+
+pub(super) use plans::{apply_plan, approve_plan, collect_plan, make_plan, plan_policy, readmit, steer};
 
 pub(super) fn pool_id(id: &str) -> PoolId {
     id.parse().unwrap()
@@ -353,53 +354,6 @@ pub(super) fn fence(scope: &str, up_to: Option<u64>) -> Command {
 /// Over the lineage of this enrollment secret.
 pub(super) fn lineage(secret: u128, up_to: Option<u64>) -> Command {
     Command::RaiseFence { scope: FenceScope::Lineage(EnrollmentSecretId(secret)), up_to }
-}
-
-pub(super) fn make_plan(plan: u128, kind: PlanKind, select: &[&str]) -> Command {
-    let criteria = select.iter().map(|text| text.parse().unwrap()).collect();
-    let selector = Selector::new(criteria, None, None).unwrap();
-    Command::MakePlan(MakePlan { plan: PlanId(plan), kind, selector, replaces: None })
-}
-
-pub(super) fn approve_plan(world: &World, plan: u128) -> Command {
-    let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
-    Command::ApprovePlan { plan: PlanId(plan), digest }
-}
-
-/// With successors of these ids.
-pub(super) fn collect_plan(plan: u128, done: u64, ids: impl IntoIterator<Item = u128>) -> Command {
-    let successors = ids.into_iter().map(|id| FreshSecret { id, verifier: digest(id) }).collect();
-    Command::CollectPlan { plan: PlanId(plan), done, successors }
-}
-
-/// Waves of so many, ten seconds apart, stopped by more than two refusals.
-pub(super) fn readmit(wave_size: u32, delivery: Delivery) -> PlanKind {
-    PlanKind::Readmit(Arc::new(Terms {
-        as_of: Timestamp(0),
-        canary: None,
-        canaries: 0,
-        wave_size,
-        wave_every: Seconds(10),
-        refusals_max: 2,
-        trips_max: 0,
-        delivery,
-        overlap: Seconds(if delivery == Delivery::Fetch { 600 } else { 0 }),
-    }))
-}
-
-pub(super) fn steer(plan: u128, steering: Steering) -> Command {
-    Command::SteerReadmission { plan: PlanId(plan), steering }
-}
-
-pub(super) fn plan_policy(kinds: &[&str], pools: &[&str]) -> Command {
-    let pools = pools.iter().map(|pool| pool_id(pool)).collect();
-    Command::SetPlanPolicy(PolicyChange { kinds: Some(texts(kinds)), pools: Some(pools) })
-}
-
-/// With the digest that it was shown with.
-pub(super) fn apply_plan(world: &World, plan: u128) -> Command {
-    let digest = world.roll.plan(PlanId(plan)).unwrap().digest;
-    Command::ApplyPlan { plan: PlanId(plan), digest, signing_key: Some(signing_key(1_000 + plan)) }
 }
 
 pub(super) fn list_network(network: &str, listing: Listing) -> Command {

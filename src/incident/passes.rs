@@ -1,0 +1,318 @@
+//! Passes through the log that may take longer than a request does: one at a time, beside the requests that ask for it.
+//!
+//! Whoever asks begins the pass, or joins the one that answers the same, and waits for as long as a request can. After that it
+//! is told how far the pass has come. The pass goes on, and its outcome is there for the one who asks again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// After so long without anybody who asks, what runs is ended and what is kept is dropped: it holds a connection, or a second
+/// Roll.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// For so long the outcome waits for the one who began the pass, who was told to come back, and others wait for them: two who
+/// ask in turns would else throw away each other's.
+const OUTCOME_HELD: Duration = Duration::from_secs(20);
+/// A pass that broke off is begun once more by the same request, and then that is told.
+const BEGUN_MAX: usize = 2;
+
+/// The one pass of this node: it answers a `Q` with a `T`, and may leave a `K` for the next to go on from.
+pub struct Passes<Q, T, K>(Arc<Mutex<State<Q, T, K>>>);
+
+struct State<Q, T, K> {
+    current: Option<Pass<Q, T>>,
+    kept: Option<(K, Instant)>,
+    /// How many were begun: numbers them.
+    begun: u64,
+    /// Whether somebody looks after what is forgotten.
+    is_watched: bool,
+}
+
+struct Pass<Q, T> {
+    number: u64,
+    question: Q,
+    progress: Arc<Progress>,
+    /// When somebody last asked for it.
+    asked: Instant,
+    outcome: Option<T>,
+    ended: watch::Receiver<bool>,
+    task: AbortHandle,
+}
+
+/// How far a pass has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    at: AtomicU64,
+    end: u64,
+}
+
+/// What comes of asking.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked<T> {
+    Answered(T),
+    /// It is under way: so many events of so many.
+    Underway {
+        at: u64,
+        end: u64,
+    },
+    /// Another question is being answered.
+    Busy,
+    /// The pass broke off, more than once.
+    BrokeOff,
+}
+
+/// What is waited for.
+enum Wait {
+    End(watch::Receiver<bool>),
+    /// The outcome of somebody else, who has not fetched it yet.
+    Outcome(Instant),
+}
+
+impl Progress {
+    /// All before this position was seen.
+    pub fn reached(&self, position: u64) {
+        self.at.store(position, Ordering::Relaxed);
+    }
+}
+
+impl<Q, T, K> Default for Passes<Q, T, K> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State { current: None, kept: None, begun: 0, is_watched: false })))
+    }
+}
+
+impl<Q: Clone + Send + 'static, T: Send + 'static, K: Send + 'static> Passes<Q, T, K> {
+    /// The answer to the question, which takes a pass up to `end`. A pass that answers one which `fits` does as well: who asks
+    /// again asks later, and has begun it themselves.
+    ///
+    /// `begin` is given what the pass before has left.
+    pub async fn ask<F>(
+        &self,
+        question: &Q,
+        end: u64,
+        fits: impl Fn(&Q) -> bool,
+        patience: Duration,
+        begin: impl Fn(Option<K>, Arc<Progress>) -> F,
+    ) -> Asked<T>
+    where
+        F: Future<Output = (T, Option<K>)> + Send + 'static,
+    {
+        let (until, mut begun) = (Instant::now() + patience, 0);
+        loop {
+            let (wait, progress) = {
+                let mut state = lock(&self.0);
+                match state.find(&fits, Instant::now()) {
+                    Ok(outcome) => return Asked::Answered(outcome),
+                    Err(Some(found)) => found,
+                    Err(None) if begun == BEGUN_MAX => return Asked::BrokeOff,
+                    Err(None) => {
+                        begun += 1;
+                        self.begin(&mut state, question.clone(), end, &begin)
+                    }
+                }
+            };
+            let waited = match wait {
+                // An error is a pass that broke off.
+                Wait::End(mut ended) => {
+                    tokio::time::timeout_at(until, async { drop(ended.wait_for(|it| *it).await) }).await
+                }
+                Wait::Outcome(held) => tokio::time::timeout_at(until, tokio::time::sleep_until(held)).await,
+            };
+            if waited.is_err() {
+                let Some(progress) = progress else { return Asked::Busy };
+                self.told(&progress);
+                return Asked::Underway { at: progress.at.load(Ordering::Relaxed), end: progress.end };
+            }
+        }
+    }
+
+    /// Who was told how far it is comes back from now on.
+    fn told(&self, progress: &Arc<Progress>) {
+        let mut state = lock(&self.0);
+        if let Some(pass) = state.current.as_mut().filter(|pass| Arc::ptr_eq(&pass.progress, progress)) {
+            pass.asked = Instant::now();
+        }
+    }
+
+    fn begin<F>(
+        &self,
+        state: &mut State<Q, T, K>,
+        question: Q,
+        end: u64,
+        begin: impl Fn(Option<K>, Arc<Progress>) -> F,
+    ) -> (Wait, Option<Arc<Progress>>)
+    where
+        F: Future<Output = (T, Option<K>)> + Send + 'static,
+    {
+        state.begun += 1;
+        let number = state.begun;
+        let progress = Arc::new(Progress { at: AtomicU64::default(), end });
+        let work = begin(state.kept.take().map(|(kept, _)| kept), progress.clone());
+        let (end, ended) = watch::channel(false);
+        let inside = self.0.clone();
+        let task = tokio::spawn(async move {
+            let (outcome, kept) = work.await;
+            let mut state = lock(&inside);
+            if let Some(pass) = state.current.as_mut().filter(|pass| pass.number == number) {
+                pass.outcome = Some(outcome);
+                state.kept = kept.map(|kept| (kept, Instant::now()));
+            }
+            drop(state);
+            end.send_replace(true);
+        });
+        let (asked, task) = (Instant::now(), task.abort_handle());
+        let shown = progress.clone();
+        state.current = Some(Pass { number, question, progress, asked, outcome: None, ended: ended.clone(), task });
+        if !std::mem::replace(&mut state.is_watched, true) {
+            tokio::spawn(forget(self.0.clone()));
+        }
+        (Wait::End(ended), Some(shown))
+    }
+}
+
+impl<Q, T, K> State<Q, T, K> {
+    /// The outcome that is asked for; or what to wait for, with the progress where it is the one that is asked for; or nothing
+    /// of either, so that one may be begun.
+    #[expect(clippy::type_complexity, reason = "named once, and taken apart at once")]
+    fn find(&mut self, fits: impl Fn(&Q) -> bool, now: Instant) -> Result<T, Option<(Wait, Option<Arc<Progress>>)>> {
+        let Some(pass) = &mut self.current else { return Err(None) };
+        if pass.outcome.is_none() && pass.ended.has_changed().is_err() {
+            self.current = None;
+            return Err(None);
+        }
+        let is_asked_for = fits(&pass.question);
+        if is_asked_for {
+            pass.asked = now;
+        }
+        match (is_asked_for, pass.outcome.take()) {
+            (true, Some(outcome)) => {
+                self.current = None;
+                Ok(outcome)
+            }
+            (_, None) => {
+                let progress = is_asked_for.then(|| pass.progress.clone());
+                Err(Some((Wait::End(pass.ended.clone()), progress)))
+            }
+            (false, outcome) => {
+                let held = pass.asked + OUTCOME_HELD;
+                if now < held {
+                    pass.outcome = outcome;
+                    return Err(Some((Wait::Outcome(held), None)));
+                }
+                self.current = None;
+                Err(None)
+            }
+        }
+    }
+}
+
+impl<Q, T, K> State<Q, T, K> {
+    /// Ends and drops what nobody has asked for in a while; whether nothing is left.
+    fn forget(&mut self, now: Instant) -> bool {
+        let is_old = |since: Instant| now.duration_since(since) >= FORGOTTEN_AFTER;
+        if let Some(pass) = self.current.take_if(|pass| is_old(pass.asked)) {
+            pass.task.abort();
+        }
+        drop(self.kept.take_if(|(_, since)| is_old(*since)));
+        self.is_watched = self.current.is_some() || self.kept.is_some();
+        !self.is_watched
+    }
+}
+
+fn lock<Q, T, K>(inside: &Mutex<State<Q, T, K>>) -> MutexGuard<'_, State<Q, T, K>> {
+    inside.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks after what nobody asks for any more, until there is nothing.
+async fn forget<Q, T, K>(inside: Arc<Mutex<State<Q, T, K>>>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if lock(&inside).forget(Instant::now()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    type Numbers = Passes<u8, u8, u8>;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(30);
+    const UNDERWAY: Asked<u8> = Asked::Underway { at: 3, end: 7 };
+
+    /// Asks for a pass that ends when it is let, answers the question itself plus what was left, and leaves the question.
+    async fn ask(passes: &Numbers, question: u8, patience: Duration, ends: &Arc<Notify>) -> Asked<u8> {
+        let begin = |kept: Option<u8>, progress: Arc<Progress>| {
+            let ends = ends.clone();
+            async move {
+                progress.reached(3);
+                ends.notified().await;
+                (question + kept.unwrap_or_default(), Some(question))
+            }
+        };
+        passes.ask(&question, 7, |known| *known == question, patience, begin).await
+    }
+
+    #[tokio::test]
+    async fn a_pass_outlives_the_request_and_who_asks_again_gets_its_answer() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        for _ in 0..3 {
+            assert_eq!(ask(&passes, 1, SHORT, &ends).await, UNDERWAY);
+        }
+        ends.notify_one();
+        assert_eq!(ask(&passes, 1, LONG, &ends).await, Asked::Answered(1));
+        // It was handed over; this is another, and goes on from what the first has left.
+        ends.notify_one();
+        assert_eq!(ask(&passes, 1, LONG, &ends).await, Asked::Answered(2));
+    }
+
+    #[tokio::test]
+    async fn there_is_one_at_a_time_and_its_outcome_waits_a_while_for_who_asked() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        assert_eq!(ask(&passes, 1, SHORT, &ends).await, UNDERWAY);
+        assert_eq!(ask(&passes, 2, SHORT, &ends).await, Asked::Busy);
+        ends.notify_one();
+        while lock(&passes.0).current.as_ref().is_some_and(|pass| pass.outcome.is_none()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask(&passes, 2, SHORT, &ends).await, Asked::Busy);
+        let later = Instant::now() + OUTCOME_HELD;
+        assert!(matches!(lock(&passes.0).find(|known| *known == 2, later), Err(None)));
+        ends.notify_one();
+        assert_eq!(ask(&passes, 2, LONG, &ends).await, Asked::Answered(3));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_is_dropped() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        assert_eq!(ask(&passes, 1, SHORT, &ends).await, UNDERWAY);
+        let (now, later) = (Instant::now(), Instant::now() + FORGOTTEN_AFTER);
+        assert!(!lock(&passes.0).forget(now) && lock(&passes.0).current.is_some());
+        assert!(lock(&passes.0).forget(later) && lock(&passes.0).current.is_none());
+        ends.notify_one();
+        assert_eq!(ask(&passes, 1, LONG, &ends).await, Asked::Answered(1));
+        assert!(!lock(&passes.0).forget(now) && lock(&passes.0).kept.is_some());
+        assert!(lock(&passes.0).forget(Instant::now() + FORGOTTEN_AFTER) && lock(&passes.0).kept.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_breaks_off_is_told_and_keeps_nobody_out() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        let broken = |_: Option<u8>, _: Arc<Progress>| async { panic!("as a test does") };
+        let asked = passes.ask(&1, 7, |known| *known == 1, LONG, broken).await;
+        assert_eq!(asked, Asked::BrokeOff);
+        ends.notify_one();
+        assert_eq!(ask(&passes, 2, LONG, &ends).await, Asked::Answered(2));
+    }
+}
