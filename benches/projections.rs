@@ -10,7 +10,7 @@ use portcullis::domain::ids::LogId;
 use portcullis::domain::roll::Roll;
 use portcullis::log::head;
 use portcullis::node::{MAX_STALE_DEFAULT, Node, replay};
-use portcullis::projection::build::{self, Progress};
+use portcullis::projection::build::{self, Haste, Progress};
 use portcullis::projection::{ALL, Projection};
 use portcullis::validate::Snapshot;
 use tokio_postgres::Client;
@@ -103,7 +103,7 @@ async fn fold(client: &Client, keys: &Arc<DerivedKeys>, log: LogId) -> anyhow::R
 
 async fn rebuild(cluster: &Cluster, projection: &'static Projection, snapshot: &Arc<Snapshot>) -> anyhow::Result<()> {
     let progress = Arc::new(Progress::default());
-    let position = build::build(&cluster.database, projection, snapshot.clone(), progress.clone()).await?;
+    let position = build::build(&cluster.database, projection, snapshot.clone(), progress.clone(), Haste::Full).await?;
     let mut session = cluster.database.session().await?;
     build::switch(&mut session.client, projection, &[], position, Duration::from_secs(1)).await?;
     let (done, total) = progress.rows();

@@ -135,6 +135,8 @@ async fn measure() -> anyhow::Result<()> {
     let (busy, recorded) = tokio::join!(load.run_apart(), recording);
     let (busy, (took, plan)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;
+    let seconds = busy.p99_by_second.iter().map(|p99| number(*p99)).collect::<Vec<_>>().join(" ");
+    say(format_args!("validation's p99 in each second after the answer, in ms: {seconds}"));
 
     single_row("everything revoked: from the answer to refusal on all nodes", millis(in_force), " ms", ..=1_000.0);
     single_row("— the same of one key, p50", one, " ms", ..);

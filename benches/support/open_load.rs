@@ -39,6 +39,8 @@ pub(crate) struct Waited {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
+    /// The p99 of those that were meant to be sent in each second, in their order: what stood in the way passes, or does not.
+    pub(crate) p99_by_second: Vec<f64>,
     /// How many were answered in a second, from the first intended moment to the last answer.
     pub(crate) rate: f64,
 }
@@ -70,7 +72,7 @@ impl OpenLoad {
         let connections = (0..self.connections).map(open).collect::<anyhow::Result<Vec<_>>>()?;
         // A moment for all threads to be there.
         let began = Instant::now() + Duration::from_millis(20);
-        let mut samples = std::thread::scope(|scope| {
+        let samples = std::thread::scope(|scope| {
             let asking = (0..).zip(connections).map(|(number, connection)| {
                 let credentials = &credentials;
                 scope.spawn(move || self.ask(number, connection, began, credentials))
@@ -78,13 +80,30 @@ impl OpenLoad {
             let asking = asking.collect::<Vec<_>>().into_iter();
             let samples = asking.map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread broke off"))?);
             samples.collect::<anyhow::Result<Vec<_>>>()
-        })?
-        .concat();
+        })?;
+        let p99_by_second =
+            self.by_second(&samples).iter_mut().map(|one| percentile(one, 0.99) / 1_000_000.0).collect();
+        let mut samples = samples.concat();
         let rate = to_float(samples.len() as u64) / began.elapsed().as_secs_f64();
         let mut milliseconds = |part| percentile(&mut samples, part) / 1_000_000.0;
         let (p50, p99, p999) = (milliseconds(0.5), milliseconds(0.99), milliseconds(0.999));
-        anstream::println!("{}", serde_json::to_string(&Waited { p50, p99, p999, rate })?);
+        anstream::println!("{}", serde_json::to_string(&Waited { p50, p99, p999, p99_by_second, rate })?);
         Ok(())
+    }
+
+    /// What each connection has measured, by the second in which it was meant to be sent.
+    fn by_second(&self, samples: &[Vec<u64>]) -> Vec<Vec<u64>> {
+        let mut seconds = Vec::new();
+        for (number, samples) in samples.iter().enumerate() {
+            for (nth, sample) in samples.iter().enumerate() {
+                let second = (number + nth * self.connections as usize) / self.rate as usize;
+                if seconds.len() <= second {
+                    seconds.resize(second + 1, Vec::new());
+                }
+                seconds[second].push(*sample);
+            }
+        }
+        seconds
     }
 
     /// Every so-manieth request, beginning with this one.

@@ -122,7 +122,7 @@ async fn serve_on(
     let telling = tell_webhooks(settings, &database, &running, &sender);
     let used = Arc::new(KeysUsed::default());
     let trips = trips(&running, &database, &used, &checklists);
-    let projecting = Projecting::start(&database, &running, used.clone(), &metrics);
+    let projecting = Projecting::start(&database, &running, used.clone(), &metrics)?;
     let app = App::new(Parts {
         node: running.node.clone(),
         queue: running.queue.clone(),

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -23,14 +24,19 @@ use crate::projection::read::ReadError;
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// What the caller is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
     code: Cow<'static, str>,
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     retry_after_seconds: Option<u64>,
-    cause: Option<Box<dyn Error + Send + Sync>>,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// For the operators' log: of one failure, however many are told of it.
+fn told(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Arc<dyn Error + Send + Sync> {
+    Arc::from(cause.into())
 }
 
 /// Problem details (RFC 9457). `code` is stable, and so is `type`, which is made of it.
@@ -133,7 +139,7 @@ impl Problem {
     fn log_tampered(damage: impl Error + Send + Sync + 'static) -> Self {
         let detail = damage.to_string();
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_tampered", detail);
-        Self { cause: Some(damage.into()), ..problem }
+        Self { cause: Some(told(damage)), ..problem }
     }
 
     pub fn timeout() -> Self {
@@ -160,14 +166,14 @@ impl Problem {
     fn outcome_unknown(cause: String) -> Self {
         let detail = "whether the command was carried out is not known, and it may still be; \
                       ask again with its Idempotency-Key, or look";
-        Self { cause: Some(cause.into()), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail) }
+        Self { cause: Some(told(cause)), ..Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail) }
     }
 
     /// A list that is not yet where this node is.
     fn projection_behind(behind: impl Error + Send + Sync + 'static) -> Self {
         let detail = "this list has not caught up yet with what the node knows; ask again, or look at /v1/projections";
         let problem = Self::new(StatusCode::GATEWAY_TIMEOUT, "projection_behind", detail);
-        Self { retry_after_seconds: Some(1), cause: Some(behind.into()), ..problem }
+        Self { retry_after_seconds: Some(1), cause: Some(told(behind)), ..problem }
     }
 
     pub fn secret_gone() -> Self {
@@ -179,14 +185,14 @@ impl Problem {
     /// Our own failure: the caller learns that, the operator reads why.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service failed; its log says why");
-        Self { cause: Some(cause.into()), ..problem }
+        Self { cause: Some(told(cause)), ..problem }
     }
 
     /// The log cannot be read or written at the moment. Nothing was changed.
     pub fn log_unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let detail = "the log cannot be reached or written; nothing was changed, try again";
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", detail);
-        Self { retry_after_seconds: Some(1), cause: Some(cause.into()), ..problem }
+        Self { retry_after_seconds: Some(1), cause: Some(told(cause)), ..problem }
     }
 
     /// What is counted by folding the log is not counted where that would keep a node busy for too long.
@@ -304,7 +310,7 @@ impl From<PoolError> for Problem {
         }
         let detail = "too many reads of the database are under way; nothing was changed, try again";
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", detail);
-        Self { retry_after_seconds: Some(1), cause: Some(error.into()), ..problem }
+        Self { retry_after_seconds: Some(1), cause: Some(told(error)), ..problem }
     }
 }
 

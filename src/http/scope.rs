@@ -67,7 +67,7 @@ pub(super) struct Known {
 }
 
 /// What is reached, what has ended among it.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(super) struct ScopeView {
     /// The counts are those of the state after this position.
     #[schema(schema_with = schema::position)]

@@ -1,13 +1,15 @@
 //! Passes through the log that may take longer than a request does: one at a time, beside the requests that ask for it.
 //!
 //! Whoever asks begins the pass, or joins the one that answers the same, and waits for as long as a request can. After that it
-//! is told how far the pass has come. The pass goes on, and its outcome is there for the one who asks again.
+//! is told how far the pass has come. The pass goes on. All who wait when it ends get its outcome; where nobody does, it is there
+//! for the first who asks again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -16,8 +18,8 @@ use tokio::time::Instant;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// For so long the outcome waits for the one who began the pass, who was told to come back, and others wait for them: two who
-/// ask in turns would else throw away each other's.
+/// For so long the outcome waits for whoever was told to come back, and other questions wait until it is fetched: two who ask in
+/// turns would else throw away each other's.
 const OUTCOME_HELD: Duration = Duration::from_secs(20);
 /// A pass that broke off is begun once more by the same request, and then that is told.
 const BEGUN_MAX: usize = 2;
@@ -26,6 +28,8 @@ const BEGUN_MAX: usize = 2;
 pub struct Passes<Q, T, K>(Arc<Mutex<State<Q, T, K>>>);
 
 struct State<Q, T, K> {
+    /// Of the place being free: who waits with another question begins then.
+    freed: Arc<Notify>,
     current: Option<Pass<Q, T>>,
     kept: Option<(K, Instant)>,
     /// How many were begun: numbers them.
@@ -40,8 +44,8 @@ struct Pass<Q, T> {
     progress: Arc<Progress>,
     /// When somebody last asked for it.
     asked: Instant,
-    outcome: Option<T>,
-    ended: watch::Receiver<bool>,
+    /// What came of it, once it has ended. Closed without one where it broke off.
+    outcome: watch::Receiver<Option<T>>,
     task: AbortHandle,
 }
 
@@ -68,10 +72,11 @@ pub enum Asked<T> {
 }
 
 /// What is waited for.
-enum Wait {
-    End(watch::Receiver<bool>),
-    /// The outcome of somebody else, who has not fetched it yet.
-    Outcome(Instant),
+enum Wait<T> {
+    /// The end of the pass that was asked for, which has come so far.
+    Outcome(Arc<Progress>, watch::Receiver<Option<T>>),
+    /// That another pass, or its outcome which somebody has to fetch, makes room; at the latest then.
+    Room(Option<Instant>, OwnedNotified),
 }
 
 impl Progress {
@@ -81,13 +86,19 @@ impl Progress {
     }
 }
 
-impl<Q, T, K> Default for Passes<Q, T, K> {
+impl<Q, T, K> Default for State<Q, T, K> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State { current: None, kept: None, begun: 0, is_watched: false })))
+        Self { freed: Arc::default(), current: None, kept: None, begun: 0, is_watched: false }
     }
 }
 
-impl<Q: Clone + Send + 'static, T: Send + 'static, K: Send + 'static> Passes<Q, T, K> {
+impl<Q, T, K> Default for Passes<Q, T, K> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State::default())))
+    }
+}
+
+impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'static> Passes<Q, T, K> {
     /// The answer to the question, which takes a pass up to `end`. A pass that answers one which `fits` does as well: who asks
     /// again asks later, and has begun it themselves.
     ///
@@ -105,29 +116,40 @@ impl<Q: Clone + Send + 'static, T: Send + 'static, K: Send + 'static> Passes<Q, 
     {
         let (until, mut begun) = (Instant::now() + patience, 0);
         loop {
-            let (wait, progress) = {
+            let wait = {
                 let mut state = lock(&self.0);
                 match state.find(&fits, Instant::now()) {
-                    Ok(outcome) => return Asked::Answered(outcome),
-                    Err(Some(found)) => found,
-                    Err(None) if begun == BEGUN_MAX => return Asked::BrokeOff,
-                    Err(None) => {
+                    Some(wait) => wait,
+                    None if begun == BEGUN_MAX => return Asked::BrokeOff,
+                    None => {
                         begun += 1;
                         self.begin(&mut state, question.clone(), end, &begin)
                     }
                 }
             };
-            let waited = match wait {
-                // An error is a pass that broke off.
-                Wait::End(mut ended) => {
-                    tokio::time::timeout_at(until, async { drop(ended.wait_for(|it| *it).await) }).await
+            match wait {
+                Wait::Outcome(progress, mut outcome) => {
+                    let ended = tokio::time::timeout_at(until, outcome.wait_for(Option::is_some)).await;
+                    match ended.map(|outcome| outcome.ok().and_then(|outcome| outcome.clone())) {
+                        Ok(Some(outcome)) => {
+                            lock(&self.0).fetched(&progress);
+                            return Asked::Answered(outcome);
+                        }
+                        // It broke off.
+                        Ok(None) => {}
+                        Err(_) => {
+                            self.told(&progress);
+                            return Asked::Underway { at: progress.at.load(Ordering::Relaxed), end: progress.end };
+                        }
+                    }
                 }
-                Wait::Outcome(held) => tokio::time::timeout_at(until, tokio::time::sleep_until(held)).await,
-            };
-            if waited.is_err() {
-                let Some(progress) = progress else { return Asked::Busy };
-                self.told(&progress);
-                return Asked::Underway { at: progress.at.load(Ordering::Relaxed), end: progress.end };
+                Wait::Room(held, freed) => {
+                    let at_latest = held.map_or(until, |held| held.min(until));
+                    let waited = tokio::time::timeout_at(at_latest, freed).await;
+                    if waited.is_err() && at_latest == until {
+                        return Asked::Busy;
+                    }
+                }
             }
         }
     }
@@ -146,7 +168,7 @@ impl<Q: Clone + Send + 'static, T: Send + 'static, K: Send + 'static> Passes<Q, 
         question: Q,
         end: u64,
         begin: impl Fn(Option<K>, Arc<Progress>) -> F,
-    ) -> (Wait, Option<Arc<Progress>>)
+    ) -> Wait<T>
     where
         F: Future<Output = (T, Option<K>)> + Send + 'static,
     {
@@ -154,61 +176,59 @@ impl<Q: Clone + Send + 'static, T: Send + 'static, K: Send + 'static> Passes<Q, 
         let number = state.begun;
         let progress = Arc::new(Progress { at: AtomicU64::default(), end });
         let work = begin(state.kept.take().map(|(kept, _)| kept), progress.clone());
-        let (end, ended) = watch::channel(false);
+        let (sender, outcome) = watch::channel(None);
         let inside = self.0.clone();
         let task = tokio::spawn(async move {
-            let (outcome, kept) = work.await;
+            let (made, kept) = work.await;
             let mut state = lock(&inside);
-            if let Some(pass) = state.current.as_mut().filter(|pass| pass.number == number) {
-                pass.outcome = Some(outcome);
+            if state.current.as_ref().is_some_and(|pass| pass.number == number) {
                 state.kept = kept.map(|kept| (kept, Instant::now()));
             }
+            // Before anybody can find that the sender is gone.
+            sender.send_replace(Some(made));
             drop(state);
-            end.send_replace(true);
         });
         let (asked, task) = (Instant::now(), task.abort_handle());
-        let shown = progress.clone();
-        state.current = Some(Pass { number, question, progress, asked, outcome: None, ended: ended.clone(), task });
+        let wait = Wait::Outcome(progress.clone(), outcome.clone());
+        state.current = Some(Pass { number, question, progress, asked, outcome, task });
         if !std::mem::replace(&mut state.is_watched, true) {
             tokio::spawn(forget(self.0.clone()));
         }
-        (Wait::End(ended), Some(shown))
+        wait
     }
 }
 
 impl<Q, T, K> State<Q, T, K> {
-    /// The outcome that is asked for; or what to wait for, with the progress where it is the one that is asked for; or nothing
-    /// of either, so that one may be begun.
-    #[expect(clippy::type_complexity, reason = "named once, and taken apart at once")]
-    fn find(&mut self, fits: impl Fn(&Q) -> bool, now: Instant) -> Result<T, Option<(Wait, Option<Arc<Progress>>)>> {
-        let Some(pass) = &mut self.current else { return Err(None) };
-        if pass.outcome.is_none() && pass.ended.has_changed().is_err() {
-            self.current = None;
-            return Err(None);
+    /// What to wait for; nothing, where one may be begun.
+    fn find(&mut self, fits: impl Fn(&Q) -> bool, now: Instant) -> Option<Wait<T>> {
+        let pass = self.current.as_mut()?;
+        let has_ended = pass.outcome.borrow().is_some();
+        if !has_ended && pass.outcome.has_changed().is_err() {
+            self.free();
+            return None;
         }
-        let is_asked_for = fits(&pass.question);
-        if is_asked_for {
+        if fits(&pass.question) {
             pass.asked = now;
+            return Some(Wait::Outcome(pass.progress.clone(), pass.outcome.clone()));
         }
-        match (is_asked_for, pass.outcome.take()) {
-            (true, Some(outcome)) => {
-                self.current = None;
-                Ok(outcome)
-            }
-            (_, None) => {
-                let progress = is_asked_for.then(|| pass.progress.clone());
-                Err(Some((Wait::End(pass.ended.clone()), progress)))
-            }
-            (false, outcome) => {
-                let held = pass.asked + OUTCOME_HELD;
-                if now < held {
-                    pass.outcome = outcome;
-                    return Err(Some((Wait::Outcome(held), None)));
-                }
-                self.current = None;
-                Err(None)
-            }
+        let held = has_ended.then(|| pass.asked + OUTCOME_HELD);
+        if held.is_some_and(|held| held <= now) {
+            self.free();
+            return None;
         }
+        Some(Wait::Room(held, self.freed.clone().notified_owned()))
+    }
+
+    /// The outcome of this pass has reached somebody, and all who wait for it.
+    fn fetched(&mut self, progress: &Arc<Progress>) {
+        if self.current.as_ref().is_some_and(|pass| Arc::ptr_eq(&pass.progress, progress)) {
+            self.free();
+        }
+    }
+
+    fn free(&mut self) {
+        self.current = None;
+        self.freed.notify_waiters();
     }
 }
 
@@ -216,8 +236,9 @@ impl<Q, T, K> State<Q, T, K> {
     /// Ends and drops what nobody has asked for in a while; whether nothing is left.
     fn forget(&mut self, now: Instant) -> bool {
         let is_old = |since: Instant| now.duration_since(since) >= FORGOTTEN_AFTER;
-        if let Some(pass) = self.current.take_if(|pass| is_old(pass.asked)) {
+        if let Some(pass) = self.current.as_ref().filter(|pass| is_old(pass.asked)) {
             pass.task.abort();
+            self.free();
         }
         drop(self.kept.take_if(|(_, since)| is_old(*since)));
         self.is_watched = self.current.is_some() || self.kept.is_some();
@@ -283,14 +304,29 @@ mod tests {
         assert_eq!(ask(&passes, 1, SHORT, &ends).await, UNDERWAY);
         assert_eq!(ask(&passes, 2, SHORT, &ends).await, Asked::Busy);
         ends.notify_one();
-        while lock(&passes.0).current.as_ref().is_some_and(|pass| pass.outcome.is_none()) {
+        while lock(&passes.0).current.as_ref().is_some_and(|pass| pass.outcome.borrow().is_none()) {
             tokio::task::yield_now().await;
         }
         assert_eq!(ask(&passes, 2, SHORT, &ends).await, Asked::Busy);
         let later = Instant::now() + OUTCOME_HELD;
-        assert!(matches!(lock(&passes.0).find(|known| *known == 2, later), Err(None)));
+        assert!(lock(&passes.0).find(|known| *known == 2, later).is_none());
         ends.notify_one();
         assert_eq!(ask(&passes, 2, LONG, &ends).await, Asked::Answered(3));
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_an_outcome_get_it_and_whoever_waits_for_room_begins_then() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        assert_eq!(ask(&passes, 1, SHORT, &ends).await, UNDERWAY);
+        ends.notify_one();
+        let began = Instant::now();
+        let (one, other, next) = tokio::join!(ask(&passes, 1, LONG, &ends), ask(&passes, 1, LONG, &ends), async {
+            ends.notify_one();
+            ask(&passes, 2, LONG, &ends).await
+        });
+        // The second pass goes on from what the first has left: there was one for both.
+        assert_eq!((one, other, next), (Asked::Answered(1), Asked::Answered(1), Asked::Answered(3)));
+        assert!(began.elapsed() < OUTCOME_HELD, "nobody sat out the time for which an outcome is held");
     }
 
     #[tokio::test]

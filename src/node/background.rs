@@ -1,7 +1,11 @@
 //! Threads for what can wait: on the cores that nobody else wants.
 
+use std::io;
+use std::thread;
+
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
+use tokio::runtime::Builder;
 
 /// Weighs a ninth of what a thread of the service does, where both want the same core.
 const NICENESS: i32 = 10;
@@ -12,4 +16,15 @@ pub(crate) fn give_way() {
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         tracing::debug!(%error, "a background thread runs at the priority of all others");
     }
+}
+
+/// Runs it on a thread that gives way, with a runtime of its own: what it spawns, and what its connections do, gives way too.
+/// What is still running on other threads when it ends is left behind.
+pub(crate) fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?;
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        give_way();
+        runtime.block_on(work);
+        runtime.shutdown_background();
+    })
 }

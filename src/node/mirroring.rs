@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::background::give_way;
+use super::background;
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
@@ -99,13 +99,8 @@ impl State {
 
 impl Mirroring {
     pub fn start(self) -> std::io::Result<Keeping> {
-        // On a runtime of its own, so that what the connection does gives way too.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("mirror".to_owned()).spawn(move || {
-            give_way();
-            runtime.block_on(self.run(stopped));
-        })?;
+        let thread = background::spawn("mirror", self.run(stopped))?;
         Ok(Keeping { stop, thread })
     }
 

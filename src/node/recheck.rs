@@ -5,15 +5,13 @@
 //! before the snapshot are checked while the service runs, and the node stops as it would have refused to start.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
-use super::Node;
-use super::background::give_way;
 use super::snapshot::Snapshots;
+use super::{Node, background};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
@@ -47,17 +45,12 @@ pub struct Rechecking {
 
 impl Recheck {
     pub fn start(self) -> std::io::Result<Rechecking> {
-        // On a runtime of its own, so that what the connection does gives way too.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        thread::Builder::new().name("recheck".to_owned()).spawn(move || {
-            give_way();
-            runtime.block_on(async {
-                tokio::select! {
-                    () = self.run() => {}
-                    _ = stopped => {}
-                }
-            });
+        background::spawn("recheck", async {
+            tokio::select! {
+                () = self.run() => {}
+                _ = stopped => {}
+            }
         })?;
         Ok(Rechecking { _stop: stop })
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::runner::patient;
@@ -21,6 +22,35 @@ const CHUNKS_WAITING: usize = 4;
 pub(super) const SWITCH_PATIENCE: Duration = Duration::from_millis(50);
 /// And one that has given way for a minute: where lists never end all at once, it would never take its place.
 pub(super) const SWITCH_PATIENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How a build treats what runs beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Nothing can be read before it is done.
+    Full,
+    /// There are rows to be read meanwhile: the processors and the disk are for others for as long as it works.
+    Resting,
+}
+
+impl Haste {
+    /// How often as long as a statement took it rests.
+    const REST: u32 = 1;
+
+    async fn rest(self, worked: Duration) {
+        match self {
+            Self::Full => {}
+            Self::Resting => tokio::time::sleep(worked * Self::REST).await,
+        }
+    }
+
+    /// An index that is made by several processes at a time is there sooner, and takes all processors.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Full => "",
+            Self::Resting => "set max_parallel_maintenance_workers to 0",
+        }
+    }
+}
 
 /// How far a build or a verification is.
 #[derive(Debug, Default)]
@@ -50,10 +80,12 @@ pub async fn build(
     projection: &'static Projection,
     snapshot: Arc<Snapshot>,
     progress: Arc<Progress>,
+    haste: Haste,
 ) -> Result<u64, ProjectionError> {
     let session = database.session().await?;
     let (client, schema) = (&session.client, projection.next_schema());
     hasten(client).await?;
+    client.batch_execute(haste.settings()).await?;
     // The build of a node that has lost its place may still be running.
     if !cursor::lock(client, &schema).await? {
         return Err(ProjectionError::Building { schema });
@@ -70,8 +102,10 @@ pub async fn build(
     let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
     let rendering = tokio::task::spawn_blocking(move || render_all(projection, &snapshot, &sender));
     while let Some(chunk) = chunks.recv().await {
+        let began = Instant::now();
         client.execute(chunk.table.upsert, &[&chunk.rows]).await?;
         progress.add(chunk.count);
+        haste.rest(began.elapsed()).await;
     }
     rendering.await?;
     client.batch_execute(projection.indexes).await?;

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use super::build::{self, Progress};
+use super::build::{self, Haste, Progress};
 use super::job::{self, Claimed, Ended, Kind};
 use super::runner::Start;
 use super::verify::{self, Verdict};
@@ -45,8 +45,8 @@ pub(super) struct Lane {
     verifying: Option<Work<Verdict>>,
     /// Something has failed that fails again, and is not tried before this.
     pub(super) rest_until: Option<Instant>,
-    /// It is too far behind to be brought up to date row by row, and stays where it is until a build takes its place.
-    pub(super) awaits_build: bool,
+    /// Since when it is too far behind to be brought up to date row by row, and stays where it is until a build takes its place.
+    awaits_build: Option<Instant>,
     /// When it was looked whether other versions can go.
     others_looked_at: Option<Instant>,
 }
@@ -93,7 +93,7 @@ impl Lane {
             giving_way: GivingWay::default(),
             verifying: None,
             rest_until: None,
-            awaits_build: false,
+            awaits_build: None,
             others_looked_at: None,
         }
     }
@@ -133,19 +133,44 @@ impl Lane {
     }
 
     /// Leaves the rows as they are until there are others.
-    pub(super) fn build_instead(&mut self, start: &Start) {
-        self.awaits_build = true;
-        if self.building.is_none() {
+    pub(super) fn build_instead(&mut self) {
+        self.awaits_build.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn awaits_build(&self) -> bool {
+        self.awaits_build.is_some()
+    }
+
+    /// Begins the build that is awaited, unless it is better begun later.
+    pub(super) fn start_awaited_build(&mut self, start: &Start, others_build: bool) {
+        let is_due = self.building.is_none() && self.may_work() && !others_build;
+        if let Some(since) = self.awaits_build.filter(|_| is_due)
+            && (since.elapsed() >= start.pace.held_max || self.recorded_by_plan(start).is_none())
+        {
             self.start_build(start, None);
         }
+    }
+
+    /// The position at which a plan was applied that will record so many items of this projection that it is quicker made anew
+    /// when they are. A build that is begun before has to go through them all once more.
+    pub(super) fn recorded_by_plan(&self, start: &Start) -> Option<u64> {
+        let (snapshot, rows_max) = (start.node.snapshot(), start.pace.rows_max);
+        if self.projection.count(&snapshot.roll) <= rows_max {
+            return None;
+        }
+        // A readmission records its items in waves, over days.
+        let running = snapshot.roll.running_plans().filter(|(plan, _)| plan.kind.terms().is_none());
+        let large = running.filter(|(_, progress)| progress.total - progress.done > rows_max as u64);
+        large.map(|(_, progress)| progress.applied).min()
     }
 
     /// Makes it anew beside the rows that there are.
     pub(super) fn start_build(&mut self, start: &Start, job: Option<Claimed>) {
         let progress = Arc::new(Progress::default());
+        let haste = if self.cursor.is_some() { Haste::Resting } else { Haste::Full };
         let (database, projection, snapshot) = (start.database.clone(), self.projection, start.node.snapshot());
         let told = progress.clone();
-        let task = tokio::spawn(async move { build::build(&database, projection, snapshot, told).await });
+        let task = tokio::spawn(async move { build::build(&database, projection, snapshot, told, haste).await });
         self.building = Some(Work { task, progress, job });
     }
 
@@ -163,7 +188,7 @@ impl Lane {
         let work = self.building.take();
         self.built = None;
         self.giving_way = GivingWay::default();
-        self.awaits_build = false;
+        self.awaits_build = None;
         let name = self.projection.name;
         let ended = match &finished {
             Ok(position) => Ended::done(*position),

@@ -62,11 +62,14 @@ pub struct Pace {
     /// Facts by which a finished build is brought nearer to the head at a time, and the most of them in the moment in which
     /// it takes the old one's place. An event is one, or a list of them.
     pub step_facts: u64,
+    /// For how long a build is put off that would only be behind when it is finished.
+    pub held_max: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { events_max: 100_000, rows_max: 100_000, step_facts: 10_000 }
+        let held_max = Duration::from_mins(2);
+        Self { events_max: 100_000, rows_max: 100_000, step_facts: 10_000, held_max }
     }
 }
 
@@ -109,8 +112,10 @@ impl Runner {
                     // Who does not know the newest state must not keep others from theirs.
                     self.start.node.check_current()?;
                     patient(self.look_around(&client)).await?;
-                    for lane in &mut self.lanes {
-                        look_after(&mut client, &self.start, lane).await?;
+                    for index in 0..self.lanes.len() {
+                        // One after the other, where there are rows to be read meanwhile.
+                        let others_build = self.lanes.iter().any(|lane| lane.cursor.is_some() && lane.building.is_some());
+                        look_after(&mut client, &self.start, &mut self.lanes[index], others_build).await?;
                     }
                 }
             }
@@ -142,13 +147,15 @@ impl Runner {
         let snapshot = self.start.node.snapshot();
         let to = snapshot.roll.next_position();
         let mut behind: BTreeMap<u64, Vec<&mut Lane>> = BTreeMap::new();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.may_work() && !lane.awaits_build) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.may_work() && !lane.awaits_build()) {
             // One that is ahead of us was kept by a node that knew more: it waits until we do.
             let Some(from) = lane.cursor.filter(|from| *from < to) else { continue };
-            if to - from <= self.start.pace.events_max {
-                behind.entry(from).or_default().push(lane);
+            // That the plan is applied, the rows are to say at once.
+            let is_for_a_build = || lane.recorded_by_plan(&self.start).is_some_and(|applied| applied < from);
+            if to - from > self.start.pace.events_max || is_for_a_build() {
+                lane.build_instead();
             } else {
-                lane.build_instead(&self.start);
+                behind.entry(from).or_default().push(lane);
             }
         }
         for (from, mut lanes) in behind {
@@ -156,7 +163,7 @@ impl Runner {
             // Not rendered first: that would be the rows of a whole fleet, to be thrown away.
             if facts(&events) > self.start.pace.rows_max as u64 {
                 for lane in lanes {
-                    lane.build_instead(&self.start);
+                    lane.build_instead();
                 }
                 continue;
             }
@@ -165,7 +172,7 @@ impl Runner {
             patient(move_untouched(client, &mut lanes, &changes, from, to)).await?;
             for (lane, changes) in lanes.into_iter().zip(changes).filter(|(_, changes)| !is_empty(changes)) {
                 if changes.iter().map(Vec::len).sum::<usize>() > self.start.pace.rows_max {
-                    lane.build_instead(&self.start);
+                    lane.build_instead();
                     continue;
                 }
                 match write(client, lane.projection, &changes, from, to).await {
@@ -185,7 +192,12 @@ impl Runner {
 }
 
 /// Takes over what nobody keeps, and goes on with builds and jobs.
-async fn look_after(client: &mut Client, start: &Start, lane: &mut Lane) -> Result<(), ProjectionError> {
+async fn look_after(
+    client: &mut Client,
+    start: &Start,
+    lane: &mut Lane,
+    others_build: bool,
+) -> Result<(), ProjectionError> {
     if !lane.held {
         patient(lane.take_over(client)).await?;
     }
@@ -197,6 +209,7 @@ async fn look_after(client: &mut Client, start: &Start, lane: &mut Lane) -> Resu
     if lane.cursor.is_none() && lane.building.is_none() && lane.may_work() {
         lane.start_build(start, None);
     }
+    lane.start_awaited_build(start, others_build);
     match lane.finished_build().await {
         None => {}
         Some(Ok(position)) => lane.built = Some(position),

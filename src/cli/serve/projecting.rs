@@ -1,13 +1,15 @@
 //! What keeps the tables that lists are read from: the runner of the projections, and the uses of keys.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::command::writer::Running;
-use crate::node::Node;
+use crate::node::{Node, background};
 use crate::postgres::Database;
 use crate::projection::lag::Reached;
 use crate::projection::runner::{self, Pace};
@@ -20,16 +22,22 @@ const LAST_USES: Duration = Duration::from_secs(5);
 /// How often is looked whether somebody was isolated: netguard blocks within a second, and asks no node but one.
 const LOOK_FOR_ISOLATIONS: Duration = Duration::from_millis(100);
 
-/// All tasks.
+/// All tasks, and the thread of the runner.
 pub(super) struct Projecting {
-    running: JoinHandle<()>,
+    running: thread::JoinHandle<()>,
+    stop_running: oneshot::Sender<()>,
     hurrying: JoinHandle<()>,
     noting: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Projecting {
-    pub(super) fn start(database: &Database, running: &Running, used: Arc<KeysUsed>, metrics: &Metrics) -> Self {
+    pub(super) fn start(
+        database: &Database,
+        running: &Running,
+        used: Arc<KeysUsed>,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         let (node, reached) = (running.node.clone(), Arc::new(Reached::default()));
         let told = reached.clone();
         metrics.watch_lags(move || told.behind(node.snapshot().roll.next_position()).collect());
@@ -45,17 +53,25 @@ impl Projecting {
         let hurrying = tokio::spawn(hurry(running.node.clone(), used.clone()));
         let database = database.clone();
         let noting = tokio::spawn(async move { used.run(&database, async { drop(stopped.await) }).await });
-        Self { running: tokio::spawn(runner::run(start)), hurrying, noting, stop }
+        let (stop_running, told) = oneshot::channel::<()>();
+        // Lists can be a moment late, verdicts cannot.
+        let running = background::spawn("projections", async {
+            tokio::select! {
+                () = runner::run(start) => {}
+                _ = told => {}
+            }
+        });
+        let running = running.context("cannot start the thread that keeps the projections")?;
+        Ok(Self { running, stop_running, hurrying, noting, stop })
     }
 
     /// The runner can be ended anywhere; the uses of the last seconds are written down.
     pub(super) async fn end(self) {
         self.hurrying.abort();
-        self.running.abort();
-        if let Err(error) = self.running.await
-            && error.is_panic()
-        {
-            tracing::error!(%error, "the keeping of projections broke off");
+        drop(self.stop_running);
+        let joined = tokio::task::spawn_blocking(|| self.running.join());
+        if !matches!(joined.await, Ok(Ok(()))) {
+            tracing::error!("the keeping of projections broke off");
         }
         drop(self.stop);
         match tokio::time::timeout(LAST_USES, self.noting).await {

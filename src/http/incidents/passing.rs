@@ -46,12 +46,14 @@ pub(super) enum Wanted {
     Report(Format),
 }
 
-/// What came of it, and the position before which all was looked at.
+/// What came of it, for all who wait for it, and the position before which all was looked at.
+#[derive(Clone)]
 pub(in crate::http) struct Answer {
     pub(super) made: Made,
     pub(super) end: u64,
 }
 
+#[derive(Clone)]
 pub(super) enum Made {
     Page(Vec<Moment>, bool),
     Report(String),

@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::http::schema;
 
 /// How many of each, and how they stand.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::http) struct ScopeCounts {
     #[schema(schema_with = schema::position)]
     workers: usize,

@@ -24,7 +24,7 @@ pub(super) enum Listed {
 }
 
 /// One thing that is reached.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::http) struct Node {
     /// A kind and an id, such as `worker:web-1`.
     #[schema(example = "worker:web-1")]
@@ -50,7 +50,7 @@ pub(in crate::http) struct Node {
 }
 
 /// How one came of another.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::http) struct Edge {
     from: String,
     to: String,

@@ -23,7 +23,7 @@ use crate::projection::used::{Source, Span};
 const SOURCES_SHOWN: usize = 20;
 
 /// Tokens that would be accepted, or would be if their workers were not isolated.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::http) struct TokensView {
     #[schema(schema_with = schema::position)]
     alive: u64,

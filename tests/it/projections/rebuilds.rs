@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis::projection::build;
+use portcullis::command::mint;
+use portcullis::domain::command::{Command, MakePlan};
+use portcullis::domain::ids::PlanId;
+use portcullis::domain::plan::{Criterion, PlanKind, Selector};
+use portcullis::projection::build::{self, Haste};
 use portcullis::projection::runner::Pace;
-use portcullis::projection::{ALL, Projection, job};
+use portcullis::projection::{ALL, Projection, cursor, job, keys};
 
 use super::history::History;
 use super::{Keeping, PATIENCE, ask, dump, questions};
@@ -17,7 +21,8 @@ const HELD_UP_MAX: Duration = Duration::from_millis(800);
 /// Makes a projection anew in a runner's stead.
 pub(super) async fn rebuild(keeping: &Keeping, projection: &'static Projection) {
     let snapshot = keeping.node.running.node.snapshot();
-    let position = build::build(&keeping.start.database, projection, snapshot, Arc::default()).await.unwrap();
+    let position =
+        build::build(&keeping.start.database, projection, snapshot, Arc::default(), Haste::Resting).await.unwrap();
     assert_eq!(position, keeping.known());
     let mut session = keeping.start.database.session().await.unwrap();
     build::switch(&mut session.client, projection, &[], position, PATIENCE).await.unwrap();
@@ -85,7 +90,7 @@ async fn a_rebuild_waits_for_long_readers_and_stops_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_is_finished_while_events_keep_coming() {
     let scratch = Scratch::new().await;
-    let pace = Pace { events_max: 15, rows_max: 12, step_facts: 20 };
+    let pace = Pace { events_max: 15, rows_max: 12, step_facts: 20, held_max: Duration::from_millis(300) };
     let keeping = Keeping::at_pace(&scratch, pace).await;
     keeping.node.bootstrap().await;
     let mut history = History::new(13);
@@ -119,4 +124,53 @@ async fn a_rebuild_is_finished_while_events_keep_coming() {
     }
     keeping.assert_exact().await;
     history.assert_lists_agree(&keeping.start, &keeping.roll()).await;
+}
+
+/// Rows that a plan changes by the thousand are made anew once, when it is recorded: a build that is begun before would be behind
+/// when it is finished. What the plan decided stands in the rows before that, and small projections go on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_large_plan_records_is_made_anew_when_it_is_recorded() {
+    const WORKERS: usize = 30;
+    let scratch = Scratch::new().await;
+    let pace = Pace { events_max: 1_000, rows_max: WORKERS / 2, step_facts: 20, held_max: 10 * PATIENCE };
+    let keeping = Keeping::at_pace(&scratch, pace).await;
+    keeping.node.bootstrap().await;
+    for number in 0..WORKERS {
+        keeping.node.worker(&format!("w-{number}")).await;
+    }
+    keeping.assert_exact().await;
+    let plan = revoke_everything(&keeping).await;
+    keeping.caught_up().await;
+    let applied = keeping.known();
+    let refused = keys::list(&keys::Filter::default(), mint::now(), 1_000);
+    for row in ask(&keeping.start, &refused, applied).await {
+        assert!(row["refused_below"].as_u64() > row["issued"].as_u64(), "the fence stands there already: {row}");
+    }
+
+    keeping.node.worker("later").await;
+    let position = async |schema: &str| {
+        let kept = cursor::all(&keeping.start.database).await.unwrap();
+        kept.into_iter().find(|kept| kept.name == schema).unwrap().next_position
+    };
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        assert_eq!((position("keys").await, position("workers").await), (applied, applied));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(position("pools").await, keeping.known(), "what is small goes on");
+
+    keeping.node.submit(Command::ContinuePlan { plan, done: 0 }).await.unwrap();
+    keeping.assert_exact().await;
+}
+
+/// The plan, applied, and none of its items recorded.
+async fn revoke_everything(keeping: &Keeping) -> PlanId {
+    let (plan, kind) = (PlanId::from_uuid(mint::id()), PlanKind::RevokeAll);
+    let selector = Selector::new(vec![Criterion::Everything], None, None).unwrap();
+    let roll = keeping.roll();
+    let digest = roll.plan_digest(&kind, &selector, &roll.select(&kind, &selector));
+    let made = MakePlan { plan, kind, selector, replaces: None };
+    keeping.node.submit(Command::MakePlan(made)).await.unwrap();
+    keeping.node.submit(Command::ApplyPlan { plan, digest, signing_key: None }).await.unwrap();
+    plan
 }
