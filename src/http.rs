@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::HeaderName;
 use axum::routing::any;
 use ipnet::IpNet;
@@ -44,6 +43,7 @@ mod enrollment_secrets;
 mod events;
 mod fences;
 mod foreseen;
+mod front;
 mod honey_keys;
 mod incidents;
 mod keys;
@@ -83,6 +83,7 @@ mod wish;
 mod workers;
 
 use attempts::Attempts;
+use front::Front;
 use incidents::passing::IncidentPasses;
 use netguard::Guarding;
 use scope::reading::ScopePasses;
@@ -372,13 +373,15 @@ pub fn route_paths() -> Vec<String> {
 }
 
 /// The whole service.
-pub fn router(app: App) -> Router {
+pub fn service(app: App) -> Front {
     let (router, document) = routes().split_for_parts();
     let document = completed(document);
-    router
+    let state = layer::State::new(app.clone(), &document);
+    let router = router
         .merge(openapi::pages(&document))
         .fallback(service::no_such_path)
         .method_not_allowed_fallback(service::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(layer::State::new(app.clone(), &document), layer::around))
-        .with_state(app)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), layer::around))
+        .with_state(app);
+    Front::new(router, state)
 }

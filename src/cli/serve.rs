@@ -24,7 +24,7 @@ use crate::http::attempts::Attempts;
 use crate::http::listen::{ListenOptions, Listener};
 use crate::http::tls::Tls;
 use crate::http::tls::recording::Recording as CertificateRecording;
-use crate::http::{App, HttpSettings, Parts, route_paths, router, validate};
+use crate::http::{App, HttpSettings, Parts, route_paths, service, validate};
 use crate::incident::checklists::{self, Checklists};
 use crate::log::head::{Head, check_root_key};
 use crate::log::seen::Seen;
@@ -288,7 +288,7 @@ async fn listen(settings: &Settings, app: App, metrics: &Metrics, tls: Option<Tl
     // would end the process where it stands.
     let told_to_stop = until_told_to_stop()?;
     announce(settings, &listener, tls.as_ref())?;
-    listener.serve(router(app), tls.as_ref(), metrics, told_to_stop).await;
+    listener.serve(service(app), tls.as_ref(), metrics, told_to_stop).await;
     if let Some(watching) = watching {
         watching.abort();
     }

@@ -73,8 +73,14 @@ impl<R: Right> FromRequestParts<App> for Caller<R> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let meta = Meta::of(&parts.extensions);
-        let credential = bearer(&parts.headers).ok_or_else(Problem::unauthorized)?;
+        Self::of(app, &parts.headers, Meta::of(&parts.extensions))
+    }
+}
+
+impl<R: Right> Caller<R> {
+    /// Whom the headers of a request prove, if they have this right.
+    pub(super) fn of(app: &App, headers: &HeaderMap, meta: Meta) -> Result<Self, Problem> {
+        let credential = bearer(headers).ok_or_else(Problem::unauthorized)?;
         let snapshot = app.node().current()?;
         let presented = Presented { credential, worker: None };
         let accepted = app

@@ -4,11 +4,12 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State as FromState};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State as FromState};
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +21,6 @@ use super::meta::Meta;
 use super::problem::Problem;
 use super::query::Declared;
 use super::waiting::{at_least, hold};
-
 use super::{App, POSITION_HEADER, unread};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,46 +35,79 @@ pub(super) struct State {
     declared: Arc<Declared>,
 }
 
+/// The path of the route that a request has found.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'r> {
+    path: &'r str,
+    /// Where it stands in the vocabulary of the metrics.
+    row: Option<usize>,
+}
+
 impl State {
     pub(super) fn new(app: App, document: &OpenApi) -> Self {
         let paths = document.paths.paths.keys().cloned();
         Self { app, routes: Arc::new(paths.zip(0..).collect()), declared: Arc::new(Declared::of(document)) }
     }
+
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub(super) fn route<'r>(&self, path: &'r str) -> Route<'r> {
+        Route { path, row: self.routes.get(path).copied() }
+    }
+
+    /// Serves a request that came from `peer` and found `route`, if there is such a one.
+    pub(super) async fn serve(
+        &self,
+        request: Request,
+        peer: Option<SocketAddr>,
+        route: Option<Route<'_>>,
+        answer: impl AsyncFnOnce(Request, Meta) -> Response,
+    ) -> Response {
+        let began = Instant::now();
+        let app = &self.app;
+        let meta = Meta::make(request.headers(), peer, &app.settings().trusted_proxies);
+        let request_id = HeaderValue::from_str(&meta.request_id);
+        let path = route.map_or("", |route| route.path);
+        let span = span(app, &request, &meta, path);
+        let ready = match self.declared.check(path, request.method(), request.uri()) {
+            Ok(()) if route.is_some() => reached(app, request.uri()).await,
+            Ok(()) => Ok(()),
+            Err(problem) => Err(problem),
+        };
+        // Before the handler looks at the state: what it answers is of this position or a later one.
+        let position = app.node().snapshot().roll.next_position().saturating_sub(1);
+        let serve = async |request: Request| match ready {
+            Ok(()) => {
+                let answer = caught(answer(request, meta));
+                let answer = tokio::time::timeout(app.settings().request_timeout, answer).instrument(span).await;
+                answer.unwrap_or_else(|_| Problem::timeout().into_response())
+            }
+            Err(problem) => problem.into_response(),
+        };
+        // Twice what is allowed: whoever sends a little too much is told so, even by a client that drops an early answer.
+        let mut response = unread::serve(request, 2 * app.body_bytes_max(), serve).await;
+
+        let headers = response.headers_mut();
+        headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));
+        headers.extend(request_id.ok().map(|id| (REQUEST_ID_HEADER, id)));
+        let row = route.and_then(|route| route.row);
+        app.metrics().answered(row, response.status().as_u16(), began.elapsed());
+        response
+    }
 }
 
-pub(super) async fn around(FromState(state): FromState<State>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let app = &state.app;
-    let meta = Meta::make(request.headers(), request.extensions(), &app.settings().trusted_proxies);
-    let request_id = HeaderValue::from_str(&meta.request_id);
+/// Around whatever the router has found.
+pub(super) async fn around(FromState(state): FromState<State>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     let path = request.extensions().get::<MatchedPath>().cloned();
-    let route = path.as_ref().map_or("", MatchedPath::as_str);
-    let span = span(app, &request, &meta, route);
-    let ready = match state.declared.check(route, request.method(), request.uri()) {
-        Ok(()) if path.is_some() => reached(app, request.uri()).await,
-        Ok(()) => Ok(()),
-        Err(problem) => Err(problem),
+    let route = path.as_ref().map(|path| state.route(path.as_str()));
+    let answer = async |mut request: Request, meta| {
+        request.extensions_mut().insert(meta);
+        next.run(request).await
     };
-    // Before the handler looks at the state: what it answers is of this position or a later one.
-    let position = app.node().snapshot().roll.next_position().saturating_sub(1);
-    request.extensions_mut().insert(meta);
-    let serve = async |request: Request| match ready {
-        Ok(()) => {
-            let answer = caught(next.run(request));
-            let answer = tokio::time::timeout(app.settings().request_timeout, answer).instrument(span).await;
-            answer.unwrap_or_else(|_| Problem::timeout().into_response())
-        }
-        Err(problem) => problem.into_response(),
-    };
-    // Twice what is allowed: whoever sends a little too much is told so, even by a client that drops an early answer.
-    let mut response = unread::serve(request, 2 * app.body_bytes_max(), serve).await;
-
-    let headers = response.headers_mut();
-    headers.entry(POSITION_HEADER).or_insert_with(|| HeaderValue::from(position));
-    headers.extend(request_id.ok().map(|id| (REQUEST_ID_HEADER, id)));
-    let route = path.and_then(|path| state.routes.get(path.as_str()).copied());
-    app.metrics().answered(route, response.status().as_u16(), began.elapsed());
-    response
+    state.serve(request, peer, route, answer).await
 }
 
 /// Waits for the position that a read asks for, if it does.

@@ -11,10 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use axum_server::accept::{Accept, NoDelayAcceptor};
 use axum_server::tls_rustls::RustlsAcceptor;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -52,6 +57,21 @@ pub struct ListenOptions {
     pub shutdown_grace: Duration,
 }
 
+/// Whatever answers the requests of a listener. Cloned for each.
+pub trait Answering: Clone + Send + Sync + 'static {
+    /// Answers a request of the client at `peer`.
+    fn answer(self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send;
+}
+
+/// Handlers find the client's address in `ConnectInfo<SocketAddr>`.
+impl Answering for Router {
+    async fn answer(self, mut request: Request<Incoming>, peer: SocketAddr) -> Response {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let Ok(response) = TowerToHyperService::new(self).call(request).await;
+        response
+    }
+}
+
 /// A bound socket that does not serve yet: its address is known before the first request can come.
 #[derive(Debug)]
 pub struct Listener {
@@ -85,26 +105,30 @@ impl Listener {
     }
 
     /// Serves until `shutdown` is done, and then until the running requests are, or the grace is over.
-    ///
-    /// Handlers find the client's address in `ConnectInfo<SocketAddr>`.
-    pub async fn serve(self, router: Router, tls: Option<&Tls>, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        answering: impl Answering,
+        tls: Option<&Tls>,
+        metrics: &Metrics,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let Self { socket, options } = self;
         match tls {
             Some(tls) => {
                 let acceptor = RustlsAcceptor::new(tls.config())
                     .handshake_timeout(options.handshake_timeout)
                     .acceptor(NoDelayAcceptor::new());
-                serve(socket, acceptor, router, options, metrics, shutdown).await;
+                serve(socket, acceptor, answering, options, metrics, shutdown).await;
             }
-            None => serve(socket, NoDelayAcceptor::new(), router, options, metrics, shutdown).await,
+            None => serve(socket, NoDelayAcceptor::new(), answering, options, metrics, shutdown).await,
         }
     }
 }
 
 /// What every connection is served with.
-struct Serving<A> {
+struct Serving<A, S> {
     acceptor: A,
-    router: Router,
+    answering: S,
     builder: Builder<TokioExecutor>,
     options: ListenOptions,
 }
@@ -112,7 +136,7 @@ struct Serving<A> {
 async fn serve<A>(
     socket: TcpListener,
     acceptor: A,
-    router: Router,
+    answering: impl Answering,
     options: ListenOptions,
     metrics: &Metrics,
     shutdown: impl Future<Output = ()>,
@@ -123,7 +147,7 @@ async fn serve<A>(
 {
     let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
     let grace = options.shutdown_grace;
-    let serving = Arc::new(Serving { acceptor, router, builder: builder(), options });
+    let serving = Arc::new(Serving { acceptor, answering, builder: builder(), options });
     let (stop, stopping) = watch::channel(());
     // Dropped with whatever is still in it: that is how the grace ends.
     let mut connections = JoinSet::new();
@@ -143,8 +167,8 @@ async fn serve<A>(
         connections.spawn(async move {
             // A handshake that fails is the client's affair, and every scanner's.
             if let Ok((stream, ())) = serving.acceptor.accept(stream, ()).await {
-                let Serving { router, builder, options, .. } = &*serving;
-                connection::serve(stream, peer, builder, router, options, stopping).await;
+                let Serving { answering, builder, options, .. } = &*serving;
+                connection::serve(stream, peer, builder, answering, options, stopping).await;
             }
             drop(permit);
         });

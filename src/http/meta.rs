@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
@@ -25,8 +24,8 @@ pub struct Meta {
 
 impl Meta {
     /// Made once for each request, by the outermost layer.
-    pub(super) fn make(headers: &HeaderMap, extensions: &Extensions, trusted_proxies: &[IpNet]) -> Self {
-        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip().to_canonical());
+    pub(super) fn make(headers: &HeaderMap, peer: Option<SocketAddr>, trusted_proxies: &[IpNet]) -> Self {
+        let peer = peer.map(|peer| peer.ip().to_canonical());
         let source = peer.map(|peer| source(peer, headers, trusted_proxies));
         Self { request_id: request_id(headers), source, is_forwarded: source != peer }
     }
@@ -96,12 +95,12 @@ mod tests {
         for (peer, forwarded, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", forwarded.parse().unwrap());
-            let mut extensions = Extensions::new();
-            extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
-            let meta = Meta::make(&headers, &extensions, &proxies);
+            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+            let meta = Meta::make(&headers, Some(peer), &proxies);
+            let peer = peer.ip();
             let expected: IpAddr = expected.parse().unwrap();
             assert_eq!(meta.source, Some(expected), "{peer} forwards for {forwarded}");
-            assert_eq!(meta.forwarded(), (expected.to_string() != peer).then_some(expected), "{peer}");
+            assert_eq!(meta.forwarded(), (expected != peer).then_some(expected), "{peer}");
         }
     }
 

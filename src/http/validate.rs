@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::attempts::Attempt;
 use super::body::{self, JsonBytes};
 use super::caller::{Caller, MayValidate};
+use super::meta::Meta;
 use super::openapi::Refusals;
 use super::problem::Problem;
 use super::{App, POSITION_HEADER, view};
@@ -189,14 +190,19 @@ struct End(Timestamp);
     post, path = "/v1/validate", tag = "gateways", request_body = Validation,
     responses((status = 200, body = Validated<'static>), Refusals)
 )]
-pub(super) async fn validate(
-    State(app): State<App>,
-    _caller: Caller<MayValidate>,
-    JsonBytes(bytes): JsonBytes,
-) -> Result<Written, Problem> {
+pub(super) async fn validate(State(app): State<App>, request: Request) -> Result<Written, Problem> {
+    let meta = Meta::of(request.extensions());
+    straight(&app, request, meta).await
+}
+
+/// The same, without a router on the way.
+pub(super) async fn straight(app: &App, request: Request, meta: Meta) -> Result<Written, Problem> {
+    Caller::<MayValidate>::of(app, request.headers(), meta)?;
+    let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
     if bytes.len() < LARGE_BODY_BYTES {
-        return answer(&app, &bytes);
+        return answer(app, &bytes);
     }
+    let app = app.clone();
     tokio::task::spawn_blocking(move || answer(&app, &bytes)).await.map_err(Problem::internal)?
 }
 

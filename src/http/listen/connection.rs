@@ -4,6 +4,7 @@
 //! ever. The stream and the requests note what happens; one task a connection looks at the notes when the next limit could
 //! have been reached, and not at every byte.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -12,18 +13,16 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ListenOptions;
+use super::{Answering, ListenOptions};
 
 /// How long the client has to take its leave once we have: over HTTP/2 it has to answer our last question.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +32,7 @@ pub(super) async fn serve<S>(
     stream: S,
     peer: SocketAddr,
     builder: &Builder<TokioExecutor>,
-    router: &Router,
+    answering: &impl Answering,
     options: &ListenOptions,
     mut stopping: watch::Receiver<()>,
 ) where
@@ -41,15 +40,13 @@ pub(super) async fn serve<S>(
 {
     let notes = Arc::new(Notes::default());
     let stream = Noting { stream, opening: Some(0), notes: Arc::clone(&notes) };
-    let router = TowerToHyperService::new(router.clone());
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         let open = Open::begin(&notes);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.call(request);
+        let answer = answering.clone().answer(request, peer);
         async move {
             let answer = answer.await;
             drop(open);
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
