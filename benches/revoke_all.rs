@@ -31,7 +31,7 @@ use support::cluster::Cluster;
 use support::fleet::Fleet;
 use support::latency::percentile;
 use support::log::Filling;
-use support::open_load::OpenLoad;
+use support::open_load::{OpenLoad, Waited};
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
 use support::service::Service;
 
@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 struct Sizes {
     keys: usize,
     seconds: f64,
+    /// For how long is asked while everything is revoked: until each key has its record, about, and as long before it.
+    meanwhile: f64,
     /// The node that applies is killed within so long after its answer, or its restart.
     kill_within: Duration,
 }
@@ -79,9 +81,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure() -> anyhow::Result<()> {
-    let mut sizes = Sizes { keys: 2_003, seconds: 0.3, kill_within: Duration::from_millis(50) };
+    let mut sizes = Sizes { keys: 2_003, seconds: 0.3, meanwhile: 1.0, kill_within: Duration::from_millis(50) };
     if is_measuring() {
-        sizes = Sizes { keys: 1_000_003, seconds: 10.0, kill_within: Duration::from_secs(5) };
+        sizes = Sizes { keys: 1_000_003, seconds: 10.0, meanwhile: 40.0, kill_within: Duration::from_secs(5) };
     }
     if let Ok(keys) = std::env::var("PORTCULLIS_BENCH_KEYS") {
         sizes.keys = keys.replace(['_', ','], "").parse().context("PORTCULLIS_BENCH_KEYS is a number")?;
@@ -109,7 +111,9 @@ async fn measure() -> anyhow::Result<()> {
     };
     // The first seconds are for the caches and the clock of the processor.
     load.run_apart().await?;
+    load.seconds = sizes.meanwhile;
     let idle = load.run_apart().await?;
+    say_by_second("alone", &idle);
     let (single, sample) = sample.split_at(SINGLE);
     let one = nodes.revoke_each(single).await?;
 
@@ -127,29 +131,69 @@ async fn measure() -> anyhow::Result<()> {
         for _ in 0..KILLS {
             nodes.kill_and_restart(&cluster, sizes.kill_within).await?;
         }
-        nodes.recorded(&plan, answered).await
+        let recorded = nodes.recorded(&plan, answered).await?;
+        anyhow::Ok((recorded, lists_follow(&cluster, answered).await?))
     };
     load.accepted = false;
-    // Until each key has its record, and for as long again as the lists of keys take to follow.
-    load.seconds *= 3.0;
     let (busy, recorded) = tokio::join!(load.run_apart(), recording);
-    let (busy, (took, plan)) = (busy?, recorded?);
+    let (busy, ((took, plan), followed)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;
-    let seconds = busy.p99_by_second.iter().map(|p99| number(*p99)).collect::<Vec<_>>().join(" ");
-    say(format_args!("validation's p99 in each second after the answer, in ms: {seconds}"));
+    say_by_second("after the answer", &busy);
 
-    single_row("everything revoked: from the answer to refusal on all nodes", millis(in_force), " ms", ..=1_000.0);
-    single_row("— the same of one key, p50", one, " ms", ..);
-    single_row("— ratio", millis(in_force) / one, "", ..);
-    single_row("— deciding and writing it, until the answer", millis(answered - applied), " ms", ..);
-    single_row("— every key recorded, with the applying node killed twice", took.as_secs_f64(), " s", ..=60.0);
-    single_row("— validation meanwhile, p99", busy.p99, " ms", ..);
-    single_row("— ratio to idle", busy.p99 / idle.p99, "", ..=2.0);
+    let found = Found { in_force, one, deciding: answered - applied, took, followed, busy, idle };
+    found.rows();
     Ok(())
 }
 
 fn millis(span: Duration) -> f64 {
     span.as_secs_f64() * 1_000.0
+}
+
+/// What was found out.
+struct Found {
+    in_force: Duration,
+    /// Of one key, in milliseconds.
+    one: f64,
+    deciding: Duration,
+    took: Duration,
+    followed: Duration,
+    busy: Waited,
+    idle: Waited,
+}
+
+impl Found {
+    fn rows(&self) {
+        single_row(
+            "everything revoked: from the answer to refusal on all nodes",
+            millis(self.in_force),
+            " ms",
+            ..=1_000.0,
+        );
+        single_row("— the same of one key, p50", self.one, " ms", ..);
+        single_row("— ratio", millis(self.in_force) / self.one, "", ..);
+        single_row("— deciding and writing it, until the answer", millis(self.deciding), " ms", ..);
+        single_row("— every key recorded, with the applying node killed twice", self.took.as_secs_f64(), " s", ..=60.0);
+        single_row("— all lists of keys and workers hold it", self.followed.as_secs_f64(), " s", ..);
+        single_row("— validation meanwhile, p99", self.busy.p99, " ms", ..);
+        single_row("— the same alone, for as long", self.idle.p99, " ms", ..);
+        single_row("— ratio to idle", self.busy.p99 / self.idle.p99, "", ..=2.0);
+        let (busy, idle) = (by_second(&self.busy), by_second(&self.idle));
+        let ratio = busy.median() / idle.median();
+        row("— validation meanwhile, p99 of each second", &busy, " ms", ..);
+        row("— the same alone", &idle, " ms", ..);
+        single_row("— ratio of the medians", ratio, "", ..);
+    }
+}
+
+fn by_second(waited: &Waited) -> Rounds {
+    let mut rounds = Rounds::default();
+    waited.p99_by_second.iter().for_each(|p99| rounds.push(*p99));
+    rounds
+}
+
+fn say_by_second(when: &str, waited: &Waited) {
+    let seconds = waited.p99_by_second.iter().map(|p99| number(*p99)).collect::<Vec<_>>().join(" ");
+    say(format_args!("validation's p99 in each second {when}, in ms: {seconds}"));
 }
 
 fn single_row(what: &str, value: f64, unit: &str, goal: impl std::ops::RangeBounds<f64>) {
@@ -188,6 +232,16 @@ async fn fill(
     file.flush()?;
     cluster.settle().await?;
     Ok(sample)
+}
+
+/// How long it takes until all lists are where the log is.
+async fn lists_follow(cluster: &Cluster, since: Instant) -> anyhow::Result<Duration> {
+    let client = cluster.database.session().await?.client;
+    while support::settled::look(&client).await?.1 {
+        ensure!(since.elapsed() < PATIENCE, "the lists do not follow");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(since.elapsed())
 }
 
 /// Each key has one record, and the plan says so.

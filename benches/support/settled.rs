@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::Client;
 
 use super::cluster::Cluster;
 use super::service::Service;
@@ -35,11 +36,9 @@ pub(crate) async fn wait(
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     service.settle().await;
     let client = cluster.database.session().await?.client;
-    let lists = i64::try_from(portcullis::projection::ALL.len())?;
     let began = Instant::now();
     loop {
-        let row = client.query_one(BEHIND, &[&lists]).await?;
-        let (events, lists_are_behind): (i64, bool) = (row.get(0), row.get(1));
+        let (events, lists_are_behind) = look(&client).await?;
         let is_taken = std::fs::read_dir(data_dir.join("snapshots")).is_ok_and(|mut files| {
             files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "roll")))
         });
@@ -49,6 +48,13 @@ pub(crate) async fn wait(
         ensure!(began.elapsed() < PATIENCE, "the lists are not made, no snapshot is written, or the mirror is behind");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// How many events the log has, and whether a list is not there yet.
+pub(crate) async fn look(client: &Client) -> anyhow::Result<(i64, bool)> {
+    let lists = i64::try_from(portcullis::projection::ALL.len())?;
+    let row = client.query_one(BEHIND, &[&lists]).await?;
+    Ok((row.get(0), row.get(1)))
 }
 
 /// Events that its mirror does not hold yet, as its metrics say.

@@ -31,7 +31,7 @@ use crate::node::mirroring::Fresh;
 use crate::node::presence::Identity;
 use crate::node::replay::{self, Folded, Remembered};
 use crate::node::snapshot::{Found, Snapshots};
-use crate::node::{Node, NotCurrent};
+use crate::node::{Node, NotCurrent, background};
 use crate::postgres::{Database, is_refused_for_good};
 use crate::telemetry::Metrics;
 
@@ -409,7 +409,9 @@ impl Writer {
         let ids: Vec<CommandId> = repeatable.map(|wish| wish.id).collect();
         let link = self.link.as_ref().ok_or_else(no_link)?;
         let found = patient(outcome::find(&link.session.client, &link.outcomes, &ids, self.head.next_position)).await?;
-        let decided = decide_all(submissions, &self.roll, &self.head, &found, &self.keys, mint::now());
+        let is_sweeping = submissions.iter().any(|submission| submission.wish.command.is_sweeping());
+        let decide = || decide_all(submissions, &self.roll, &self.head, &found, &self.keys, mint::now());
+        let decided = background::aside(is_sweeping, decide);
         // An append of ours that may still be on its way is stopped by moving the head, even with an empty batch: it
         // expects the version that the head has now.
         if decided.batch.is_empty() && !effort.fate_unknown {

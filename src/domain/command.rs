@@ -246,6 +246,21 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it takes as long to decide as the fleet is large.
+    #[must_use]
+    pub fn is_sweeping(&self) -> bool {
+        matches!(
+            self,
+            Self::MakePlan(_)
+                | Self::ApplyPlan { .. }
+                | Self::ContinuePlan { .. }
+                | Self::SteerReadmission { .. }
+                | Self::RaiseFence { .. }
+        )
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     pub pool: PoolId,

@@ -420,6 +420,16 @@ impl Event {
         }
     }
 
+    /// Whether its effect is as large as the fleet may be, and takes as long to bring about.
+    #[must_use]
+    pub fn is_sweeping(&self) -> bool {
+        match self {
+            Event::PlanApplied { .. } | Event::FenceRaised { .. } | Event::KeysRevoked { .. } => true,
+            Event::Readmission { change, .. } => matches!(change, ReadmissionChange::RolledBack { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether it is what its incident is opened for, by the next event: it can carry none yet.
     #[must_use]
     pub fn precedes_its_incident(&self) -> bool {

@@ -1,11 +1,12 @@
-//! Threads for what can wait: on the cores that nobody else wants.
+//! Where what takes long is done, so that it holds up nobody: what can wait on a thread that gives way, and what cannot beside
+//! the requests.
 
 use std::io;
 use std::thread;
 
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 
 /// Weighs a ninth of what a thread of the service does, where both want the same core.
 const NICENESS: i32 = 10;
@@ -27,4 +28,12 @@ pub(crate) fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static)
         runtime.block_on(work);
         runtime.shutdown_background();
     })
+}
+
+/// Does it on this thread, for the caller waits; but where it `is_long`, lets another thread go on with the requests that this
+/// one has in hand.
+pub(crate) fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    // Where there is one thread, there is no other.
+    let has_others = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if is_long && has_others() { tokio::task::block_in_place(work) } else { work() }
 }

@@ -16,7 +16,7 @@ use crate::log::head::Head;
 use crate::log::read::{self, RawEvent};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
-use crate::node::snapshot;
+use crate::node::{background, snapshot};
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
 const CHUNK: usize = 1_024;
@@ -94,7 +94,8 @@ pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]
     check_onward(&from.head, end)?;
     let Folded { mut roll, mut head } = from;
     for raw in events {
-        roll.apply(&read::unseal(raw, &mut head, keys)?);
+        let recorded = read::unseal(raw, &mut head, keys)?;
+        background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
     }
     read::check_end(&head, end)?;
     head.version = end.version;
