@@ -54,7 +54,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 struct Sizes {
     keys: usize,
     seconds: f64,
-    /// For how long is asked while everything is revoked: until each key has its record, about, and as long before it.
+    /// For how long is asked while everything is revoked: until the lists of keys and
+    /// workers hold it too, about; and as long before it.
     meanwhile: f64,
     /// The node that applies is killed within so long after its answer, or its restart.
     kill_within: Duration,
@@ -83,7 +84,7 @@ fn main() -> anyhow::Result<()> {
 async fn measure() -> anyhow::Result<()> {
     let mut sizes = Sizes { keys: 2_003, seconds: 0.3, meanwhile: 1.0, kill_within: Duration::from_millis(50) };
     if is_measuring() {
-        sizes = Sizes { keys: 1_000_003, seconds: 10.0, meanwhile: 40.0, kill_within: Duration::from_secs(5) };
+        sizes = Sizes { keys: 1_000_003, seconds: 10.0, meanwhile: 100.0, kill_within: Duration::from_secs(5) };
     }
     if let Ok(keys) = std::env::var("PORTCULLIS_BENCH_KEYS") {
         sizes.keys = keys.replace(['_', ','], "").parse().context("PORTCULLIS_BENCH_KEYS is a number")?;

@@ -27,7 +27,7 @@ impl Service {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(said())
             .spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().context("its output is piped")?);
         let mut line = String::new();
@@ -49,6 +49,11 @@ impl Service {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1_024.0)
     }
+}
+
+/// What services say is shown where somebody asks for it.
+fn said() -> Stdio {
+    if std::env::var_os("PORTCULLIS_BENCH_LOG").is_some() { Stdio::inherit() } else { Stdio::null() }
 }
 
 impl Drop for Service {

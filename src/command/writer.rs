@@ -227,10 +227,10 @@ impl Start {
     }
 }
 
-/// On a thread that may wait for the disk.
+/// On a thread that may wait for the disk, and gives way: this node serves nobody yet.
 async fn newest_snapshot(snapshots: Option<Snapshots>, log: LogId) -> Found {
     let Some(snapshots) = snapshots else { return Found::default() };
-    let reading = tokio::task::spawn_blocking(move || snapshots.newest(log));
+    let reading = background::blocking(true, move || snapshots.newest(log));
     reading.await.unwrap_or_else(|error| {
         tracing::error!(%error, "the reading of the snapshots broke off; the whole log is folded");
         Found::default()

@@ -40,10 +40,11 @@ impl Front {
 impl Answering for Front {
     async fn answer(self, request: Request<Incoming>, peer: SocketAddr) -> Response {
         let Inside { router, state, validate } = &*self.0;
+        // Boxed, each: hyper takes what answers by value, and would copy all of its state.
         if request.method() != Method::POST || request.uri().path() != VALIDATE {
-            return router.clone().answer(request, peer).await;
+            return Box::pin(router.clone().answer(request, peer)).await;
         }
         let answer = async |request, meta| straight(state.app(), request, meta).await.into_response();
-        state.serve(request.map(Body::new), Some(peer), Some(*validate), answer).await
+        Box::pin(state.serve(request.map(Body::new), Some(peer), Some(*validate), answer)).await
     }
 }

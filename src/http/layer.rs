@@ -6,6 +6,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,9 +81,10 @@ impl State {
         let position = app.node().snapshot().roll.next_position().saturating_sub(1);
         let serve = async |request: Request| match ready {
             Ok(()) => {
-                let answer = caught(answer(request, meta));
-                let answer = tokio::time::timeout(app.settings().request_timeout, answer).instrument(span).await;
-                answer.unwrap_or_else(|_| Problem::timeout().into_response())
+                // Pinned where it is: whatever takes a future by value copies all of its state.
+                let answer = pin!(answer(request, meta));
+                let timed = tokio::time::timeout(app.settings().request_timeout, caught(answer));
+                timed.instrument(span).await.unwrap_or_else(|_| Problem::timeout().into_response())
             }
             Err(problem) => problem.into_response(),
         };
@@ -129,7 +131,7 @@ fn span(app: &App, request: &Request, meta: &Meta, route: &str) -> Span {
 /// A bug in a handler is one failed request and a line in the log, and no more.
 ///
 /// What the handler had in hand goes with it; what it shares with others is replaced whole, or counted.
-async fn caught(answer: impl Future<Output = Response>) -> Response {
+async fn caught(answer: Pin<&mut impl Future<Output = Response>>) -> Response {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
 }
 
@@ -147,12 +149,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_is_one_failed_request() {
-        let broken = caught(async { panic!("with what nobody shall read") }).await;
+        let broken = caught(pin!(async { panic!("with what nobody shall read") })).await;
         assert_eq!(broken.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = axum::body::to_bytes(broken.into_body(), 4_096).await.unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains("internal") && !body.contains("nobody shall read"), "{body}");
-        let sound = caught(async { StatusCode::NO_CONTENT.into_response() }).await;
+        let sound = caught(pin!(async { StatusCode::NO_CONTENT.into_response() })).await;
         assert_eq!(sound.status(), StatusCode::NO_CONTENT);
     }
 }

@@ -1,7 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2, with TLS or without, and the limits that keep one client, slow or hostile, from
 //! holding what the others need.
 //!
-//! Limits on one request (its time, its body) are layers of the router; here are those on connections and headers,
+//! Limits on one request (its time, its body) are what surrounds each, in `layer`; here are those on connections and headers,
 //! which bind before there is a request. What becomes of one connection is in `connection`.
 
 use std::future::Future;

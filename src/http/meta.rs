@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
+use uuid::fmt::Simple;
 
 use crate::command::mint;
 
@@ -52,7 +53,7 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match given {
         Some(id) if (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(plain) => id.into(),
-        _ => mint::id().as_simple().to_string().into(),
+        _ => (&*mint::id().as_simple().encode_lower(&mut [0; Simple::LENGTH])).into(),
     }
 }
 

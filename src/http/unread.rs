@@ -40,7 +40,8 @@ pub(super) async fn serve(
         let response = serve(request).await;
         (response, WAITING.with(Cell::take))
     };
-    let (response, unread) = WAITING.scope(Cell::new(Some(body)), serving).await;
+    // Boxed, so that the state of a request over HTTP/1.1 has no room for it.
+    let (response, unread) = Box::pin(WAITING.scope(Cell::new(Some(body)), serving)).await;
     if let Some(unread) = unread {
         drain(unread, bytes_max).await;
     }

@@ -178,6 +178,7 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
         let work = begin(state.kept.take().map(|(kept, _)| kept), progress.clone());
         let (sender, outcome) = watch::channel(None);
         let inside = self.0.clone();
+        let ending = Ending { sender: Some(sender), freed: state.freed.clone() };
         let task = tokio::spawn(async move {
             let (made, kept) = work.await;
             let mut state = lock(&inside);
@@ -185,7 +186,7 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
                 state.kept = kept.map(|kept| (kept, Instant::now()));
             }
             // Before anybody can find that the sender is gone.
-            sender.send_replace(Some(made));
+            ending.send(made);
             drop(state);
         });
         let (asked, task) = (Instant::now(), task.abort_handle());
@@ -195,6 +196,28 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
             tokio::spawn(forget(self.0.clone()));
         }
         wait
+    }
+}
+
+/// Whatever way the pass ends: those who wait for its outcome see it, or that there is none, and those who wait for room look
+/// again.
+struct Ending<T> {
+    sender: Option<watch::Sender<Option<T>>>,
+    freed: Arc<Notify>,
+}
+
+impl<T> Ending<T> {
+    fn send(&self, outcome: T) {
+        if let Some(sender) = &self.sender {
+            sender.send_replace(Some(outcome));
+        }
+    }
+}
+
+impl<T> Drop for Ending<T> {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        self.freed.notify_waiters();
     }
 }
 
@@ -327,6 +350,35 @@ mod tests {
         // The second pass goes on from what the first has left: there was one for both.
         assert_eq!((one, other, next), (Asked::Answered(1), Asked::Answered(1), Asked::Answered(3)));
         assert!(began.elapsed() < OUTCOME_HELD, "nobody sat out the time for which an outcome is held");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_looks_again_however_the_pass_before_ends() {
+        let (passes, ends) = (Numbers::default(), Arc::new(Notify::new()));
+        let breaks = |_: Option<u8>, _: Arc<Progress>| {
+            let ends = ends.clone();
+            async move {
+                ends.notified().await;
+                panic!("as a test does")
+            }
+        };
+        let told = passes.ask(&1, 7, |known| *known == 1, SHORT, breaks).await;
+        assert!(matches!(told, Asked::Underway { .. }));
+        let (next, ()) = tokio::join!(ask(&passes, 2, LONG, &ends), async {
+            ends.notify_one();
+            tokio::task::yield_now().await;
+            ends.notify_one();
+        });
+        assert_eq!(next, Asked::Answered(2), "it began as soon as the other had broken off");
+        // One that ends, and that nobody fetches, is waited for until then.
+        assert_eq!(ask(&passes, 3, SHORT, &ends).await, UNDERWAY);
+        let Some(Wait::Room(None, looks_again)) = lock(&passes.0).find(|known| *known == 4, Instant::now()) else {
+            panic!("there is no room, and nobody knows when");
+        };
+        ends.notify_one();
+        looks_again.await;
+        let found = lock(&passes.0).find(|known| *known == 4, Instant::now());
+        assert!(matches!(found, Some(Wait::Room(Some(_), _))));
     }
 
     #[tokio::test]

@@ -2,11 +2,13 @@
 //! the requests.
 
 use std::io;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
-use tokio::runtime::{Builder, Handle, RuntimeFlavor};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::task::JoinHandle;
 
 /// Weighs a ninth of what a thread of the service does, where both want the same core.
 const NICENESS: i32 = 10;
@@ -22,12 +24,30 @@ pub(crate) fn give_way() {
 /// Runs it on a thread that gives way, with a runtime of its own: what it spawns, and what its connections do, gives way too.
 /// What is still running on other threads when it ends is left behind.
 pub(crate) fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    let runtime = Builder::new_current_thread().enable_all().on_thread_start(give_way).build()?;
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
+    // Made there: to drop a runtime takes a thread that serves nobody.
+    let (sender, made) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         give_way();
+        let runtime = match Builder::new_current_thread().enable_all().on_thread_start(give_way).build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(sender.send(Err(error))),
+        };
+        drop(sender.send(Ok(())));
         runtime.block_on(work);
         runtime.shutdown_background();
-    })
+    })?;
+    made.recv().unwrap_or(Ok(())).map(|()| thread)
+}
+
+/// Runs it on a thread of a pool; of one whose threads give way, where it `gives_way`.
+pub(crate) fn blocking<T: Send + 'static>(gives_way: bool, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    static GIVING_WAY: LazyLock<io::Result<Runtime>> =
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).on_thread_start(give_way).build());
+    if gives_way && let Ok(pool) = &*GIVING_WAY {
+        return pool.spawn_blocking(work);
+    }
+    // Without such a pool it competes.
+    tokio::task::spawn_blocking(work)
 }
 
 /// Does it on this thread, for the caller waits; but where it `is_long`, lets another thread go on with the requests that this

@@ -21,8 +21,8 @@ use crate::postgres::Database;
 
 /// Events in one statement: a long one would keep the database from cleaning up behind others.
 const PAGE: u64 = 4_096;
-/// How often as long as it has worked it rests: ten million events take a few minutes, and nobody waits for them.
-const REST: u32 = 1;
+/// How often as long as it has worked it rests: ten million events take some minutes, and nobody waits for them.
+const REST: u32 = 3;
 /// After a statement that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 

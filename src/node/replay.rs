@@ -26,6 +26,17 @@ const CHUNKS_WAITING: usize = 8;
 /// second's work, and still nothing to ask for so often.
 const SECTION_EVENTS: u64 = 8 * CHUNK as u64;
 
+/// How a pass through the log goes about it.
+#[derive(Default)]
+struct Manner {
+    /// So many events with one statement; all, unless said otherwise.
+    section: Option<u64>,
+    /// What has to be passed on the way.
+    seen: Option<Seen>,
+    /// Whether those who are served come first: of a node that starts nobody is yet, and a replay can take minutes.
+    gives_way: bool,
+}
+
 /// The state that was folded, and the head that it ends at.
 pub struct Folded {
     pub roll: Roll,
@@ -53,7 +64,9 @@ pub async fn fold(
     }
     let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
     let end = Head::read(client).await?;
-    let folded = read_on(client, keys, start, &end, seen.cloned()).await?;
+    let manner = Manner { seen: seen.cloned(), gives_way: true, ..Manner::default() };
+    // On the heap: who starts a node holds much already.
+    let folded = Box::pin(read_on(client, keys, start, &end, manner)).await?;
     seen.map_or(Ok(()), |seen| seen.check_end(&folded.head))?;
     Ok(folded)
 }
@@ -81,12 +94,12 @@ pub async fn resume(
     for known in [remembered.seen, remembered.mirrored].into_iter().flatten() {
         known.check_against(client, log, &end).await?;
     }
-    read_on(client, keys, start, &end, None).await
+    Box::pin(read_on(client, keys, start, &end, Manner { gives_way: true, ..Manner::default() })).await
 }
 
 /// Folds what lies between the state and `end`.
 pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, end: &Head) -> Result<Folded, LogFault> {
-    read_on(client, keys, from, end, None).await
+    read_on(client, keys, from, end, Manner::default()).await
 }
 
 /// The same where the events are at hand, all of them.
@@ -110,7 +123,7 @@ pub async fn fold_before(
     position: u64,
 ) -> Result<Roll, LogFault> {
     let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
-    let Folded { roll, head } = fold_up_to(client, keys, start, position, None).await?;
+    let Folded { roll, head } = fold_up_to(client, keys, start, position, Manner::default()).await?;
     if head.next_position < position {
         return Err(Tampered::Missing { position: head.next_position }.into());
     }
@@ -130,7 +143,8 @@ pub async fn look_through<S: Send + 'static>(
     state: S,
     see: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<S, LogFault> {
-    let (state, head, flow) = pass(client, keys, from, end, Some(SECTION_EVENTS), None, state, see).await?;
+    let manner = Manner { section: Some(SECTION_EVENTS), gives_way: true, ..Manner::default() };
+    let (state, head, flow) = pass(client, keys, from, end, manner, state, see).await?;
     if head.next_position < end && flow.is_continue() {
         return Err(Tampered::Missing { position: head.next_position }.into());
     }
@@ -142,10 +156,10 @@ async fn read_on(
     keys: &Arc<DerivedKeys>,
     from: Folded,
     end: &Head,
-    seen: Option<Seen>,
+    manner: Manner,
 ) -> Result<Folded, LogFault> {
     check_onward(&from.head, end)?;
-    let mut folded = fold_up_to(client, keys, from, end.next_position, seen).await?;
+    let mut folded = fold_up_to(client, keys, from, end.next_position, manner).await?;
     read::check_end(&folded.head, end)?;
     folded.head.version = end.version;
     Ok(folded)
@@ -169,7 +183,7 @@ async fn fold_up_to(
     keys: &Arc<DerivedKeys>,
     from: Folded,
     end: u64,
-    seen: Option<Seen>,
+    manner: Manner,
 ) -> Result<Folded, LogFault> {
     let Folded { roll, head } = from;
     let take_up = |roll: &mut Roll, _: &Head, events: &[Recorded]| {
@@ -178,36 +192,34 @@ async fn fold_up_to(
         }
         ControlFlow::Continue(())
     };
-    let (roll, head, _) = pass(client, keys, head, end, None, seen, roll, take_up).await?;
+    let (roll, head, _) = pass(client, keys, head, end, manner, roll, take_up).await?;
     Ok(Folded { roll, head })
 }
 
 /// Events that were checked, and where they begin.
 type Chunk = (Head, Vec<Recorded>);
 
-/// Reads from `head` up to, and without, `end`, so many events with one statement; those that were checked are taken up into
-/// the state, until that is enough.
-#[expect(clippy::too_many_arguments, reason = "what its few callers differ in")]
+/// Reads from `head` up to, and without, `end`; the events that were checked are taken up into the state, until that is enough.
 async fn pass<S: Send + 'static>(
     client: &Client,
     keys: &Arc<DerivedKeys>,
     mut head: Head,
     end: u64,
-    section: Option<u64>,
-    seen: Option<Seen>,
+    manner: Manner,
     state: S,
     take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<(S, Head, ControlFlow<()>), LogFault> {
+    let Manner { section, seen, gives_way } = manner;
     let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
     let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
 
     let first = head.next_position;
     let checker_keys = keys.clone();
-    let check = tokio::task::spawn_blocking(move || {
+    let check = background::blocking(gives_way, move || {
         let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys, seen.as_ref());
         result.map(|()| head)
     });
-    let apply = tokio::task::spawn_blocking(move || apply_chunks(receiver, state, take_up));
+    let apply = background::blocking(gives_way, move || apply_chunks(receiver, state, take_up));
 
     let read = read_sections(client, first, end, section, &raw_sender).await;
     drop(raw_sender);

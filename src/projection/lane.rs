@@ -12,6 +12,7 @@ use super::job::{self, Claimed, Ended, Kind};
 use super::runner::Start;
 use super::verify::{self, Verdict};
 use super::{Projection, ProjectionError, cursor};
+use crate::domain::plan::PlanKind;
 
 /// How long a projection is left alone whose rows the database has refused, or whose build has failed.
 const REST: Duration = Duration::from_secs(2);
@@ -45,6 +46,8 @@ pub(super) struct Lane {
     verifying: Option<Work<Verdict>>,
     /// Something has failed that fails again, and is not tried before this.
     pub(super) rest_until: Option<Instant>,
+    /// Where the plan was applied for whose records it has waited as long as it may: it does not wait for these again.
+    waited_for: Option<u64>,
     /// Since when it is too far behind to be brought up to date row by row, and stays where it is until a build takes its place.
     awaits_build: Option<Instant>,
     /// When it was looked whether other versions can go.
@@ -93,6 +96,7 @@ impl Lane {
             giving_way: GivingWay::default(),
             verifying: None,
             rest_until: None,
+            waited_for: None,
             awaits_build: None,
             others_looked_at: None,
         }
@@ -144,24 +148,32 @@ impl Lane {
     /// Begins the build that is awaited, unless it is better begun later.
     pub(super) fn start_awaited_build(&mut self, start: &Start, others_build: bool) {
         let is_due = self.building.is_none() && self.may_work() && !others_build;
-        if let Some(since) = self.awaits_build.filter(|_| is_due)
-            && (since.elapsed() >= start.pace.held_max || self.recorded_by_plan(start).is_none())
-        {
-            self.start_build(start, None);
+        let Some(since) = self.awaits_build.filter(|_| is_due) else { return };
+        let records = self.records_to_come(start);
+        if records.is_some() && since.elapsed() < start.pace.held_max {
+            return;
         }
+        self.waited_for = records.or(self.waited_for);
+        self.start_build(start, None);
     }
 
-    /// The position at which a plan was applied that will record so many items of this projection that it is quicker made anew
-    /// when they are. A build that is begun before has to go through them all once more.
-    pub(super) fn recorded_by_plan(&self, start: &Start) -> Option<u64> {
+    /// Where the plan was applied that these rows tell of by its fence, and that will record so many of them that it is quicker
+    /// made anew when they are recorded: a build that is begun before has to go through them all once more.
+    ///
+    /// Of plans that mark what they change the rows tell nothing before they are made anew.
+    pub(super) fn records_to_come(&self, start: &Start) -> Option<u64> {
         let (snapshot, rows_max) = (start.node.snapshot(), start.pace.rows_max);
-        if self.projection.count(&snapshot.roll) <= rows_max {
-            return None;
-        }
-        // A readmission records its items in waves, over days.
-        let running = snapshot.roll.running_plans().filter(|(plan, _)| plan.kind.terms().is_none());
-        let large = running.filter(|(_, progress)| progress.total - progress.done > rows_max as u64);
-        large.map(|(_, progress)| progress.applied).min()
+        let from = self.cursor.filter(|_| self.projection.count(&snapshot.roll) > rows_max)?;
+        let revoking = snapshot.roll.running_plans().filter(|(plan, _)| plan.kind == PlanKind::RevokeAll);
+        let by_fence = revoking.filter(|(plan, _)| !plan.marks_items()).map(|(_, progress)| progress);
+        let mut large = by_fence.filter(|progress| progress.total - progress.done > rows_max as u64);
+        let is_in_the_rows = |applied: &u64| *applied < from && Some(*applied) != self.waited_for;
+        large.find_map(|progress| Some(progress.applied).filter(is_in_the_rows))
+    }
+
+    /// Whether a build takes the database's time. One that waits for its place does not.
+    pub(super) fn builds_beside_its_rows(&self) -> bool {
+        self.cursor.is_some() && self.building.is_some() && self.built.is_none()
     }
 
     /// Makes it anew beside the rows that there are.

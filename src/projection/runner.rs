@@ -114,7 +114,7 @@ impl Runner {
                     patient(self.look_around(&client)).await?;
                     for index in 0..self.lanes.len() {
                         // One after the other, where there are rows to be read meanwhile.
-                        let others_build = self.lanes.iter().any(|lane| lane.cursor.is_some() && lane.building.is_some());
+                        let others_build = self.lanes.iter().any(Lane::builds_beside_its_rows);
                         look_after(&mut client, &self.start, &mut self.lanes[index], others_build).await?;
                     }
                 }
@@ -150,9 +150,7 @@ impl Runner {
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_work() && !lane.awaits_build()) {
             // One that is ahead of us was kept by a node that knew more: it waits until we do.
             let Some(from) = lane.cursor.filter(|from| *from < to) else { continue };
-            // That the plan is applied, the rows are to say at once.
-            let is_for_a_build = || lane.recorded_by_plan(&self.start).is_some_and(|applied| applied < from);
-            if to - from > self.start.pace.events_max || is_for_a_build() {
+            if to - from > self.start.pace.events_max || lane.records_to_come(&self.start).is_some() {
                 lane.build_instead();
             } else {
                 behind.entry(from).or_default().push(lane);

@@ -1,16 +1,17 @@
 //! When each key was used and from where: noted in memory by whoever validates, kept in batches.
 //!
 //! It is no event, since a fleet's every request would be one, and so no part of what a rebuild makes the same. What was
-//! noted since the last batch is lost with a node that is killed.
+//! not written down yet is lost with a node that is killed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{self, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
 use super::ProjectionError;
 use super::value;
@@ -27,12 +28,17 @@ pub const SOURCES_MAX: usize = 16;
 const SHARDS: usize = 64;
 /// Keys of one transaction.
 const CHUNK_KEYS: usize = 5_000;
+/// How often as long as a transaction took is rested after it, unless somebody wants to know: where each request shows another
+/// key, to write down when they were used takes longer than to judge them, and would take the processors from that.
+const REST: u32 = 3;
 
 /// The uses that were not written down yet.
 pub struct KeysUsed {
-    shards: [Mutex<HashMap<KeyId, Noted>>; SHARDS],
+    shards: [sync::Mutex<HashMap<KeyId, Noted>>; SHARDS],
     /// Somebody wants to know now.
     wanted: Notify,
+    /// Held while what was taken out is written down: whoever finds nothing here finds it in the table.
+    writing: Mutex<()>,
 }
 
 /// From when to when.
@@ -74,7 +80,7 @@ pub struct Used {
 
 impl Default for KeysUsed {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), wanted: Notify::new() }
+        Self { shards: std::array::from_fn(|_| sync::Mutex::default()), wanted: Notify::new(), writing: Mutex::new(()) }
     }
 }
 
@@ -104,8 +110,15 @@ impl KeysUsed {
         self.wanted.notify_one();
     }
 
-    /// Writes down what was noted since the last time. What cannot be written is noted again.
+    /// Writes down all that was noted until now. What cannot be written is noted again.
     pub async fn flush(&self, database: &Database) -> Result<(), ProjectionError> {
+        // Somebody may be resting over it.
+        self.hurry();
+        self.write_down(database, false).await
+    }
+
+    async fn write_down(&self, database: &Database, mut rests: bool) -> Result<(), ProjectionError> {
+        let _writing = self.writing.lock().await;
         let mut noted: Vec<(KeyId, Noted)> = Vec::new();
         for shard in &self.shards {
             noted.extend(std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)));
@@ -115,6 +128,7 @@ impl KeysUsed {
         let mut rest = noted.as_slice();
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(rest.len().min(CHUNK_KEYS));
+            let began = Instant::now();
             if let Err(error) = keep(database, chunk).await {
                 for (key, lost) in rest {
                     self.with(*key, |noted| noted.add_all(lost));
@@ -122,6 +136,16 @@ impl KeysUsed {
                 return Err(error);
             }
             rest = after;
+            if rests && !rest.is_empty() {
+                tokio::select! {
+                    () = tokio::time::sleep(began.elapsed() * REST) => {}
+                    () = self.wanted.notified() => {
+                        rests = false;
+                        // What was noted since is wanted too.
+                        self.wanted.notify_one();
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -130,12 +154,12 @@ impl KeysUsed {
     pub async fn run(&self, database: &Database, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
         loop {
-            let last = tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => false,
-                () = self.wanted.notified() => false,
-                () = &mut stopped => true,
+            let (last, rests) = tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => (false, true),
+                () = self.wanted.notified() => (false, false),
+                () = &mut stopped => (true, false),
             };
-            if let Err(error) = self.flush(database).await {
+            if let Err(error) = self.write_down(database, rests).await {
                 tracing::warn!(%error, "when keys were last used could not be written down");
             }
             if last {

@@ -1,8 +1,9 @@
 //! `portcullis incident replay`: forward and back through an incident on a terminal; elsewhere a list.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, read};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, poll, read};
 use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, terminal};
 use serde_json::{Value, json};
@@ -101,6 +102,8 @@ fn walk(moments: &[Value]) -> io::Result<()> {
 
 fn look(moments: &[Value]) -> io::Result<()> {
     let mut place = Place { at: 0, count: moments.len() };
+    // From here on it is heard when the terminal gets another size: before the first page is shown in this one.
+    poll(Duration::ZERO)?;
     loop {
         show(moments, place)?;
         match read()? {

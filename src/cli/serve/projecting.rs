@@ -27,6 +27,7 @@ pub(super) struct Projecting {
     running: thread::JoinHandle<()>,
     stop_running: oneshot::Sender<()>,
     hurrying: JoinHandle<()>,
+    used: Arc<KeysUsed>,
     noting: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
@@ -51,10 +52,10 @@ impl Projecting {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let hurrying = tokio::spawn(hurry(running.node.clone(), used.clone()));
-        let database = database.clone();
-        let noting = tokio::spawn(async move { used.run(&database, async { drop(stopped.await) }).await });
+        let (database, uses) = (database.clone(), used.clone());
+        let noting = tokio::spawn(async move { uses.run(&database, async { drop(stopped.await) }).await });
         let (stop_running, told) = oneshot::channel::<()>();
-        // Lists can be a moment late, verdicts cannot.
+        // Lists can be late, verdicts cannot.
         let running = background::spawn("projections", async {
             tokio::select! {
                 () = runner::run(start) => {}
@@ -62,7 +63,7 @@ impl Projecting {
             }
         });
         let running = running.context("cannot start the thread that keeps the projections")?;
-        Ok(Self { running, stop_running, hurrying, noting, stop })
+        Ok(Self { running, stop_running, hurrying, used, noting, stop })
     }
 
     /// The runner can be ended anywhere; the uses of the last seconds are written down.
@@ -74,6 +75,7 @@ impl Projecting {
             tracing::error!("the keeping of projections broke off");
         }
         drop(self.stop);
+        self.used.hurry();
         match tokio::time::timeout(LAST_USES, self.noting).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the noting of last uses broke off"),

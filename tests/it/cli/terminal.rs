@@ -79,6 +79,16 @@ async fn a_replay_is_walked_forward_and_back_and_gives_the_terminal_back() {
         terminal.types(CONTROL_C);
         assert_eq!(terminal.code(), Some(0));
         assert!(terminal.is_by_lines());
+
+        // In another size it is shown again, by itself.
+        let mut terminal = Terminal::led(&shell.command("incident replay INC-1"), COLUMNS, ROWS);
+        shows(&mut terminal, 0);
+        for columns in [COLUMNS / 2, COLUMNS] {
+            terminal.resize(columns, ROWS);
+            shows(&mut terminal, 0);
+        }
+        terminal.types("q");
+        terminal.code();
     });
 }
 

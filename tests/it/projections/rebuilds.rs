@@ -131,16 +131,9 @@ async fn a_rebuild_is_finished_while_events_keep_coming() {
 /// when it is finished. What the plan decided stands in the rows before that, and small projections go on meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_large_plan_records_is_made_anew_when_it_is_recorded() {
-    const WORKERS: usize = 30;
     let scratch = Scratch::new().await;
-    let pace = Pace { events_max: 1_000, rows_max: WORKERS / 2, step_facts: 20, held_max: 10 * PATIENCE };
-    let keeping = Keeping::at_pace(&scratch, pace).await;
-    keeping.node.bootstrap().await;
-    for number in 0..WORKERS {
-        keeping.node.worker(&format!("w-{number}")).await;
-    }
-    keeping.assert_exact().await;
-    let plan = revoke_everything(&keeping).await;
+    let keeping = fleet(&scratch, 10 * PATIENCE).await;
+    let plan = applied_to_all(&keeping, PlanKind::RevokeAll).await;
     keeping.caught_up().await;
     let applied = keeping.known();
     let filter = keys::Filter { state: Some(KeyStanding::Fenced), ..Default::default() };
@@ -163,9 +156,53 @@ async fn what_a_large_plan_records_is_made_anew_when_it_is_recorded() {
     keeping.assert_exact().await;
 }
 
+/// Where each row is marked, the rows say nothing of it before they are made anew: that waits for no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_large_plan_marks_is_made_anew_at_once() {
+    let scratch = Scratch::new().await;
+    let keeping = fleet(&scratch, 10 * PATIENCE).await;
+    applied_to_all(&keeping, PlanKind::Isolate { until: None }).await;
+    keeping.assert_exact().await;
+}
+
+/// A plan that nobody goes on with is waited for once.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_do_not_come_are_waited_for_once() {
+    let scratch = Scratch::new().await;
+    let keeping = fleet(&scratch, Duration::from_millis(500)).await;
+    applied_to_all(&keeping, PlanKind::RevokeAll).await;
+    keeping.assert_exact().await;
+    let built = async || {
+        let kept = cursor::all(&keeping.start.database).await.unwrap();
+        kept.into_iter().map(|kept| (kept.name, kept.built_at)).collect::<Vec<_>>()
+    };
+    keeping.node.worker("later").await;
+    keeping.assert_exact().await;
+    let before = built().await;
+    for number in 0..5 {
+        keeping.node.worker(&format!("later-{number}")).await;
+        keeping.assert_exact().await;
+    }
+    assert_eq!(built().await, before, "row by row from then on");
+}
+
+/// More workers than are brought up to date row by row, each with a key.
+const WORKERS: usize = 30;
+
+async fn fleet(scratch: &Scratch, held_max: Duration) -> Keeping {
+    let pace = Pace { events_max: 1_000, rows_max: WORKERS / 2, step_facts: 20, held_max };
+    let keeping = Keeping::at_pace(scratch, pace).await;
+    keeping.node.bootstrap().await;
+    for number in 0..WORKERS {
+        keeping.node.worker(&format!("w-{number}")).await;
+    }
+    keeping.assert_exact().await;
+    keeping
+}
+
 /// The plan, applied, and none of its items recorded.
-async fn revoke_everything(keeping: &Keeping) -> PlanId {
-    let (plan, kind) = (PlanId::from_uuid(mint::id()), PlanKind::RevokeAll);
+async fn applied_to_all(keeping: &Keeping, kind: PlanKind) -> PlanId {
+    let plan = PlanId::from_uuid(mint::id());
     let selector = Selector::new(vec![Criterion::Everything], None, None).unwrap();
     let roll = keeping.roll();
     let digest = roll.plan_digest(&kind, &selector, &roll.select(&kind, &selector));

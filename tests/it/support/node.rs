@@ -80,7 +80,8 @@ impl TestNode {
             snapshots,
             mirror: None,
         };
-        Ok(Self { running: writer::start(start, keys.clone()).await?, keys })
+        // On the heap: a start holds several states at once.
+        Ok(Self { running: Box::pin(writer::start(start, keys.clone())).await?, keys })
     }
 
     /// As the service itself, which may wish anything.

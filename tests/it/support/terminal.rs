@@ -25,6 +25,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
+    /// The program leads a session: the kernel tells it of its terminal's keys and sizes. What it writes last may be lost with
+    /// the terminal when it ends.
+    pub(crate) fn led(command: &Command, columns: u16, rows: u16) -> Self {
+        Self::run(leader(command), columns, rows)
+    }
+
     pub(crate) fn run(mut command: Command, columns: u16, rows: u16) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let ours = openpt(flags).unwrap();
@@ -62,6 +68,16 @@ impl Terminal {
                 Err(why) => panic!("never `{text}` ({why}):\n{}", self.all().escape_debug()),
             }
         }
+    }
+
+    /// Another size, of which the kernel tells the program.
+    pub(crate) fn resize(&mut self, columns: u16, rows: u16) {
+        // Nothing that was written for the old size is taken for an answer.
+        while let Ok(bytes) = self.written.try_recv() {
+            self.bytes.extend(bytes);
+        }
+        self.bytes.clear();
+        tcsetwinsize(&self.ours, size(columns, rows)).unwrap();
     }
 
     pub(crate) fn types(&mut self, keys: &str) {
@@ -103,6 +119,23 @@ impl Drop for Terminal {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// The same program as the leader of a session: only that has a terminal, and hears of its keys and sizes.
+fn leader(command: &Command) -> Command {
+    let mut leader = Command::new("/usr/bin/setsid");
+    // As the command that it stands for, which is told its surroundings one by one.
+    leader.env_clear().arg("--ctty").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => leader.env(name, value),
+            None => leader.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        leader.current_dir(folder);
+    }
+    leader
 }
 
 fn size(columns: u16, rows: u16) -> Winsize {
