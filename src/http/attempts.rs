@@ -22,6 +22,7 @@ use crate::domain::command::{Command, Context};
 use crate::domain::event::FailureCount;
 use crate::domain::ids::{CommandId, KeyId};
 use crate::domain::time::Timestamp;
+use crate::node::background;
 use crate::telemetry::Metrics;
 use crate::validate::{CredentialId, Denied};
 
@@ -111,10 +112,12 @@ impl Attempts {
             let from = std::mem::replace(&mut window.from, to);
             (from, std::mem::take(&mut window.counts))
         };
-        let mut counts: Vec<(FailureCount, Attempt)> =
-            counts.into_iter().map(|(attempt, count)| (failure(&attempt, count), attempt)).collect();
-        counts
-            .sort_by(|(a, _), (b, _)| (&a.reason, a.source, &a.credential).cmp(&(&b.reason, b.source, &b.credential)));
+        // A fleet whose keys were all revoked is as many: not on a thread that others are answered by.
+        let counts = background::blocking(true, move || in_order(counts)).await;
+        let Ok(counts) = counts.inspect_err(|error| tracing::error!(%error, "counts of failed attempts are lost"))
+        else {
+            return;
+        };
         let mut chunks = counts.chunks(COUNTS_PER_EVENT);
         while let Some(chunk) = chunks.next() {
             let failures = chunk.iter().map(|(failure, _)| failure.clone()).collect();
@@ -165,6 +168,14 @@ fn limited_as(source: IpAddr) -> IpAddr {
         IpAddr::V4(_) => source,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
+}
+
+/// As the log keeps them.
+fn in_order(counts: HashMap<Attempt, u64>) -> Vec<(FailureCount, Attempt)> {
+    let mut counts: Vec<(FailureCount, Attempt)> =
+        counts.into_iter().map(|(attempt, count)| (failure(&attempt, count), attempt)).collect();
+    counts.sort_by(|(a, _), (b, _)| (&a.reason, a.source, &a.credential).cmp(&(&b.reason, b.source, &b.credential)));
+    counts
 }
 
 fn failure(attempt: &Attempt, count: u64) -> FailureCount {

@@ -86,7 +86,7 @@ impl FromRequestParts<App> for Asked {
 
 impl Asked {
     pub(super) fn of(parts: &Parts, body: &[u8], app: &App) -> Result<Self, Problem> {
-        let target = without_wait(&parts.uri);
+        let target = meant(&parts.uri);
         let incident = incident(&parts.headers)?;
         let mut content = vec![parts.method.as_str().as_bytes(), target.as_bytes(), body];
         content.extend(incident.as_ref().map(|incident| incident.as_str().as_bytes()));
@@ -97,10 +97,12 @@ impl Asked {
     }
 }
 
-/// Path and query, but for how long its sender waits: who asks again may have more patience, and means the same.
-fn without_wait(uri: &Uri) -> String {
+/// Path and query, but for how long its sender waits, and that it is no dry run: who asks again may have more patience, or say it
+/// otherwise, and means the same.
+fn meant(uri: &Uri) -> String {
     let query = uri.query().unwrap_or_default();
-    let means = |pair: &&str| !pair.is_empty() && !pair.starts_with("wait=") && !pair.starts_with("timeout=");
+    let manner = |pair: &str| pair.starts_with("wait=") || pair.starts_with("timeout=") || pair == "dry_run=false";
+    let means = |pair: &&str| !pair.is_empty() && !manner(pair);
     let query = query.split('&').filter(means).collect::<Vec<_>>().join("&");
     if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) }
 }

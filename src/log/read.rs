@@ -51,10 +51,30 @@ impl RawEvent {
     }
 }
 
-/// Streams the events from `from` up to, and without, `to`, handing them on in chunks of at most `chunk`.
+/// How much is handed on at a time: so many events, or fewer once their entries have so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkMax {
+    pub events: usize,
+    pub bytes: usize,
+}
+
+impl ChunkMax {
+    /// All of a page, whatever stands in it.
+    pub fn events(events: u64) -> Self {
+        Self { events: usize::try_from(events).unwrap_or(usize::MAX), bytes: usize::MAX }
+    }
+}
+
+/// Streams the events from `from` up to, and without, `to`, handing them on in chunks.
 ///
 /// `hand_on` answers whether to go on.
-pub async fn stream<F, Fut>(client: &Client, from: u64, to: u64, chunk: usize, mut hand_on: F) -> Result<(), LogFault>
+pub async fn stream<F, Fut>(
+    client: &Client,
+    from: u64,
+    to: u64,
+    chunk: ChunkMax,
+    mut hand_on: F,
+) -> Result<(), LogFault>
 where
     F: FnMut(Vec<RawEvent>) -> Fut,
     Fut: Future<Output = bool>,
@@ -62,14 +82,20 @@ where
     let asked = Box::pin(client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]));
     let rows = tokio::time::timeout(BEGIN_PATIENCE, asked).await.map_err(|_| LogFault::Silent)??;
     let mut rows = pin!(rows);
-    let mut pending = Vec::with_capacity(chunk);
+    let (mut pending, mut bytes) = (Vec::with_capacity(chunk.events), 0);
     loop {
         // A link that was cut silently would be waited for for ever.
         let next = tokio::time::timeout(ROW_PATIENCE, rows.try_next());
         let Some(row) = next.await.map_err(|_| LogFault::Silent)?? else { break };
-        pending.push(RawEvent(row));
-        if pending.len() == chunk && !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk))).await {
-            return Ok(());
+        let event = RawEvent(row);
+        // What cannot be read is said where it is checked.
+        bytes += event.entry().map_or(0, <[u8]>::len);
+        pending.push(event);
+        if pending.len() == chunk.events || bytes >= chunk.bytes {
+            bytes = 0;
+            if !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk.events))).await {
+                return Ok(());
+            }
         }
     }
     if !pending.is_empty() {

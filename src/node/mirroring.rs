@@ -16,7 +16,7 @@ use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
 use crate::log::mirror::{Mirror, MirrorError, Writer};
-use crate::log::read::{self, RawEvent};
+use crate::log::read::{self, ChunkMax, RawEvent};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::{Database, Session};
 
@@ -195,8 +195,7 @@ impl Mirroring {
             let from = copying.writer.seen().next_position;
             let to = end.min(from + PAGE);
             let mut rows: Vec<RawEvent> = Vec::new();
-            let length = usize::try_from(to - from).unwrap_or(usize::MAX);
-            let reading = read::stream(&session.client, from, to, length, |page| {
+            let reading = read::stream(&session.client, from, to, ChunkMax::events(to - from), |page| {
                 rows = page;
                 std::future::ready(true)
             });

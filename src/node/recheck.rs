@@ -15,7 +15,7 @@ use super::{Node, background};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
-use crate::log::read::{self, RawEvent};
+use crate::log::read::{self, ChunkMax, RawEvent};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::Database;
 
@@ -98,8 +98,7 @@ impl Recheck {
         let from = head.next_position;
         let to = self.end.next_position.min(from + PAGE);
         let mut rows: Vec<RawEvent> = Vec::new();
-        let length = usize::try_from(to - from).unwrap_or(usize::MAX);
-        read::stream(client, from, to, length, |page| {
+        read::stream(client, from, to, ChunkMax::events(to - from), |page| {
             rows = page;
             std::future::ready(true)
         })

@@ -13,18 +13,21 @@ use crate::domain::event::Recorded;
 use crate::domain::ids::LogId;
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
-use crate::log::read::{self, RawEvent};
+use crate::log::read::{self, ChunkMax, RawEvent};
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
 use crate::node::{background, snapshot};
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
-const CHUNK: usize = 1_024;
+const CHUNK_EVENTS: usize = 1_024;
+/// And fewer of those that are lists of keys: several chunks are in memory at a time.
+const CHUNK_BYTES: usize = 4 << 20;
+const CHUNK: ChunkMax = ChunkMax { events: CHUNK_EVENTS, bytes: CHUNK_BYTES };
 /// Chunks that may wait between two stages.
 const CHUNKS_WAITING: usize = 8;
 /// Events of one statement, where the connection is one of those that end a statement which takes too long: a fraction of a
 /// second's work, and still nothing to ask for so often.
-const SECTION_EVENTS: u64 = 8 * CHUNK as u64;
+const SECTION_EVENTS: u64 = 8 * CHUNK_EVENTS as u64;
 
 /// How a pass through the log goes about it.
 #[derive(Default)]

@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Events that are read at once.
-const READ_EVENTS: usize = 4_096;
+const READ_EVENTS: usize = 1_024;
 
 /// What the runner works with.
 #[derive(Clone)]
@@ -157,7 +157,7 @@ impl Runner {
             }
         }
         for (from, mut lanes) in behind {
-            let events = events(client, &self.start.node, from, to).await?;
+            let events = events(client, &self.start.node, from, to, self.start.pace.rows_max as u64).await?;
             // Not rendered first: that would be the rows of a whole fleet, to be thrown away.
             if facts(&events) > self.start.pace.rows_max as u64 {
                 for lane in lanes {
@@ -252,8 +252,9 @@ async fn put_in_place(
     let snapshot = start.node.snapshot();
     let end = snapshot.roll.next_position();
     let to = end.min(from + start.pace.step_facts);
-    let mut events = events(client, &start.node, from, to).await?;
-    let to = shorten(&mut events, start.pace.step_facts).unwrap_or(to);
+    let mut events = events(client, &start.node, from, to, start.pace.step_facts).await?;
+    let read = from + events.len() as u64;
+    let to = shorten(&mut events, start.pace.step_facts).unwrap_or(read);
     let changes = awake(client, render(vec![projection], events, &snapshot)).await?.pop().unwrap_or_default();
     if to < end {
         // Some of these rows are newer than `to`. Those that differ for it are among the ones that come after it.
@@ -281,11 +282,21 @@ fn shorten(events: &mut Vec<Recorded>, facts_max: u64) -> Option<u64> {
     rest.first().map(|recorded| recorded.position)
 }
 
-/// The events from `from` up to, and without, `to`: all of them, or none.
-async fn events(client: &Client, node: &Node, from: u64, to: u64) -> Result<Vec<Recorded>, ProjectionError> {
+/// The events from `from` up to, and without, `to`; or the first of them, with more than `facts_max` facts in all: of lists
+/// that would be a fleet's.
+async fn events(
+    client: &Client,
+    node: &Node,
+    from: u64,
+    to: u64,
+    facts_max: u64,
+) -> Result<Vec<Recorded>, ProjectionError> {
     let mut events: Vec<Recorded> = Vec::new();
     let mut next = from;
     while next < to {
+        if facts(&events) > facts_max {
+            return Ok(events);
+        }
         let part = Search {
             from: next,
             to,

@@ -17,6 +17,7 @@ use super::ProjectionError;
 use super::value;
 use crate::domain::ids::KeyId;
 use crate::domain::time::Timestamp;
+use crate::node::background;
 use crate::postgres::Database;
 
 /// How often what was noted is written down.
@@ -119,12 +120,18 @@ impl KeysUsed {
 
     async fn write_down(&self, database: &Database, mut rests: bool) -> Result<(), ProjectionError> {
         let _writing = self.writing.lock().await;
-        let mut noted: Vec<(KeyId, Noted)> = Vec::new();
-        for shard in &self.shards {
-            noted.extend(std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)));
-        }
-        // In one order on every node, or two of them could wait for each other.
-        noted.sort_unstable();
+        let take = |shard: &sync::Mutex<HashMap<KeyId, Noted>>| {
+            std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        let taken: Vec<_> = self.shards.iter().map(take).collect();
+        // A busy fleet's are hundreds of thousands, and the threads here are for those who ask.
+        let noted = background::blocking(true, move || {
+            let mut noted: Vec<(KeyId, Noted)> = taken.into_iter().flatten().collect();
+            // In one order on every node, or two of them could wait for each other.
+            noted.sort_unstable();
+            noted
+        });
+        let noted = noted.await?;
         let mut rest = noted.as_slice();
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(rest.len().min(CHUNK_KEYS));

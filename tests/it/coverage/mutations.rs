@@ -252,7 +252,9 @@ async fn a_dry_run_uses_up_no_idempotency_key() {
     // Decided as if it were new, and not answered as the first time.
     let again = send("?dry_run=true", &json!({ "id": "w-3" })).await.expect(200);
     assert_eq!((&again["dry_run"], &again["changed"]), (&json!(true), &json!(false)));
-    assert_eq!(send("", &json!({ "id": "w-3" })).await.expect(201)["id"], "w-3");
+    for query in ["", "?dry_run=false"] {
+        assert_eq!(send(query, &json!({ "id": "w-3" })).await.expect(201)["id"], "w-3");
+    }
 }
 
 async fn fleet(trial: &mut Trial<'_>) {

@@ -7,13 +7,14 @@ use portcullis::domain::event::{Event, KeyCreated, KeyHolder, Recorded};
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::roll::Roll;
 use portcullis::log::head::{self, Head};
-use portcullis::log::{read, schema};
+use portcullis::log::read::{self, ChunkMax};
+use portcullis::log::schema;
 use portcullis::node::replay;
 
 use super::history::{Fact, What};
 use crate::support::cluster::connect;
 
-const CHUNK: usize = 1_024;
+const CHUNK: u64 = 1_024;
 
 /// Everything up to the end that the log has when it is asked.
 pub(super) async fn read(url: &str, keys: &Arc<DerivedKeys>) -> (Vec<Fact>, Roll) {
@@ -25,7 +26,7 @@ pub(super) async fn read(url: &str, keys: &Arc<DerivedKeys>) -> (Vec<Fact>, Roll
         raw.extend::<Vec<_>>(chunk);
         std::future::ready(true)
     };
-    read::stream(&client, 0, folded.head.next_position, CHUNK, keep).await.unwrap();
+    read::stream(&client, 0, folded.head.next_position, ChunkMax::events(CHUNK), keep).await.unwrap();
     let mut end = Head::genesis(keys, log);
     let facts = raw.iter().map(|raw| fact(&read::unseal(raw, &mut end, keys).unwrap())).collect();
     read::check_end(&end, &folded.head).unwrap();
