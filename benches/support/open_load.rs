@@ -39,8 +39,8 @@ pub(crate) struct Waited {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-    /// The p99 of those that were meant to be sent in each second, in their order: what stood in the way passes, or does not.
-    pub(crate) p99_by_second: Vec<f64>,
+    /// Nanoseconds of those that were meant to be sent in each second: what stood in the way passes, or does not.
+    pub(crate) by_second: Vec<Vec<u64>>,
     /// How many were answered in a second, from the first intended moment to the last answer.
     pub(crate) rate: f64,
 }
@@ -81,13 +81,12 @@ impl OpenLoad {
             let samples = asking.map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread broke off"))?);
             samples.collect::<anyhow::Result<Vec<_>>>()
         })?;
-        let p99_by_second =
-            self.by_second(&samples).iter_mut().map(|one| percentile(one, 0.99) / 1_000_000.0).collect();
+        let by_second = self.by_second(&samples);
         let mut samples = samples.concat();
         let rate = to_float(samples.len() as u64) / began.elapsed().as_secs_f64();
         let mut milliseconds = |part| percentile(&mut samples, part) / 1_000_000.0;
         let (p50, p99, p999) = (milliseconds(0.5), milliseconds(0.99), milliseconds(0.999));
-        anstream::println!("{}", serde_json::to_string(&Waited { p50, p99, p999, p99_by_second, rate })?);
+        anstream::println!("{}", serde_json::to_string(&Waited { p50, p99, p999, by_second, rate })?);
         Ok(())
     }
 
