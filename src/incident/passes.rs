@@ -32,15 +32,13 @@ struct State<Q, T, K> {
     freed: Arc<Notify>,
     current: Option<Pass<Q, T>>,
     kept: Option<(K, Instant)>,
-    /// How many were begun: numbers them.
-    begun: u64,
     /// Whether somebody looks after what is forgotten.
     is_watched: bool,
 }
 
 struct Pass<Q, T> {
-    number: u64,
     question: Q,
+    /// Which pass it is, too.
     progress: Arc<Progress>,
     /// When somebody last asked for it.
     asked: Instant,
@@ -88,7 +86,7 @@ impl Progress {
 
 impl<Q, T, K> Default for State<Q, T, K> {
     fn default() -> Self {
-        Self { freed: Arc::default(), current: None, kept: None, begun: 0, is_watched: false }
+        Self { freed: Arc::default(), current: None, kept: None, is_watched: false }
     }
 }
 
@@ -156,8 +154,7 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
 
     /// Who was told how far it is comes back from now on.
     fn told(&self, progress: &Arc<Progress>) {
-        let mut state = lock(&self.0);
-        if let Some(pass) = state.current.as_mut().filter(|pass| Arc::ptr_eq(&pass.progress, progress)) {
+        if let Some(pass) = lock(&self.0).current_is(progress) {
             pass.asked = Instant::now();
         }
     }
@@ -172,17 +169,15 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
     where
         F: Future<Output = (T, Option<K>)> + Send + 'static,
     {
-        state.begun += 1;
-        let number = state.begun;
         let progress = Arc::new(Progress { at: AtomicU64::default(), end });
         let work = begin(state.kept.take().map(|(kept, _)| kept), progress.clone());
         let (sender, outcome) = watch::channel(None);
-        let inside = self.0.clone();
+        let (inside, itself) = (self.0.clone(), progress.clone());
         let ending = Ending { sender: Some(sender), freed: state.freed.clone() };
         let task = tokio::spawn(async move {
             let (made, kept) = work.await;
             let mut state = lock(&inside);
-            if state.current.as_ref().is_some_and(|pass| pass.number == number) {
+            if state.current_is(&itself).is_some() {
                 state.kept = kept.map(|kept| (kept, Instant::now()));
             }
             // Before anybody can find that the sender is gone.
@@ -191,7 +186,7 @@ impl<Q: Clone + Send + 'static, T: Clone + Send + Sync + 'static, K: Send + 'sta
         });
         let (asked, task) = (Instant::now(), task.abort_handle());
         let wait = Wait::Outcome(progress.clone(), outcome.clone());
-        state.current = Some(Pass { number, question, progress, asked, outcome, task });
+        state.current = Some(Pass { question, progress, asked, outcome, task });
         if !std::mem::replace(&mut state.is_watched, true) {
             tokio::spawn(forget(self.0.clone()));
         }
@@ -244,9 +239,14 @@ impl<Q, T, K> State<Q, T, K> {
 
     /// The outcome of this pass has reached somebody, and all who wait for it.
     fn fetched(&mut self, progress: &Arc<Progress>) {
-        if self.current.as_ref().is_some_and(|pass| Arc::ptr_eq(&pass.progress, progress)) {
+        if self.current_is(progress).is_some() {
             self.free();
         }
+    }
+
+    /// The pass with this progress, unless another has taken its place.
+    fn current_is(&mut self, progress: &Arc<Progress>) -> Option<&mut Pass<Q, T>> {
+        self.current.as_mut().filter(|pass| Arc::ptr_eq(&pass.progress, progress))
     }
 
     fn free(&mut self) {

@@ -42,7 +42,7 @@ pub(crate) fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static)
 /// Runs it on a thread of a pool; of one whose threads give way, where it `gives_way`.
 pub(crate) fn blocking<T: Send + 'static>(gives_way: bool, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     static GIVING_WAY: LazyLock<io::Result<Runtime>> =
-        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).on_thread_start(give_way).build());
+        LazyLock::new(|| Builder::new_current_thread().on_thread_start(give_way).build());
     if gives_way && let Ok(pool) = &*GIVING_WAY {
         return pool.spawn_blocking(work);
     }

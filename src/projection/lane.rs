@@ -166,9 +166,9 @@ impl Lane {
         let from = self.cursor.filter(|_| self.projection.count(&snapshot.roll) > rows_max)?;
         let revoking = snapshot.roll.running_plans().filter(|(plan, _)| plan.kind == PlanKind::RevokeAll);
         let by_fence = revoking.filter(|(plan, _)| !plan.marks_items()).map(|(_, progress)| progress);
-        let mut large = by_fence.filter(|progress| progress.total - progress.done > rows_max as u64);
-        let is_in_the_rows = |applied: &u64| *applied < from && Some(*applied) != self.waited_for;
-        large.find_map(|progress| Some(progress.applied).filter(is_in_the_rows))
+        let large = by_fence.filter(|progress| progress.total - progress.done > rows_max as u64);
+        let mut applied = large.map(|progress| progress.applied);
+        applied.find(|applied| *applied < from && Some(*applied) != self.waited_for)
     }
 
     /// Whether a build takes the database's time. One that waits for its place does not.

@@ -124,26 +124,20 @@ impl KeysUsed {
             std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner))
         };
         let taken: Vec<_> = self.shards.iter().map(take).collect();
-        // A busy fleet's are hundreds of thousands, and the threads here are for those who ask.
-        let noted = background::blocking(true, move || {
+        // A busy fleet's are hundreds of thousands, and this thread is for those who ask.
+        let noted = background::aside(true, move || {
             let mut noted: Vec<(KeyId, Noted)> = taken.into_iter().flatten().collect();
             // In one order on every node, or two of them could wait for each other.
             noted.sort_unstable();
             noted
         });
-        let noted = noted.await?;
-        let mut rest = noted.as_slice();
-        while !rest.is_empty() {
-            let (chunk, after) = rest.split_at(rest.len().min(CHUNK_KEYS));
+        let mut rest = Unwritten { used: self, rest: &noted };
+        while !rest.rest.is_empty() {
+            let (chunk, after) = rest.rest.split_at(rest.rest.len().min(CHUNK_KEYS));
             let began = Instant::now();
-            if let Err(error) = keep(database, chunk).await {
-                for (key, lost) in rest {
-                    self.with(*key, |noted| noted.add_all(lost));
-                }
-                return Err(error);
-            }
-            rest = after;
-            if rests && !rest.is_empty() {
+            keep(database, chunk).await?;
+            rest.rest = after;
+            if rests && !after.is_empty() {
                 tokio::select! {
                     () = tokio::time::sleep(began.elapsed() * REST) => {}
                     () = self.wanted.notified() => {
@@ -172,6 +166,21 @@ impl KeysUsed {
             if last {
                 return;
             }
+        }
+    }
+}
+
+/// What was taken out and is not in the table yet. It is noted again, whether the database refuses it or whoever asked for it
+/// has gone away.
+struct Unwritten<'u> {
+    used: &'u KeysUsed,
+    rest: &'u [(KeyId, Noted)],
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        for (key, lost) in self.rest {
+            self.used.with(*key, |noted| noted.add_all(lost));
         }
     }
 }

@@ -6,6 +6,7 @@ mod progress;
 mod rebuilds;
 mod serving;
 mod silence;
+mod uses;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
