@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -11,11 +11,12 @@ use super::append::signed;
 use super::columns::{Copied, column};
 use super::entry;
 use super::head::Head;
-use super::seal::{Sealed, next_mac};
+use super::seal::{Sealed, Seals, next_mac};
 use super::seen::Seen;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
+use crate::domain::time::Timestamp;
 
 /// How long the database may take to begin: a server that was frozen in the middle of a question never answers it.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,6 +25,9 @@ const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
 /// So many events are read with the head, and folded where they are read: they take less than a millisecond.
 const NEAR_EVENTS: u64 = 128;
+
+/// Entries of so many bytes are lists of hundreds of ids.
+const LONG_BYTES: usize = 8_192;
 
 /// An event as it lies there, not yet believed. Its bytes stay in the buffer that they were received in: to copy them out
 /// would be three allocations for each event of a log that may hold millions.
@@ -36,6 +40,11 @@ impl RawEvent {
 
     fn entry(&self) -> Result<&[u8], &'static str> {
         column(&self.0, 1, "entry")
+    }
+
+    /// Whether to check it takes as long as many others: a list, mostly. What cannot be read is said where it is checked.
+    pub fn is_long(&self) -> bool {
+        self.entry().is_ok_and(|entry| entry.len() >= LONG_BYTES)
     }
 
     fn mac(&self) -> Result<&[u8], &'static str> {
@@ -84,9 +93,13 @@ where
     let mut rows = pin!(rows);
     let (mut pending, mut bytes) = (Vec::with_capacity(chunk.events), 0);
     loop {
-        // A link that was cut silently would be waited for for ever.
-        let next = tokio::time::timeout(ROW_PATIENCE, rows.try_next());
-        let Some(row) = next.await.map_err(|_| LogFault::Silent)?? else { break };
+        // Most are there already, and need no timer.
+        let next = match rows.try_next().now_or_never() {
+            Some(next) => next?,
+            // A link that was cut silently would be waited for for ever.
+            None => tokio::time::timeout(ROW_PATIENCE, rows.try_next()).await.map_err(|_| LogFault::Silent)??,
+        };
+        let Some(row) = next else { break };
         let event = RawEvent(row);
         // What cannot be read is said where it is checked.
         bytes += event.entry().map_or(0, <[u8]>::len);
@@ -142,32 +155,46 @@ impl Look {
 ///
 /// Moves `head` past it.
 pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
-    let position = head.next_position;
+    check_seals(raw, head.next_position, &mut head.seals, keys)?;
+    let recorded = understand(raw, head.next_position, head.recorded_at)?;
+    head.next_position += 1;
+    head.recorded_at = recorded.recorded_at;
+    Ok(recorded)
+}
+
+/// The first half of [`unseal`]: whether it stands where it belongs, and both seals are those of its entry after `seals`, which
+/// are moved past it. What it says is not looked at.
+pub fn check_seals(raw: &RawEvent, position: u64, seals: &mut Seals, keys: &DerivedKeys) -> Result<(), LogFault> {
     let damaged = |column| Tampered::Column { position, column };
     if raw.position().map_err(damaged)? != signed(position) {
         return Err(Tampered::Missing { position }.into());
     }
-    let entry = raw.entry().map_err(damaged)?;
-    let Sealed { mac, leaf_hash } = head.seals.advance(keys.log_chain(), entry);
+    let Sealed { mac, leaf_hash } = seals.advance(keys.log_chain(), raw.entry().map_err(damaged)?);
     if mac[..] != *raw.mac().map_err(damaged)? {
         return Err(Tampered::Mac { position }.into());
     }
     if leaf_hash[..] != *raw.leaf_hash().map_err(damaged)? {
         return Err(Tampered::LeafHash { position }.into());
     }
+    Ok(())
+}
+
+/// The second half: what an entry says whose seals are right, and whether the columns beside it say the same. `previous` is when
+/// the event before it was recorded.
+pub fn understand(raw: &RawEvent, position: u64, previous: Timestamp) -> Result<Recorded, LogFault> {
+    let damaged = |column| Tampered::Column { position, column };
+    let entry = raw.entry().map_err(damaged)?;
     let recorded = entry::decode(entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
     // The chain proves the order; these prove that the entry stands where it says it does.
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    if recorded.recorded_at <= head.recorded_at && position > 0 {
+    if recorded.recorded_at <= previous && position > 0 {
         return Err(Tampered::Time { position }.into());
     }
     if let Some(column) = raw.copied().map_err(damaged)?.differing(&recorded) {
         return Err(damaged(column).into());
     }
-    head.next_position += 1;
-    head.recorded_at = recorded.recorded_at;
     Ok(recorded)
 }
 

@@ -98,9 +98,9 @@ impl Seen {
         Ok(())
     }
 
-    /// Compares it with a log that is being read, at every head on the way.
-    pub(crate) fn check_passing(&self, head: &Head) -> Result<(), LogFault> {
-        if head.next_position == self.next_position && head.seals.mac != self.mac {
+    /// Compares it with a log that is being read, after every event on the way.
+    pub(crate) fn check_passing(&self, next_position: u64, mac: &Hash) -> Result<(), LogFault> {
+        if next_position == self.next_position && *mac != self.mac {
             return Err(Tampered::OtherHistory { position: self.next_position }.into());
         }
         Ok(())

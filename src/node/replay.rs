@@ -1,6 +1,7 @@
 //! The Roll from the log: every event in order, every seal checked, nothing believed that a node did not write.
 //!
-//! A pipeline of three, because the log may hold millions: one task reads rows, one thread checks and decodes, one folds.
+//! A pipeline of four, because the log may hold millions: one task reads rows, one thread checks the seals, one what is said
+//! under them, one folds.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::domain::ids::LogId;
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::log::read::{self, ChunkMax, RawEvent};
+use crate::log::seal::Seals;
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
 use crate::node::{background, snapshot};
@@ -25,6 +27,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 const CHUNK: ChunkMax = ChunkMax { events: CHUNK_EVENTS, bytes: CHUNK_BYTES };
 /// Chunks that may wait between two stages.
 const CHUNKS_WAITING: usize = 8;
+/// And between the two that check, which are about as fast as each other: the rows of both queues are in memory.
+const CHUNKS_SEALED: usize = 2;
 /// Events of one statement, where the connection is one of those that end a statement which takes too long: a fraction of a
 /// second's work, and still nothing to ask for so often.
 const SECTION_EVENTS: u64 = 8 * CHUNK_EVENTS as u64;
@@ -110,7 +114,7 @@ pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]
     check_onward(&from.head, end)?;
     let Folded { mut roll, mut head } = from;
     for raw in events {
-        let recorded = read::unseal(raw, &mut head, keys)?;
+        let recorded = background::aside(raw.is_long(), || read::unseal(raw, &mut head, keys))?;
         background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
     }
     read::check_end(&head, end)?;
@@ -147,11 +151,12 @@ pub async fn look_through<S: Send + 'static>(
     see: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<S, LogFault> {
     let manner = Manner { section: Some(SECTION_EVENTS), gives_way: true, ..Manner::default() };
-    let (state, head, flow) = pass(client, keys, from, end, manner, state, see).await?;
-    if head.next_position < end && flow.is_continue() {
-        return Err(Tampered::Missing { position: head.next_position }.into());
+    match pass(client, keys, from, end, manner, state, see).await? {
+        (_, ControlFlow::Continue(head)) if head.next_position < end => {
+            Err(Tampered::Missing { position: head.next_position }.into())
+        }
+        (state, ControlFlow::Continue(_) | ControlFlow::Break(())) => Ok(state),
     }
-    Ok(state)
 }
 
 async fn read_on(
@@ -195,14 +200,23 @@ async fn fold_up_to(
         }
         ControlFlow::Continue(())
     };
-    let (roll, head, _) = pass(client, keys, head, end, manner, roll, take_up).await?;
-    Ok(Folded { roll, head })
+    match pass(client, keys, head, end, manner, roll, take_up).await? {
+        (roll, ControlFlow::Continue(head)) => Ok(Folded { roll, head }),
+        (_, ControlFlow::Break(())) => unreachable!("a fold takes up all"),
+    }
+}
+
+/// Rows whose seals are right, and the seals before the first of them.
+struct SealedChunk {
+    seals: Seals,
+    rows: Vec<RawEvent>,
 }
 
 /// Events that were checked, and where they begin.
 type Chunk = (Head, Vec<Recorded>);
 
 /// Reads from `head` up to, and without, `end`; the events that were checked are taken up into the state, until that is enough.
+/// Gives back where it ended, unless that was enough: then what lies further on was read in part, and is nobody's yet.
 async fn pass<S: Send + 'static>(
     client: &Client,
     keys: &Arc<DerivedKeys>,
@@ -211,15 +225,19 @@ async fn pass<S: Send + 'static>(
     manner: Manner,
     state: S,
     take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
-) -> Result<(S, Head, ControlFlow<()>), LogFault> {
+) -> Result<(S, ControlFlow<(), Head>), LogFault> {
     let Manner { section, seen, gives_way } = manner;
     let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
+    let (sealed_sender, sealed_receiver) = mpsc::channel::<SealedChunk>(CHUNKS_SEALED);
     let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
 
     let first = head.next_position;
-    let checker_keys = keys.clone();
+    let (seals, sealing_keys) = (head.seals.clone(), keys.clone());
     let check = background::blocking(gives_way, move || {
-        let result = check_chunks(raw_receiver, &sender, &mut head, &checker_keys, seen.as_ref());
+        check_chunks(raw_receiver, &sealed_sender, first, seals, &sealing_keys, seen.as_ref())
+    });
+    let understand = background::blocking(gives_way, move || {
+        let result = understand_chunks(sealed_receiver, &sender, &mut head);
         result.map(|()| head)
     });
     let apply = background::blocking(gives_way, move || apply_chunks(receiver, state, take_up));
@@ -228,11 +246,17 @@ async fn pass<S: Send + 'static>(
     drop(raw_sender);
 
     let checked = check.await.expect("the checking thread does not panic");
+    let understood = understand.await.expect("the understanding thread does not panic");
     let (state, flow) = apply.await.expect("the folding thread does not panic");
-    // What the checks found comes first: a reader that was hung up on has nothing to tell.
-    let head = checked?;
+    if flow.is_break() {
+        return Ok((state, ControlFlow::Break(())));
+    }
+    // What the checks found comes first: a reader that was hung up on has nothing to tell. And what is wrong under a right seal
+    // stands before whatever was found wrong of the seals meanwhile.
+    let mut head = understood?;
+    head.seals = checked?;
     read?;
-    Ok((state, head, flow))
+    Ok((state, ControlFlow::Continue(head)))
 }
 
 async fn read_sections(
@@ -254,21 +278,49 @@ async fn read_sections(
     }
 }
 
+/// Gives back the seals after the last row. Rows whose seals are right are handed on also where a fault comes after them: what
+/// they say may be one, and comes first.
 fn check_chunks(
     mut chunks: mpsc::Receiver<Vec<RawEvent>>,
-    sender: &mpsc::Sender<Chunk>,
-    head: &mut Head,
+    sender: &mpsc::Sender<SealedChunk>,
+    mut next_position: u64,
+    mut seals: Seals,
     keys: &DerivedKeys,
     seen: Option<&Seen>,
-) -> Result<(), LogFault> {
-    while let Some(chunk) = chunks.blocking_recv() {
-        let begins = head.clone();
-        let mut checked = Vec::with_capacity(chunk.len());
-        for raw in &chunk {
-            checked.push(read::unseal(raw, head, keys)?);
-            seen.map_or(Ok(()), |seen| seen.check_passing(head))?;
+) -> Result<Seals, LogFault> {
+    while let Some(mut rows) = chunks.blocking_recv() {
+        let (before, mut sealed_right) = (seals.clone(), 0);
+        let checked = rows.iter().try_for_each(|raw| {
+            read::check_seals(raw, next_position, &mut seals, keys)?;
+            (next_position, sealed_right) = (next_position + 1, sealed_right + 1);
+            seen.map_or(Ok(()), |seen| seen.check_passing(next_position, &seals.mac))
+        });
+        rows.truncate(sealed_right);
+        let goes_on = sender.blocking_send(SealedChunk { seals: before, rows }).is_ok();
+        checked?;
+        if !goes_on {
+            break;
         }
-        if sender.blocking_send((begins, checked)).is_err() {
+    }
+    Ok(seals)
+}
+
+/// Moves `head` past the last of them, but for its seals.
+fn understand_chunks(
+    mut chunks: mpsc::Receiver<SealedChunk>,
+    sender: &mpsc::Sender<Chunk>,
+    head: &mut Head,
+) -> Result<(), LogFault> {
+    while let Some(SealedChunk { seals, rows }) = chunks.blocking_recv() {
+        let begins = Head { seals, ..head.clone() };
+        let mut events = Vec::with_capacity(rows.len());
+        for raw in &rows {
+            let recorded = read::understand(raw, head.next_position, head.recorded_at)?;
+            head.next_position += 1;
+            head.recorded_at = recorded.recorded_at;
+            events.push(recorded);
+        }
+        if sender.blocking_send((begins, events)).is_err() {
             break;
         }
     }

@@ -124,6 +124,13 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
             "alter table log.event alter actor drop not null; update log.event set actor = null where position = 7",
         ),
         ("an event of another command", 6, "update log.event set command_id = gen_random_uuid() where position = 6"),
+        (
+            // The seals are further ahead than what is said under them.
+            "a wrong column before a wrong mac",
+            6,
+            "update log.event set kind = 'worker.removed' where position = 6;
+            update log.event set mac = decode(repeat('00', 32), 'hex') where position = 8",
+        ),
         ("an emptied log", 0, "delete from log.event"),
     ];
     for (what, position, statement) in table {

@@ -26,7 +26,7 @@ use crate::postgres::Database;
 /// A request waits for so long at the most, whatever its own limit is: who waits in front of it wants to know how far it is.
 const PATIENCE_MAX: Duration = Duration::from_secs(15);
 
-/// The passes of a node: one at a time, since each keeps a connection and two threads.
+/// The passes of a node: one at a time, since each keeps a connection and three threads.
 pub(in crate::http) type IncidentPasses = Passes<Question, Result<Answer, Problem>, Kept>;
 
 /// What a pass is for.
