@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{CommandQueue, Wish, mint};
 use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
+use crate::domain::event::REVOKED_KEYS_MAX;
 use crate::domain::ids::{CommandId, PlanId};
 use crate::domain::plan::{Plan, PlanKind, Progress};
 use crate::domain::time::Timestamp;
@@ -24,9 +25,14 @@ use crate::node::Node;
 const LOOK: Duration = Duration::from_millis(500);
 /// A plan that has not moved for so long has nobody who goes on with it. The node that does is never so slow while it lives.
 const STOOD_STILL: Duration = Duration::from_secs(2);
-/// Between two lists of revoked keys, as a multiple of the time that the last one took: the processors and the disk are for
-/// validation and for other commands as long. A key that is refused already can wait for its record.
-const REST: u32 = 2;
+/// In how long a plan's lists of revoked keys are recorded, where they can be. A key that is refused already can wait for its
+/// record: the more of that time is rest, the less others notice. A million keys, which are a thousand lists, are to have theirs
+/// within a minute, also where nodes are killed meanwhile.
+const RECORDED_IN: Duration = Duration::from_secs(40);
+/// The rest after a list, as multiples of the time that it took: the processors and the disk are for validation and for other
+/// commands at least as long, also where it is late; and a plan of few lists need not fill its time.
+const REST_MIN: u32 = 1;
+const REST_MAX: u32 = 10;
 /// Before it is tried again where the log could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -151,11 +157,23 @@ impl Plans {
         if let Some(done) = progress.map(|progress| progress.done) {
             seen.insert(plan, Seen { done, since: Instant::now(), ours: true });
         }
-        if found.is_some_and(|plan| plan.kind == PlanKind::RevokeAll) {
-            tokio::time::sleep((began.elapsed() * REST).min(LOOK)).await;
+        if found.is_some_and(|plan| plan.kind == PlanKind::RevokeAll)
+            && let Some(progress) = progress
+        {
+            let since = mint::now().0.saturating_sub(progress.applied_at.0);
+            let since = u64::try_from(since).map_or(Duration::ZERO, Duration::from_micros);
+            tokio::time::sleep(rest(began.elapsed(), progress.total.saturating_sub(progress.done), since)).await;
         }
         true
     }
+}
+
+/// How long to rest after a list that `took` so long, where so many keys are left of a plan that was applied so long ago.
+fn rest(took: Duration, left: u64, since_applied: Duration) -> Duration {
+    let lists = u32::try_from(left.div_ceil(REVOKED_KEYS_MAX as u64)).unwrap_or(u32::MAX);
+    let Some(each) = RECORDED_IN.saturating_sub(since_applied).checked_div(lists) else { return Duration::ZERO };
+    // Whoever is silent for longer has left it.
+    each.saturating_sub(took).clamp(took * REST_MIN, took * REST_MAX).min(LOOK)
 }
 
 /// Whether somebody has to do something for it now. Between two waves of a readmission nobody has.
@@ -163,5 +181,30 @@ fn is_due(plan: &Plan, progress: &Progress, now: Timestamp) -> bool {
     match (plan.kind.terms(), &progress.readmission) {
         (Some(terms), Some(readmission)) => readmission.step(terms, progress, now).is_some(),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_rests_as_its_time_allows() {
+        let ms = Duration::from_millis;
+        let table = [
+            // 1,000 lists in 40 s.
+            (ms(5), 1_000_000, ms(0), ms(35), "a list every 40 ms"),
+            (ms(5), 500_000, ms(20_000), ms(35), "half of it in half of the time"),
+            (ms(5), 500_000, ms(30_000), ms(15), "it is late"),
+            (ms(5), 500_000, ms(38_000), ms(5), "later still: half of the time is for others all the same"),
+            (ms(30), 1_000_000, ms(0), ms(30), "it was never going to be in time"),
+            (ms(5), 1, ms(60_000), ms(5), "its time is over"),
+            (ms(5), 10_000, ms(0), ms(50), "few lists, which need not take all of it"),
+            (ms(200), 10_000, ms(0), LOOK, "nobody else is to think that it was left"),
+            (ms(5), 0, ms(0), ms(0), "nothing is left"),
+        ];
+        for (took, left, since, expected, why) in table {
+            assert_eq!(rest(took, left, since), expected, "{why}");
+        }
     }
 }
