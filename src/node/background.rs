@@ -51,14 +51,9 @@ pub(crate) fn blocking<T: Send + 'static>(gives_way: bool, work: impl FnOnce() -
 }
 
 /// Does it on this thread, for the caller waits; but where it `is_long`, lets another thread go on with the requests that this
-/// one has in hand, and after it whoever waits for this core: the caller is seldom done.
+/// one has in hand.
 pub(crate) fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
-    if !is_long {
-        return work();
-    }
     // Where there is one thread, there is no other.
     let has_others = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    let done = if has_others() { tokio::task::block_in_place(work) } else { work() };
-    thread::yield_now();
-    done
+    if is_long && has_others() { tokio::task::block_in_place(work) } else { work() }
 }

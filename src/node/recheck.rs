@@ -20,12 +20,14 @@ use crate::log::read::{self, ChunkMax, RawEvent};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::Database;
 
-/// Events in one statement: so few that the database has its core for less than a millisecond.
+/// Events in one statement: so few that the database has its core for a millisecond or so.
 const PAGE: u64 = 512;
-/// After so many events, a tenth of a millisecond's work, whoever waits for its core has a turn.
+/// After so many events, a tenth of a millisecond's work, or a list, whoever waits for its core has a turn.
 const TURN: usize = 32;
-/// How often as long as it has worked it rests: ten million events take some ten minutes, and nobody waits for them.
+/// How often as long as it has worked it rests: nobody waits for it.
 const REST: u32 = 9;
+/// And no longer than this, where it was the database or other threads that took so long.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// After a statement that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -89,7 +91,7 @@ impl Recheck {
         while head.next_position < self.end.next_position {
             let began = Instant::now();
             self.check_page(&session.client, head).await?;
-            tokio::time::sleep(began.elapsed() * REST).await;
+            tokio::time::sleep((began.elapsed() * REST).min(REST_MAX)).await;
         }
         if head.seals == self.end.seals {
             return Ok(());
@@ -106,11 +108,11 @@ impl Recheck {
             std::future::ready(true)
         })
         .await?;
-        for turn in rows.chunks(TURN) {
-            for raw in turn {
-                read::unseal(raw, head, &self.keys)?;
+        for (raw, number) in rows.iter().zip(1..) {
+            read::unseal(raw, head, &self.keys)?;
+            if number % TURN == 0 || raw.is_long() {
+                thread::yield_now();
             }
-            thread::yield_now();
         }
         if head.next_position < to {
             return Err(Tampered::Missing { position: head.next_position }.into());

@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
@@ -116,6 +117,10 @@ pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]
     for raw in events {
         let recorded = background::aside(raw.is_long(), || read::unseal(raw, &mut head, keys))?;
         background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
+        if raw.is_long() {
+            // A list, about what is in force by an event before it: whoever waits for this core comes first.
+            thread::yield_now();
+        }
     }
     read::check_end(&head, end)?;
     head.version = end.version;
