@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::{CommandQueue, Wish, mint};
 use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
-use crate::domain::event::REVOKED_KEYS_MAX;
 use crate::domain::ids::{CommandId, PlanId};
 use crate::domain::plan::{Plan, PlanKind, Progress};
 use crate::domain::time::Timestamp;
@@ -174,13 +173,14 @@ impl Plans {
         }
         let since = u64::try_from(mint::now().0.saturating_sub(progress.applied_at.0)).unwrap_or_default();
         let since = Duration::from_micros(since).max(first.elapsed());
-        Some(rest(took, progress.total.saturating_sub(progress.done), since))
+        let lists = progress.total.saturating_sub(progress.done).div_ceil(found.kind.chunk() as u64);
+        Some(rest(took, lists, since))
     }
 }
 
-/// How long to rest after a list that `took` so long, where so many keys are left of a plan that was applied so long ago.
-fn rest(took: Duration, left: u64, since_applied: Duration) -> Duration {
-    let lists = u32::try_from(left.div_ceil(REVOKED_KEYS_MAX as u64)).unwrap_or(u32::MAX);
+/// How long to rest after a list that `took` so long, where so many lists are left of a plan that was applied so long ago.
+fn rest(took: Duration, lists: u64, since_applied: Duration) -> Duration {
+    let lists = u32::try_from(lists).unwrap_or(u32::MAX);
     let Some(each) = RECORDED_IN.saturating_sub(since_applied).checked_div(lists) else { return Duration::ZERO };
     each.saturating_sub(took).clamp(took * REST_MIN, took * REST_MAX)
 }
@@ -201,14 +201,13 @@ mod tests {
     fn a_plan_rests_as_its_time_allows() {
         let ms = Duration::from_millis;
         let table = [
-            // 1,000 lists in 40 s.
-            (ms(5), 1_000_000, ms(0), ms(35), "a list every 40 ms"),
-            (ms(5), 500_000, ms(20_000), ms(35), "half of it in half of the time"),
-            (ms(5), 500_000, ms(30_000), ms(15), "it is late"),
-            (ms(5), 500_000, ms(38_000), ms(5), "later still: half of the time is for others all the same"),
-            (ms(30), 1_000_000, ms(0), ms(30), "it was never going to be in time"),
+            (ms(5), 1_000, ms(0), ms(35), "a list every 40 ms"),
+            (ms(5), 500, ms(20_000), ms(35), "half of it in half of the time"),
+            (ms(5), 500, ms(30_000), ms(15), "it is late"),
+            (ms(5), 500, ms(38_000), ms(5), "later still: half of the time is for others all the same"),
+            (ms(30), 1_000, ms(0), ms(30), "it was never going to be in time"),
             (ms(5), 1, ms(60_000), ms(5), "its time is over"),
-            (ms(5), 10_000, ms(0), ms(50), "few lists, which need not take all of it"),
+            (ms(5), 10, ms(0), ms(50), "few lists, which need not take all of it"),
             (ms(5), 0, ms(0), ms(0), "nothing is left"),
         ];
         for (took, left, since, expected, why) in table {
