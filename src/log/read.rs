@@ -16,7 +16,6 @@ use super::seen::Seen;
 use super::{LogFault, Tampered};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::event::Recorded;
-use crate::domain::time::Timestamp;
 
 /// How long the database may take to begin: a server that was frozen in the middle of a question never answers it.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -156,10 +155,7 @@ impl Look {
 /// Moves `head` past it.
 pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
     check_seals(raw, head.next_position, &mut head.seals, keys)?;
-    let recorded = understand(raw, head.next_position, head.recorded_at)?;
-    head.next_position += 1;
-    head.recorded_at = recorded.recorded_at;
-    Ok(recorded)
+    understand(raw, head)
 }
 
 /// The first half of [`unseal`]: whether it stands where it belongs, and both seals are those of its entry after `seals`, which
@@ -179,9 +175,11 @@ pub fn check_seals(raw: &RawEvent, position: u64, seals: &mut Seals, keys: &Deri
     Ok(())
 }
 
-/// The second half: what an entry says whose seals are right, and whether the columns beside it say the same. `previous` is when
-/// the event before it was recorded.
-pub fn understand(raw: &RawEvent, position: u64, previous: Timestamp) -> Result<Recorded, LogFault> {
+/// The second half: what an entry says whose seals are right, and whether the columns beside it say the same.
+///
+/// Moves `head` past it, but for the seals.
+pub fn understand(raw: &RawEvent, head: &mut Head) -> Result<Recorded, LogFault> {
+    let position = head.next_position;
     let damaged = |column| Tampered::Column { position, column };
     let entry = raw.entry().map_err(damaged)?;
     let recorded = entry::decode(entry).map_err(|cause| LogFault::Unreadable { position, cause })?;
@@ -189,12 +187,14 @@ pub fn understand(raw: &RawEvent, position: u64, previous: Timestamp) -> Result<
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    if recorded.recorded_at <= previous && position > 0 {
+    if recorded.recorded_at <= head.recorded_at && position > 0 {
         return Err(Tampered::Time { position }.into());
     }
     if let Some(column) = raw.copied().map_err(damaged)?.differing(&recorded) {
         return Err(damaged(column).into());
     }
+    head.next_position += 1;
+    head.recorded_at = recorded.recorded_at;
     Ok(recorded)
 }
 

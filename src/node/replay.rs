@@ -115,9 +115,10 @@ pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]
     check_onward(&from.head, end)?;
     let Folded { mut roll, mut head } = from;
     for raw in events {
-        let recorded = background::aside(raw.is_long(), || read::unseal(raw, &mut head, keys))?;
+        let is_long = raw.is_long();
+        let recorded = background::aside(is_long, || read::unseal(raw, &mut head, keys))?;
         background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
-        if raw.is_long() {
+        if is_long {
             // A list, about what is in force by an event before it: whoever waits for this core comes first.
             thread::yield_now();
         }
@@ -320,10 +321,7 @@ fn understand_chunks(
         let begins = Head { seals, ..head.clone() };
         let mut events = Vec::with_capacity(rows.len());
         for raw in &rows {
-            let recorded = read::understand(raw, head.next_position, head.recorded_at)?;
-            head.next_position += 1;
-            head.recorded_at = recorded.recorded_at;
-            events.push(recorded);
+            events.push(read::understand(raw, head)?);
         }
         if sender.blocking_send((begins, events)).is_err() {
             break;

@@ -7,10 +7,11 @@ use portcullis::command::{CommandError, mint};
 use portcullis::credential::root_key::RootKey;
 use portcullis::domain::command::Command;
 use portcullis::domain::ids::{CommandId, LogId};
-use portcullis::log::LogFault;
+use portcullis::log::head;
 use portcullis::log::seal::Frontier;
 use portcullis::log::seen::Seen;
-use portcullis::node::NotCurrent;
+use portcullis::log::{LogFault, Tampered};
+use portcullis::node::{NotCurrent, replay};
 use reqwest::Method;
 use serde_json::json;
 
@@ -139,6 +140,22 @@ async fn every_way_of_changing_history_is_found_at_start_with_its_position() {
         let started = start(&scratch).await;
         found(what, started, position);
     }
+}
+
+/// What is wrong of an event comes before what the log is after it: whoever looks for the fault begins there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_column_is_named_before_the_other_history_that_ends_with_it() {
+    let scratch = written().await;
+    let session = scratch.database().await.session().await.unwrap();
+    let log = head::open(&session.client, &keys(), None).await.unwrap();
+    let other = Seen { log, next_position: 7, mac: [0; 32] };
+    let fault = async || replay::fold(&session.client, &keys(), log, Some(&other)).await.err().unwrap();
+
+    let parted = fault().await;
+    assert!(matches!(parted, LogFault::Tampered(Tampered::OtherHistory { position: 7 })), "{parted:?}");
+    tamper(&scratch, "update log.event set kind = 'worker.removed' where position = 6").await;
+    let column = fault().await;
+    assert!(matches!(column, LogFault::Tampered(Tampered::Column { position: 6, column: "kind" })), "{column:?}");
 }
 
 /// What a repeat is answered from is what a token is signed from: a forged one would be a credential.
