@@ -1,15 +1,16 @@
 //! The Roll from its log: events a second, every seal checked, as at the start of a service.
 //!
-//! Its ceiling is reading the same rows, and doing nothing with them.
+//! Its ceiling is reading the same rows on a thread like the one that reads them for the fold, and doing nothing with them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::TryStreamExt;
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
 use portcullis::domain::ids::LogId;
-use portcullis::log::head;
-use portcullis::node::replay;
+use portcullis::log::head::{self, Head};
+use portcullis::log::read::{self, ChunkMax};
+use portcullis::node::{background, replay};
+use portcullis::postgres::Database;
 use tokio_postgres::Client;
 
 mod support {
@@ -29,14 +30,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
 
-#[tokio::main(flavor = "multi_thread")]
+#[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // As a task, and not on the thread that waits for it: so the rows go from the connection's task to the reader's
-    // without a switch between threads for every eight KiB.
-    tokio::spawn(measure()).await?
-}
-
-async fn measure() -> anyhow::Result<()> {
     let events = if is_measuring() { 1_000_000 } else { 2_000 };
     let cluster = Cluster::start().await?;
     let mut fleet = Fleet::new(RootKey::from_bytes([7; 32]).derive());
@@ -47,8 +42,8 @@ async fn measure() -> anyhow::Result<()> {
 
     let (mut folded, mut read, mut ratio) = (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 0..ROUNDS {
-        let reading = read_only(&client).await?;
-        let folding = fold(&client, &fleet.keys, log).await?;
+        let reading = background::apart("reading", read_only(cluster.database.clone())).await??;
+        let folding = background::apart("folding", fold(cluster.database.clone(), fleet.keys.clone(), log)).await??;
         say(format_args!("round {round}: {} events/s, only read {}/s", number(folding), number(reading)));
         read.push(reading);
         folded.push(folding);
@@ -74,23 +69,26 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, events: usize) -> anyhow::Re
     Ok(client)
 }
 
-async fn read_only(client: &Client) -> anyhow::Result<f64> {
-    let began = Instant::now();
-    // The very statement of the fold: a ceiling of other columns would be the ceiling of other work.
-    let statement = include_str!("../src/log/read.sql");
-    let mut rows = std::pin::pin!(client.query_raw(statement, [0_i64, i64::MAX]).await?);
+async fn read_only(database: Database) -> anyhow::Result<f64> {
+    let client = database.session().await?.client;
+    let (began, end) = (Instant::now(), Head::read(&client).await?.next_position);
+    let chunk = ChunkMax::events(1_024);
     let (mut count, mut bytes) = (0_u64, 0);
-    while let Some(row) = rows.try_next().await? {
-        count += 1;
-        bytes += row.get::<_, &[u8]>(1).len() + row.get::<_, &[u8]>(2).len() + row.get::<_, &[u8]>(3).len();
-    }
-    anyhow::ensure!(bytes > 0, "the log is not empty");
+    // As the fold reads, and nothing else: a ceiling of other rows would be the ceiling of other work.
+    read::stream_copied(&client, 0, end, chunk, |page| {
+        count += page.len() as u64;
+        bytes += page.bytes();
+        std::future::ready(Some(page.emptied()))
+    })
+    .await?;
+    anyhow::ensure!(count == end && bytes > 0, "the log is not empty");
     Ok(to_float(count) / began.elapsed().as_secs_f64())
 }
 
-async fn fold(client: &Client, keys: &Arc<DerivedKeys>, log: LogId) -> anyhow::Result<f64> {
+async fn fold(database: Database, keys: Arc<DerivedKeys>, log: LogId) -> anyhow::Result<f64> {
+    let client = database.session().await?.client;
     let began = Instant::now();
-    let folded = replay::fold(client, keys, log, None).await?;
+    let folded = replay::fold(&client, &keys, log, None).await?;
     let rate = to_float(folded.roll.next_position()) / began.elapsed().as_secs_f64();
     drop(folded);
     Ok(rate)

@@ -2,7 +2,7 @@
 //!
 //! [`entry`] is an event as bytes, [`schema`] every shape that events ever had, [`seal`] the keyed chain and the Merkle tree.
 //! [`append`] adds a batch in one statement, [`read`] and [`search`] believe nothing that is not
-//! sealed. [`mirror`] is a copy of the entries outside of the database.
+//! sealed, [`raw`] is what is read and not yet believed. [`mirror`] is a copy of the entries outside of the database.
 
 use crate::domain::ids::{CommandId, SigningKeyId};
 use crate::log::entry::EntryError;
@@ -15,6 +15,7 @@ pub mod guard;
 pub mod head;
 pub mod mirror;
 pub mod outcome;
+pub mod raw;
 pub mod read;
 pub mod schema;
 pub mod seal;
@@ -73,6 +74,10 @@ pub enum Tampered {
     Position { position: u64, says: u64 },
     #[error("the column `{column}` beside the event at position {position} is not what its entry says")]
     Column { position: u64, column: &'static str },
+    #[error(
+        "the column `{column}` of the log is of another type than it was made with: nothing is read, from position {position} on"
+    )]
+    ColumnType { position: u64, column: &'static str },
     #[error("the event at position {position} is not later than the one before it")]
     Time { position: u64 },
     #[error("the head, at position {position}, was not written by a node (its seals are wrong)")]

@@ -18,7 +18,7 @@ use crate::validate::ring::SigningRing;
 use lease::{Deadline, Lease, Uptime};
 use plan_lists::PlanLists;
 
-pub(crate) mod background;
+pub mod background;
 pub mod barrier;
 pub mod lease;
 pub mod mirroring;

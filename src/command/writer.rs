@@ -4,6 +4,7 @@
 //! a compare-and-swap of the head, publishes the draft, and answers. When another node has moved the head it reads on and
 //! decides again. When a commit's fate is unknown it reads the log until it knows; it never guesses.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use self::clock::Clock;
 pub use self::ended::OUTCOMES;
 use self::following::hear;
 use self::leasing::Leasing;
-use self::link::{Link, no_link, patient, unhurried};
+use self::link::{Link, no_link, patient};
+use self::opening::{Opened, Opening};
 use self::setback::{Setback, chain, with_remedy};
 use super::batch::{Decided, decide_all};
 use super::{CommandError, CommandQueue, Reply, Submission, mint};
@@ -23,14 +25,14 @@ use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::{CommandId, LogId};
 use crate::domain::roll::Roll;
 use crate::log::append::{AppendError, Appended};
-use crate::log::head::{self, Head};
+use crate::log::head::Head;
 use crate::log::seen::Seen;
-use crate::log::{LogFault, guard, outcome, read};
+use crate::log::{LogFault, outcome, read};
 use crate::node::lease::Uptime;
 use crate::node::mirroring::Fresh;
 use crate::node::presence::Identity;
-use crate::node::replay::{self, Folded, Remembered};
-use crate::node::snapshot::{Found, Snapshots};
+use crate::node::replay::Folded;
+use crate::node::snapshot::Snapshots;
 use crate::node::{Node, NotCurrent, background};
 use crate::postgres::{Database, is_refused_for_good};
 use crate::telemetry::Metrics;
@@ -40,6 +42,7 @@ mod ended;
 mod following;
 mod leasing;
 mod link;
+mod opening;
 mod setback;
 
 /// The most commands in one batch: a bound on how long the first of them waits for the last.
@@ -157,19 +160,15 @@ async fn overdue(mut stopped: watch::Receiver<bool>) {
 
 /// Opens the log, folds it, and starts the writer. Returns once the node is caught up.
 pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, StartError> {
-    let session = start.database.session().await?;
-    unhurried(&session.client).await?;
-    let log = head::open(&session.client, &keys, start.has_seen()).await?;
-    let began = Instant::now();
-    let snapshots = newest_snapshot(start.snapshots, log).await;
-    let resumed = snapshots.state.as_ref().map(|state| state.head.clone());
     let (mirrored, mirror) = start.mirror.map_or((None, None), |mirror| (mirror.end, Some(mirror.fresh)));
-    let remembered = Remembered { seen: start.seen.as_ref(), mirrored: mirrored.as_ref() };
-    let Folded { roll, head } = replay::resume(&session.client, &keys, log, remembered, snapshots).await?;
-    read::check_nothing_past_end(&session.client).await?;
-    guard::check(&session.client).await?;
-    let from = resumed.as_ref().map_or(0, |head| head.next_position);
-    tracing::info!(from, events = head.next_position - from, elapsed = ?began.elapsed(), "folded the log");
+    let opening = Opening {
+        database: start.database.clone(),
+        keys: keys.clone(),
+        seen: start.seen,
+        mirrored,
+        snapshots: start.snapshots,
+    };
+    let Opened { log, folded: Folded { roll, head }, resumed } = opening.open().await?;
     let node = Arc::new(Node::new(keys.clone(), roll.clone(), start.max_stale)?);
     let (queue, receiver) = CommandQueue::new(start.queue_length);
     let (published, heads) = watch::channel(head.clone());
@@ -220,23 +219,6 @@ pub async fn start(start: Start, keys: Arc<DerivedKeys>) -> Result<Running, Star
     Ok(Running { node, queue, log, resumed, heads, reductions, task, stop })
 }
 
-impl Start {
-    /// What says that there was a log.
-    fn has_seen(&self) -> Option<&Seen> {
-        self.seen.as_ref().or(self.mirror.as_ref().and_then(|mirror| mirror.end.as_ref()))
-    }
-}
-
-/// On a thread that may wait for the disk, and gives way: this node serves nobody yet.
-async fn newest_snapshot(snapshots: Option<Snapshots>, log: LogId) -> Found {
-    let Some(snapshots) = snapshots else { return Found::default() };
-    let reading = background::blocking(true, move || snapshots.newest(log));
-    reading.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "the reading of the snapshots broke off; the whole log is folded");
-        Found::default()
-    })
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -245,6 +227,8 @@ pub enum StartError {
     Log(#[from] LogFault),
     #[error("the log cannot be read: {0}")]
     Unreachable(String),
+    #[error("no thread can be started to read the log: {0}")]
+    Thread(io::Error),
 }
 
 impl Running {

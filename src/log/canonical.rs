@@ -56,6 +56,13 @@ pub(super) fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, ReadEr
 /// It differs from the order of the bytes where U+E000 to U+FFFF meet characters past them. Where one name is ASCII,
 /// the first difference is with an ASCII character, which comes first in either.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
+    // Most names differ in their first character.
+    if let (Some(a), Some(b)) = (a.bytes().next(), b.bytes().next())
+        && a != b
+        && (a.is_ascii() || b.is_ascii())
+    {
+        return a.cmp(&b);
+    }
     if a.is_ascii() || b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 

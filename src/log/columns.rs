@@ -35,17 +35,17 @@ impl<'a> Copied<'a> {
     /// its name takes longer than comparing it.
     ///
     /// The database can hold what no entry says, such as the time `infinity`: then the column that does is the error.
-    pub(super) fn of(row: &'a Row, first: usize) -> Result<Self, &'static str> {
+    pub(super) fn of(row: &impl Cells<'a>, first: usize) -> Result<Self, &'static str> {
         Ok(Self {
-            recorded_at: timestamp(column::<DateTime<Utc>>(row, first, "recorded_at")?),
-            kind: column(row, first + 1, "kind")?,
-            schema: column(row, first + 2, "schema")?,
-            subject_kind: column(row, first + 3, "subject_kind")?,
-            subject_id: column(row, first + 4, "subject_id")?,
-            pool: column(row, first + 5, "pool")?,
-            actor: column(row, first + 6, "actor")?,
-            incident: column(row, first + 7, "incident")?,
-            command_id: column(row, first + 8, "command_id")?,
+            recorded_at: timestamp(row.cell::<DateTime<Utc>>(first, "recorded_at")?),
+            kind: row.cell(first + 1, "kind")?,
+            schema: row.cell(first + 2, "schema")?,
+            subject_kind: row.cell(first + 3, "subject_kind")?,
+            subject_id: row.cell(first + 4, "subject_id")?,
+            pool: row.cell(first + 5, "pool")?,
+            actor: row.cell(first + 6, "actor")?,
+            incident: row.cell(first + 7, "incident")?,
+            command_id: row.cell(first + 8, "command_id")?,
         })
     }
 
@@ -68,12 +68,19 @@ impl<'a> Copied<'a> {
     }
 }
 
-/// The value at `place`; where there is none that can be read, the column's name.
-pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize, name: &'static str) -> Result<T, &'static str> {
-    row.try_get(place).map_err(|_| name)
+/// A row, however it came.
+pub(super) trait Cells<'a> {
+    /// The value at `place`; where there is none that can be read, the column's name.
+    fn cell<T: FromSql<'a>>(&self, place: usize, name: &'static str) -> Result<T, &'static str>;
 }
 
-/// The same by its name, where no more rows are read than anyone asks for.
+impl<'a> Cells<'a> for &'a Row {
+    fn cell<T: FromSql<'a>>(&self, place: usize, name: &'static str) -> Result<T, &'static str> {
+        self.try_get(place).map_err(|_| name)
+    }
+}
+
+/// The value of the column of this name, where no more rows are read than anyone asks for; where none can be read, the name.
 pub(super) fn named_column<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, &'static str> {
     row.try_get(name).map_err(|_| name)
 }

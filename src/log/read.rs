@@ -3,14 +3,15 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use axum::body::Bytes;
+use futures_util::{FutureExt as _, Stream, TryStreamExt as _};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Column, Statement};
 
 use super::append::signed;
-use super::columns::{Copied, column};
 use super::entry;
 use super::head::Head;
+use super::raw::{self, RawEvent, RawEvents};
 use super::seal::{Sealed, Seals, next_mac};
 use super::seen::Seen;
 use super::{LogFault, Tampered};
@@ -25,41 +26,9 @@ const ROW_PATIENCE: Duration = Duration::from_secs(30);
 /// So many events are read with the head, and folded where they are read: they take less than a millisecond.
 const NEAR_EVENTS: u64 = 128;
 
-/// Entries of so many bytes are lists of hundreds of ids.
-const LONG_BYTES: usize = 8_192;
+const STATEMENT: &str = include_str!("read.sql");
 
-/// An event as it lies there, not yet believed. Its bytes stay in the buffer that they were received in: to copy them out
-/// would be three allocations for each event of a log that may hold millions.
-pub struct RawEvent(Row);
-
-impl RawEvent {
-    fn position(&self) -> Result<i64, &'static str> {
-        column(&self.0, 0, "position")
-    }
-
-    fn entry(&self) -> Result<&[u8], &'static str> {
-        column(&self.0, 1, "entry")
-    }
-
-    /// Whether to check it takes as long as many others: a list, mostly. What cannot be read is said where it is checked.
-    pub fn is_long(&self) -> bool {
-        self.entry().is_ok_and(|entry| entry.len() >= LONG_BYTES)
-    }
-
-    fn mac(&self) -> Result<&[u8], &'static str> {
-        column(&self.0, 2, "mac")
-    }
-
-    fn leaf_hash(&self) -> Result<&[u8], &'static str> {
-        column(&self.0, 3, "leaf_hash")
-    }
-
-    fn copied(&self) -> Result<Copied<'_>, &'static str> {
-        Copied::of(&self.0, 4)
-    }
-}
-
-/// How much is handed on at a time: so many events, or fewer once their entries have so many bytes.
+/// How much is handed on at a time: so many events, or fewer once they have so many bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkMax {
     pub events: usize,
@@ -75,22 +44,69 @@ impl ChunkMax {
 
 /// Streams the events from `from` up to, and without, `to`, handing them on in chunks.
 ///
-/// `hand_on` answers whether to go on.
-pub async fn stream<F, Fut>(
+/// `hand_on` answers with an empty buffer for those that follow, or with nothing where it wants no more.
+pub async fn stream<F, Fut>(client: &Client, from: u64, to: u64, chunk: ChunkMax, hand_on: F) -> Result<(), LogFault>
+where
+    F: FnMut(RawEvents) -> Fut,
+    Fut: Future<Output = Option<RawEvents>>,
+{
+    let statement = prepared(client, from).await?;
+    let rows = begun(client.query_raw(&statement, [signed(from), signed(to)])).await?;
+    gather(rows, chunk, RawEvents::push_row, hand_on).await
+}
+
+/// The same by a COPY, which takes less time for each event. But it takes no parameters, so that it is another statement each
+/// time, and whoever keeps statistics of statements would keep them for every page: for what is read from end to end.
+pub async fn stream_copied<F, Fut>(
     client: &Client,
     from: u64,
     to: u64,
     chunk: ChunkMax,
+    hand_on: F,
+) -> Result<(), LogFault>
+where
+    F: FnMut(RawEvents) -> Fut,
+    Fut: Future<Output = Option<RawEvents>>,
+{
+    // What a COPY sends has no types with it.
+    prepared(client, from).await?;
+    let (first, end) = (signed(from).to_string(), signed(to).to_string());
+    let selected = STATEMENT.replace("$1", &first).replace("$2", &end);
+    let messages = begun(client.copy_out(&format!("copy ({selected}) to stdout (format binary)"))).await?;
+    let push = |events: &mut RawEvents, message: &Bytes| {
+        events.push_message(message);
+        Ok(())
+    };
+    gather(messages, chunk, push, hand_on).await
+}
+
+async fn prepared(client: &Client, from: u64) -> Result<Statement, LogFault> {
+    let statement = begun(client.prepare(STATEMENT)).await?;
+    check_columns(&statement, from)?;
+    Ok(statement)
+}
+
+async fn begun<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, LogFault> {
+    Ok(tokio::time::timeout(BEGIN_PATIENCE, Box::pin(asked)).await.map_err(|_| LogFault::Silent)??)
+}
+
+/// Everything that is read is read as what the migrations have made of the columns.
+fn check_columns(statement: &Statement, from: u64) -> Result<(), Tampered> {
+    let differing = raw::differing_column(statement.columns().iter().map(Column::type_));
+    differing.map_or(Ok(()), |column| Err(Tampered::ColumnType { position: from, column }))
+}
+
+async fn gather<T, F, Fut>(
+    rows: impl Stream<Item = Result<T, tokio_postgres::Error>>,
+    chunk: ChunkMax,
+    push: impl Fn(&mut RawEvents, &T) -> Result<(), tokio_postgres::Error>,
     mut hand_on: F,
 ) -> Result<(), LogFault>
 where
-    F: FnMut(Vec<RawEvent>) -> Fut,
-    Fut: Future<Output = bool>,
+    F: FnMut(RawEvents) -> Fut,
+    Fut: Future<Output = Option<RawEvents>>,
 {
-    let asked = Box::pin(client.query_raw(include_str!("read.sql"), [signed(from), signed(to)]));
-    let rows = tokio::time::timeout(BEGIN_PATIENCE, asked).await.map_err(|_| LogFault::Silent)??;
-    let mut rows = pin!(rows);
-    let (mut pending, mut bytes) = (Vec::with_capacity(chunk.events), 0);
+    let (mut rows, mut pending) = (pin!(rows), RawEvents::default());
     loop {
         // Most are there already, and need no timer.
         let next = match rows.try_next().now_or_never() {
@@ -99,14 +115,11 @@ where
             None => tokio::time::timeout(ROW_PATIENCE, rows.try_next()).await.map_err(|_| LogFault::Silent)??,
         };
         let Some(row) = next else { break };
-        let event = RawEvent(row);
-        // What cannot be read is said where it is checked.
-        bytes += event.entry().map_or(0, <[u8]>::len);
-        pending.push(event);
-        if pending.len() == chunk.events || bytes >= chunk.bytes {
-            bytes = 0;
-            if !hand_on(std::mem::replace(&mut pending, Vec::with_capacity(chunk.events))).await {
-                return Ok(());
+        push(&mut pending, &row)?;
+        if pending.len() == chunk.events || pending.bytes() >= chunk.bytes {
+            match hand_on(pending).await {
+                Some(empty) => pending = empty,
+                None => return Ok(()),
             }
         }
     }
@@ -133,7 +146,8 @@ impl Look {
 
     /// Where the log ends, and the events from `from` up to there, if they are few: otherwise none of them. In one round trip,
     /// since all nodes ask at the same moment, and until they have the answer they accept what was revoked.
-    pub async fn at(&self, client: &Client, from: u64) -> Result<(Head, Option<Vec<RawEvent>>), LogFault> {
+    pub async fn at(&self, client: &Client, from: u64) -> Result<(Head, Option<RawEvents>), LogFault> {
+        check_columns(&self.next, from)?;
         let (first, limit) = (signed(from), signed(NEAR_EVENTS));
         let parameters: [&(dyn ToSql + Sync); 2] = [&first, &limit];
         let (head, rows) = tokio::try_join!(
@@ -144,23 +158,28 @@ impl Look {
         let head = Head::from_row(&head)?;
         // The events are as of a moment after the head, so that there may be more of them.
         let count = head.next_position.saturating_sub(from);
-        let are_here = count <= NEAR_EVENTS && count <= rows.len() as u64;
-        let events = are_here.then(|| rows.into_iter().take(usize::try_from(count).unwrap_or_default()));
-        Ok((head, events.map(|rows| rows.map(RawEvent).collect())))
+        if count > NEAR_EVENTS || count > rows.len() as u64 {
+            return Ok((head, None));
+        }
+        let mut events = RawEvents::default();
+        for row in rows.iter().take(usize::try_from(count).unwrap_or_default()) {
+            events.push_row(row)?;
+        }
+        Ok((head, Some(events)))
     }
 }
 
 /// The next event, if everything about it is as a node with the root key would have written it after `head`.
 ///
 /// Moves `head` past it.
-pub fn unseal(raw: &RawEvent, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
+pub fn unseal(raw: &RawEvent<'_>, head: &mut Head, keys: &DerivedKeys) -> Result<Recorded, LogFault> {
     check_seals(raw, head.next_position, &mut head.seals, keys)?;
     understand(raw, head)
 }
 
 /// The first half of [`unseal`]: whether it stands where it belongs, and both seals are those of its entry after `seals`, which
 /// are moved past it. What it says is not looked at.
-pub fn check_seals(raw: &RawEvent, position: u64, seals: &mut Seals, keys: &DerivedKeys) -> Result<(), LogFault> {
+pub fn check_seals(raw: &RawEvent<'_>, position: u64, seals: &mut Seals, keys: &DerivedKeys) -> Result<(), LogFault> {
     let damaged = |column| Tampered::Column { position, column };
     if raw.position().map_err(damaged)? != signed(position) {
         return Err(Tampered::Missing { position }.into());
@@ -178,7 +197,7 @@ pub fn check_seals(raw: &RawEvent, position: u64, seals: &mut Seals, keys: &Deri
 /// The second half: what an entry says whose seals are right, and whether the columns beside it say the same.
 ///
 /// Moves `head` past it, but for the seals.
-pub fn understand(raw: &RawEvent, head: &mut Head) -> Result<Recorded, LogFault> {
+pub fn understand(raw: &RawEvent<'_>, head: &mut Head) -> Result<Recorded, LogFault> {
     let position = head.next_position;
     let damaged = |column| Tampered::Column { position, column };
     let entry = raw.entry().map_err(damaged)?;
@@ -200,7 +219,7 @@ pub fn understand(raw: &RawEvent, head: &mut Head) -> Result<Recorded, LogFault>
 
 /// The bytes of the next entry, for a copy of the log: its place and its mac are those that a node has written after `at`,
 /// which is moved past it. What else stands beside it is not looked at.
-pub fn check_link<'r>(raw: &'r RawEvent, at: &mut Seen, keys: &DerivedKeys) -> Result<&'r [u8], LogFault> {
+pub fn check_link<'r>(raw: &RawEvent<'r>, at: &mut Seen, keys: &DerivedKeys) -> Result<&'r [u8], LogFault> {
     let position = at.next_position;
     let damaged = |column| Tampered::Column { position, column };
     if raw.position().map_err(damaged)? != signed(position) {

@@ -155,7 +155,7 @@ fn checked(row: &Row, keys: &DerivedKeys, began: u64) -> Result<(Recorded, Vec<u
     if recorded.position != position {
         return Err(Tampered::Position { position, says: recorded.position }.into());
     }
-    match Copied::of(row, FIRST_COPIED).map_err(damaged)?.differing(&recorded) {
+    match Copied::of(&row, FIRST_COPIED).map_err(damaged)?.differing(&recorded) {
         None => Ok((recorded, entry)),
         Some(column) => Err(damaged(column).into()),
     }

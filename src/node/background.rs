@@ -8,6 +8,7 @@ use std::thread;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Weighs a ninth of what a thread of the service does, where both want the same core.
@@ -39,6 +40,24 @@ pub(crate) fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static)
     made.recv().unwrap_or(Ok(())).map(|()| thread)
 }
 
+/// The same, and what has come of it. It is broken off when nobody waits for it any more.
+///
+/// What reads much over one connection is faster by itself: what the connection receives and who takes it share one thread,
+/// where a runtime of several would wake another one for every few rows. And a database that is not held up by its reader
+/// fills the whole buffer between them before that has its turn.
+pub async fn apart<T: Send + 'static>(name: &str, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    let (mut sender, made) = oneshot::channel();
+    spawn(name, async move {
+        let made = tokio::select! {
+            made = work => made,
+            () = sender.closed() => return,
+        };
+        // Whoever stopped waiting just now does not want it.
+        drop(sender.send(made));
+    })?;
+    Ok(made.await.expect("a background thread does not panic"))
+}
+
 /// Runs it on a thread of a pool; of one whose threads give way, where it `gives_way`.
 pub(crate) fn blocking<T: Send + 'static>(gives_way: bool, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     static GIVING_WAY: LazyLock<io::Result<Runtime>> =
@@ -56,4 +75,25 @@ pub(crate) fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     // Where there is one thread, there is no other.
     let has_others = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if is_long && has_others() { tokio::task::block_in_place(work) } else { work() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_apart_gives_back_what_it_made_and_ends_when_nobody_waits() {
+        assert_eq!(apart("adding", async { 1 + 1 }).await.unwrap(), 2);
+
+        let (held, dropped) = oneshot::channel::<()>();
+        let endless = apart("waiting", async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), endless).await.is_err());
+        let ended = tokio::time::timeout(Duration::from_secs(10), dropped).await;
+        assert!(ended.is_ok_and(|ended| ended.is_err()), "what it held was given up");
+    }
 }

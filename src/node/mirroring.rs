@@ -16,7 +16,8 @@ use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
 use crate::log::mirror::{Mirror, MirrorError, Writer};
-use crate::log::read::{self, ChunkMax, RawEvent};
+use crate::log::raw::RawEvents;
+use crate::log::read::{self, ChunkMax};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::{Database, Session};
 
@@ -194,10 +195,10 @@ impl Mirroring {
             let Some(session) = &copying.session else { continue };
             let from = copying.writer.seen().next_position;
             let to = end.min(from + PAGE);
-            let mut rows: Vec<RawEvent> = Vec::new();
+            let mut rows = RawEvents::default();
             let reading = read::stream(&session.client, from, to, ChunkMax::events(to - from), |page| {
                 rows = page;
-                std::future::ready(true)
+                std::future::ready(Some(RawEvents::default()))
             });
             reading.await?;
             self.add_rows(copying, &rows)?;
@@ -210,11 +211,11 @@ impl Mirroring {
     }
 
     /// The mac of each row is what the mirror gives its entry, or something else stands there than was published.
-    fn add_rows(&self, copying: &mut Copying, rows: &[RawEvent]) -> Result<(), Trouble> {
+    fn add_rows(&self, copying: &mut Copying, rows: &RawEvents) -> Result<(), Trouble> {
         let mut at = copying.writer.seen().clone();
         let mut entries = Vec::with_capacity(rows.len());
-        for row in rows {
-            entries.push(read::check_link(row, &mut at, &self.keys)?);
+        for row in rows.iter() {
+            entries.push(read::check_link(&row, &mut at, &self.keys)?);
         }
         Ok(copying.writer.add(entries)?)
     }

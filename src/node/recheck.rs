@@ -16,7 +16,8 @@ use super::{Node, background};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
-use crate::log::read::{self, ChunkMax, RawEvent};
+use crate::log::raw::RawEvents;
+use crate::log::read::{self, ChunkMax};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::Database;
 
@@ -102,14 +103,14 @@ impl Recheck {
     async fn check_page(&self, client: &Client, head: &mut Head) -> Result<(), LogFault> {
         let from = head.next_position;
         let to = self.end.next_position.min(from + PAGE);
-        let mut rows: Vec<RawEvent> = Vec::new();
+        let mut rows = RawEvents::default();
         read::stream(client, from, to, ChunkMax::events(to - from), |page| {
             rows = page;
-            std::future::ready(true)
+            std::future::ready(Some(RawEvents::default()))
         })
         .await?;
         for (raw, number) in rows.iter().zip(1..) {
-            read::unseal(raw, head, &self.keys)?;
+            read::unseal(&raw, head, &self.keys)?;
             if number % TURN == 0 || raw.is_long() {
                 thread::yield_now();
             }

@@ -15,7 +15,8 @@ use crate::domain::event::Recorded;
 use crate::domain::ids::LogId;
 use crate::domain::roll::Roll;
 use crate::log::head::Head;
-use crate::log::read::{self, ChunkMax, RawEvent};
+use crate::log::raw::RawEvents;
+use crate::log::read::{self, ChunkMax};
 use crate::log::seal::Seals;
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
@@ -30,15 +31,28 @@ const CHUNK: ChunkMax = ChunkMax { events: CHUNK_EVENTS, bytes: CHUNK_BYTES };
 const CHUNKS_WAITING: usize = 8;
 /// And between the two that check, which are about as fast as each other: the rows of both queues are in memory.
 const CHUNKS_SEALED: usize = 2;
+/// Buffers of rows that are kept to be filled again: those of both queues, and what each stage has in hand.
+const CHUNKS_IN_HAND: usize = CHUNKS_WAITING + CHUNKS_SEALED + 3;
 /// Events of one statement, where the connection is one of those that end a statement which takes too long: a fraction of a
 /// second's work, and still nothing to ask for so often.
 const SECTION_EVENTS: u64 = 8 * CHUNK_EVENTS as u64;
 
+/// By what statements a pass reads.
+#[derive(Clone, Copy, Default)]
+enum Reading {
+    /// By one.
+    #[default]
+    Whole,
+    /// By one that is faster, and another each time.
+    Copied,
+    /// By one for each so many events.
+    Sections(u64),
+}
+
 /// How a pass through the log goes about it.
 #[derive(Default)]
 struct Manner {
-    /// So many events with one statement; all, unless said otherwise.
-    section: Option<u64>,
+    reading: Reading,
     /// What has to be passed on the way.
     seen: Option<Seen>,
     /// Whether those who are served come first: of a node that starts nobody is yet, and a replay can take minutes.
@@ -72,7 +86,7 @@ pub async fn fold(
     }
     let start = Folded { roll: Roll::default(), head: Head::genesis(keys, log) };
     let end = Head::read(client).await?;
-    let manner = Manner { seen: seen.cloned(), gives_way: true, ..Manner::default() };
+    let manner = Manner { seen: seen.cloned(), reading: Reading::Copied, gives_way: true };
     // On the heap: who starts a node holds much already.
     let folded = Box::pin(read_on(client, keys, start, &end, manner)).await?;
     seen.map_or(Ok(()), |seen| seen.check_end(&folded.head))?;
@@ -102,7 +116,8 @@ pub async fn resume(
     for known in [remembered.seen, remembered.mirrored].into_iter().flatten() {
         known.check_against(client, log, &end).await?;
     }
-    Box::pin(read_on(client, keys, start, &end, Manner { gives_way: true, ..Manner::default() })).await
+    let manner = Manner { reading: Reading::Copied, gives_way: true, ..Manner::default() };
+    Box::pin(read_on(client, keys, start, &end, manner)).await
 }
 
 /// Folds what lies between the state and `end`.
@@ -111,12 +126,12 @@ pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, en
 }
 
 /// The same where the events are at hand, all of them.
-pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &[RawEvent]) -> Result<Folded, LogFault> {
+pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &RawEvents) -> Result<Folded, LogFault> {
     check_onward(&from.head, end)?;
     let Folded { mut roll, mut head } = from;
-    for raw in events {
+    for raw in events.iter() {
         let is_long = raw.is_long();
-        let recorded = background::aside(is_long, || read::unseal(raw, &mut head, keys))?;
+        let recorded = background::aside(is_long, || read::unseal(&raw, &mut head, keys))?;
         background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
         if is_long {
             // A list, about what is in force by an event before it: whoever waits for this core comes first.
@@ -156,7 +171,7 @@ pub async fn look_through<S: Send + 'static>(
     state: S,
     see: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<S, LogFault> {
-    let manner = Manner { section: Some(SECTION_EVENTS), gives_way: true, ..Manner::default() };
+    let manner = Manner { reading: Reading::Sections(SECTION_EVENTS), gives_way: true, ..Manner::default() };
     match pass(client, keys, from, end, manner, state, see).await? {
         (_, ControlFlow::Continue(head)) if head.next_position < end => {
             Err(Tampered::Missing { position: head.next_position }.into())
@@ -215,7 +230,7 @@ async fn fold_up_to(
 /// Rows whose seals are right, and the seals before the first of them.
 struct SealedChunk {
     seals: Seals,
-    rows: Vec<RawEvent>,
+    rows: RawEvents,
 }
 
 /// Events that were checked, and where they begin.
@@ -232,8 +247,9 @@ async fn pass<S: Send + 'static>(
     state: S,
     take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()> + Send + 'static,
 ) -> Result<(S, ControlFlow<(), Head>), LogFault> {
-    let Manner { section, seen, gives_way } = manner;
-    let (raw_sender, raw_receiver) = mpsc::channel::<Vec<RawEvent>>(CHUNKS_WAITING);
+    let Manner { reading, seen, gives_way } = manner;
+    let (raw_sender, raw_receiver) = mpsc::channel::<RawEvents>(CHUNKS_WAITING);
+    let (empty_sender, mut empty_receiver) = mpsc::channel::<RawEvents>(CHUNKS_IN_HAND);
     let (sealed_sender, sealed_receiver) = mpsc::channel::<SealedChunk>(CHUNKS_SEALED);
     let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
 
@@ -243,12 +259,12 @@ async fn pass<S: Send + 'static>(
         check_chunks(raw_receiver, &sealed_sender, first, seals, &sealing_keys, seen.as_ref())
     });
     let understand = background::blocking(gives_way, move || {
-        let result = understand_chunks(sealed_receiver, &sender, &mut head);
+        let result = understand_chunks(sealed_receiver, &sender, &empty_sender, &mut head);
         result.map(|()| head)
     });
     let apply = background::blocking(gives_way, move || apply_chunks(receiver, state, take_up));
 
-    let read = read_sections(client, first, end, section, &raw_sender).await;
+    let read = read_rows(client, first, end, reading, &raw_sender, &mut empty_receiver).await;
     drop(raw_sender);
 
     let checked = check.await.expect("the checking thread does not panic");
@@ -265,18 +281,28 @@ async fn pass<S: Send + 'static>(
     Ok((state, ControlFlow::Continue(head)))
 }
 
-async fn read_sections(
+async fn read_rows(
     client: &Client,
     first: u64,
     end: u64,
-    section: Option<u64>,
-    sender: &mpsc::Sender<Vec<RawEvent>>,
+    reading: Reading,
+    sender: &mpsc::Sender<RawEvents>,
+    empty: &mut mpsc::Receiver<RawEvents>,
 ) -> Result<(), LogFault> {
+    let mut hand_on = |chunk| {
+        let next = empty.try_recv().unwrap_or_default();
+        async move { sender.send(chunk).await.is_ok().then_some(next) }
+    };
+    let section = match reading {
+        Reading::Copied => return read::stream_copied(client, first, end, CHUNK, hand_on).await,
+        Reading::Whole => u64::MAX,
+        Reading::Sections(events) => events,
+    };
     let mut from = first;
     // A log without events is asked too: there may be some all the same.
     loop {
-        let to = section.map_or(end, |section| end.min(from + section));
-        read::stream(client, from, to, CHUNK, |chunk| async move { sender.send(chunk).await.is_ok() }).await?;
+        let to = end.min(from.saturating_add(section));
+        read::stream(client, from, to, CHUNK, &mut hand_on).await?;
         if to >= end || sender.is_closed() {
             return Ok(());
         }
@@ -287,7 +313,7 @@ async fn read_sections(
 /// Gives back the seals after the last row. Rows whose seals are right are handed on also where a fault comes after them: what
 /// they say may be one, and comes first.
 fn check_chunks(
-    mut chunks: mpsc::Receiver<Vec<RawEvent>>,
+    mut chunks: mpsc::Receiver<RawEvents>,
     sender: &mpsc::Sender<SealedChunk>,
     mut next_position: u64,
     mut seals: Seals,
@@ -297,7 +323,7 @@ fn check_chunks(
     while let Some(mut rows) = chunks.blocking_recv() {
         let (before, mut sealed_right) = (seals.clone(), 0);
         let checked = rows.iter().try_for_each(|raw| {
-            read::check_seals(raw, next_position, &mut seals, keys)?;
+            read::check_seals(&raw, next_position, &mut seals, keys)?;
             (next_position, sealed_right) = (next_position + 1, sealed_right + 1);
             seen.map_or(Ok(()), |seen| seen.check_passing(next_position, &seals.mac))
         });
@@ -315,14 +341,17 @@ fn check_chunks(
 fn understand_chunks(
     mut chunks: mpsc::Receiver<SealedChunk>,
     sender: &mpsc::Sender<Chunk>,
+    empty: &mpsc::Sender<RawEvents>,
     head: &mut Head,
 ) -> Result<(), LogFault> {
     while let Some(SealedChunk { seals, rows }) = chunks.blocking_recv() {
         let begins = Head { seals, ..head.clone() };
         let mut events = Vec::with_capacity(rows.len());
-        for raw in &rows {
-            events.push(read::understand(raw, head)?);
+        for raw in rows.iter() {
+            events.push(read::understand(&raw, head)?);
         }
+        // Where nobody wants it any more, or there are enough, it is one less.
+        let _ = empty.try_send(rows.emptied());
         if sender.blocking_send((begins, events)).is_err() {
             break;
         }

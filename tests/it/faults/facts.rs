@@ -7,6 +7,7 @@ use portcullis::domain::event::{Event, KeyCreated, KeyHolder, Recorded};
 use portcullis::domain::fence::FenceScope;
 use portcullis::domain::roll::Roll;
 use portcullis::log::head::{self, Head};
+use portcullis::log::raw::RawEvents;
 use portcullis::log::read::{self, ChunkMax};
 use portcullis::log::schema;
 use portcullis::node::replay;
@@ -23,12 +24,13 @@ pub(super) async fn read(url: &str, keys: &Arc<DerivedKeys>) -> (Vec<Fact>, Roll
     let folded = replay::fold(&client, keys, log, None).await.unwrap();
     let mut raw = Vec::new();
     let keep = |chunk| {
-        raw.extend::<Vec<_>>(chunk);
-        std::future::ready(true)
+        raw.push(chunk);
+        std::future::ready(Some(RawEvents::default()))
     };
     read::stream(&client, 0, folded.head.next_position, ChunkMax::events(CHUNK), keep).await.unwrap();
     let mut end = Head::genesis(keys, log);
-    let facts = raw.iter().map(|raw| fact(&read::unseal(raw, &mut end, keys).unwrap())).collect();
+    let facts =
+        raw.iter().flat_map(RawEvents::iter).map(|raw| fact(&read::unseal(&raw, &mut end, keys).unwrap())).collect();
     read::check_end(&end, &folded.head).unwrap();
     (facts, folded.roll)
 }
