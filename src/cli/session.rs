@@ -174,6 +174,12 @@ impl Session {
         Ok(answer)
     }
 
+    /// Shows what would be recorded of that.
+    pub(crate) async fn foresee_as(&self, call: Call) -> Result<(), Failure> {
+        let call = call.once(self.connection.idempotency_key.as_deref()).query("dry_run", "true".to_owned());
+        dry_run::show(self.screen, self.client().send(&call).await?.body, None)
+    }
+
     fn command(&self, call: Call) -> Call {
         call.once(self.connection.idempotency_key.as_deref()).reason(self.reason())
     }

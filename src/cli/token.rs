@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::client::{Answer, Auth, Call, exposed, given};
+use super::dry_run::DryRun;
 use super::failure::Failure;
 use super::output::{self, Column, Format};
 use super::secret_source::SecretSource;
@@ -31,6 +32,8 @@ pub(crate) enum Verb {
         scope: Vec<String>,
         #[command(flatten)]
         out: Out,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// As a worker: get a new access token for one that is still good.
     #[command(after_help = "Example:\n  portcullis token renew --access-token-file token --out token")]
@@ -39,6 +42,8 @@ pub(crate) enum Verb {
         held: Held,
         #[command(flatten)]
         out: Out,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// Revoke a token, with what was renewed from it: as the worker whose it is, or as an operator.
     #[command(after_help = "Examples:\n  portcullis token revoke --access-token-file token\n  \
@@ -49,6 +54,8 @@ pub(crate) enum Verb {
         /// As the worker that holds this key. Default: as the operator.
         #[command(flatten)]
         me: Me,
+        #[command(flatten)]
+        dry: DryRun,
     },
     /// As an operator or a gateway: say what a token is (RFC 7662).
     #[command(after_help = "Example:\n  portcullis token introspect --access-token-file token")]
@@ -89,7 +96,7 @@ const INTROSPECTION_COLUMNS: &[Column] = &[
 
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
-        Verb::Register { me, ttl, scope, out } => {
+        Verb::Register { me, ttl, scope, out, dry } => {
             let scope = if scope.is_empty() { Value::Null } else { json!(scope.join(" ")) };
             let mut body = given([("ttl", json!(ttl)), ("scope", scope)]);
             let call = Call::post(&["v1", "register"]);
@@ -101,19 +108,23 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
                 }
                 (secret, None) => call.auth(Auth::Bearer(secret)),
             };
-            out.deliver(session, session.client().send(&call.json(body)).await?)
+            out.issue(session, call.json(body), dry).await
         }
-        Verb::Renew { held, out } => {
+        Verb::Renew { held, out, dry } => {
             let call = Call::post(&["v1", "renew"]).auth(Auth::Bearer(held.token(session)?)).json(json!({}));
-            out.deliver(session, session.client().send(&call).await?)
+            out.issue(session, call, dry).await
         }
-        Verb::Revoke { held, me } => {
+        Verb::Revoke { held, me, dry } => {
             let token = held.token(session)?;
             let call = Call::post(&["oauth2", "revoke"]).form(vec![("token", token)]);
             let call = call.auth(match me.found(session)? {
                 Some(secret) => me.basic(secret)?,
                 None => Auth::Bearer(session.operator_token()?),
             });
+            if dry.is_asked() {
+                session.screen.note("Where nothing would be recorded, it is no good token, or is revoked already.");
+                return session.foresee_as(call).await;
+            }
             session.client().send(&call).await?;
             session.screen.note("Revoked, with what was renewed from it. If it was no good token, nothing changed.");
             match session.screen.format {
@@ -144,6 +155,13 @@ impl Held {
 }
 
 impl Out {
+    async fn issue(&self, session: &Session, call: Call, dry: DryRun) -> Result<(), Failure> {
+        if dry.is_asked() {
+            return session.foresee_as(call).await;
+        }
+        self.deliver(session, session.client().send(&call).await?)
+    }
+
     fn deliver(&self, session: &Session, mut answer: Answer) -> Result<(), Failure> {
         let screen = session.screen;
         let Some(Value::String(token)) = answer.body.get("token").cloned() else {

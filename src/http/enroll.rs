@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 use super::attempts::Attempt;
 use super::body::{Asked, CommandJson};
 use super::caller::{bearer, is_repeated};
-use super::foreseen::DryRun;
 use super::keys::refused_since;
 use super::meta::Meta;
 use super::openapi::{OwnIdempotencyKey, Refusals};
@@ -127,6 +126,9 @@ pub(super) async fn enroll(
     let sending = Sending::new(&app, author, asked).secret("key", fresh.text.expose_secret()).known_to_caller(secret);
     let answered = sending.try_send(command, move |roll, _| enrolled(roll, &worker, key)).await;
     let answered = answered.map_err(|unanswered| attempt.problem(unanswered))?;
+    if answered.foreseen {
+        tracing::warn!(secret = %secret_id, source = ?meta.source, "an enrollment secret is good, and was tried by a dry run");
+    }
     // An answer that was lost is given again only while the key in it is worth having.
     if answered.repeated && refused_since(&app, &answered.body["key_id"]).is_some() {
         return Err(attempt.refuse("key_fenced"));
@@ -163,7 +165,7 @@ fn idempotency(
         idempotency_key,
         wait: Wait::Local,
         incident: None,
-        dry_run: DryRun::No,
+        dry_run: asked.dry_run,
         fingerprint: app.node().keys().fingerprint(&[b"enroll", &name, &labels]),
     })
 }

@@ -14,24 +14,25 @@ use super::events::SubjectView;
 use super::problem::Problem;
 use super::query::Pairs;
 use super::{App, schema};
-use crate::command::Done;
-use crate::domain::event::Recorded;
-use crate::log::entry;
+use crate::command::{Done, mint};
+use crate::domain::actor::Author;
+use crate::domain::event::{Event, Recorded};
+use crate::domain::ids::CommandId;
+use crate::domain::time::Timestamp;
+use crate::log::entry::{self, EntryError};
 
 /// So many are shown, and all are counted: a page of a list, which a person and a program can both take.
 const SHOWN_MAX: usize = 100;
 /// What an event says of secrets. Those of a dry run are thrown away, so that this is of no use to anybody.
 const LEFT_OUT: [&str; 2] = ["verifier", "sealed"];
 /// Operations that send something and take no `dry_run`, with why.
-const WITHOUT: [(&str, &str); 8] = [
+const WITHOUT: [(&str, &str); 6] = [
     ("/v1/validate", "a question"),
     ("/v1/scope", "a question"),
     ("/v1/projections/{id}/verify", "compares, and changes nothing"),
-    ("/v1/enroll", "a worker's own: a program asks, and nobody looks first"),
-    ("/v1/register", "a worker's own"),
-    ("/v1/renew", "a worker's own"),
-    ("/v1/worker/key/rotate", "a worker's own"),
     ("/v1/compromised", "answers all alike, whatever would come of it (H31)"),
+    ("/oauth2/token", "the standard's way to `/v1/register`, which has one"),
+    ("/oauth2/introspect", "a question"),
 ];
 
 /// Whether to do it, or only to say what would come of it.
@@ -62,7 +63,7 @@ pub(super) struct Foreseen {
 /// An event that would be recorded. Ids and secrets that it would make are made anew when it is done.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct ForeseenEvent {
-    /// Of the event; `webhook.test` and `projection.rebuild` are what leaves no event.
+    /// Of the event. `webhook.test` and `projection.rebuild` leave none, and `token.issued` none in a pool that counts tokens.
     kind: String,
     subject: SubjectView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,12 +108,34 @@ impl Foreseen {
         Self { dry_run: true, changed: count > 0, would, count, position: done.position }
     }
 
+    /// The wish is for what nobody knows.
+    pub(super) fn nothing(app: &App) -> Self {
+        let position = app.node().snapshot().roll.next_position().saturating_sub(1);
+        Self { dry_run: true, changed: false, would: Vec::new(), count: 0, position }
+    }
+
+    /// An event that is one of many, and has no place of its own in the log.
+    pub(super) fn unrecorded(app: &App, author: Author, now: Timestamp, event: Event) -> Result<Self, EntryError> {
+        let recorded = Recorded {
+            position: 0,
+            recorded_at: now,
+            occurred_at: now,
+            author,
+            command: CommandId::from_uuid(mint::id()),
+            cause: None,
+            incident: None,
+            reason: None,
+            event,
+        };
+        entry::encode(&recorded)?;
+        Ok(Self { would: self::event(&recorded).into_iter().collect(), count: 1, ..Self::nothing(app) })
+    }
+
     /// What is asked of somebody else than the log.
     pub(super) fn deed(app: &App, kind: &str, subject: SubjectView, data: Value) -> Self {
-        let position = app.node().snapshot().roll.next_position().saturating_sub(1);
         let would = vec![ForeseenEvent { kind: kind.to_owned(), subject, incident: None, data }];
         // The log stays as it is even if it is done.
-        Self { dry_run: true, changed: false, would, count: 1, position }
+        Self { would, count: 1, ..Self::nothing(app) }
     }
 }
 
@@ -136,11 +159,15 @@ fn leave_out(data: &mut Value) {
     }
 }
 
-/// Every operation of ours that changes something can be asked what it would change: one that is added, too.
+/// Whether what is done there can be asked for as a dry run.
+pub(super) fn has_one(route: &str) -> bool {
+    !WITHOUT.iter().any(|(without, _)| *without == route)
+}
+
+/// Every operation that changes something can be asked what it would change: one that is added, too.
 pub(super) fn declare(document: &mut OpenApi) {
-    let paths = document.paths.paths.iter_mut();
-    let ours = paths.filter(|(path, _)| path.starts_with("/v1/") && !WITHOUT.iter().any(|(it, _)| it == path));
-    for operation in ours.flat_map(|(_, item)| changing(item)) {
+    let changing_paths = document.paths.paths.iter_mut().filter(|(path, _)| has_one(path));
+    for operation in changing_paths.flat_map(|(_, item)| changing(item)) {
         let dry_run = ParameterBuilder::new()
             .name("dry_run")
             .parameter_in(ParameterIn::Query)
@@ -226,7 +253,7 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap().iter().filter(|(method, _)| *method != "get") {
                 let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
                 let takes = parameters.iter().any(|it| it["name"] == "dry_run" && it["in"] == "query");
-                assert_eq!(takes, path.starts_with("/v1/") && !without.contains(&path.as_str()), "{method} {path}");
+                assert_eq!(takes, has_one(path), "{method} {path}");
                 let answered = operation["responses"]["200"].to_string().contains("#/components/schemas/Foreseen");
                 assert_eq!(takes, answered, "{method} {path}");
             }

@@ -108,8 +108,12 @@ impl FromRequest<App> for Form {
             ));
         }
         let bytes = body::read(Request::from_parts(parts.clone(), body), app).await?;
-        let asked = Asked::of(&parts, &bytes, app)?;
-        Ok(Self { meta: Meta::of(&parts.extensions), headers: parts.headers, fields: Fields::read(&bytes)?, asked })
+        let (asked, fields) = (Asked::of(&parts, &bytes, app)?, Fields::read(&bytes)?);
+        // What a standard does not know is ignored. But who asks for a dry run must not get the real thing.
+        if fields.get("dry_run").is_some() {
+            return Err(invalid_request("ask for a dry run in the query, as `?dry_run=true`"));
+        }
+        Ok(Self { meta: Meta::of(&parts.extensions), headers: parts.headers, fields, asked })
     }
 }
 

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::body::{Asked, CommandJson, duration};
 use super::credential::{self, Shown, WorkerCaller};
+use super::foreseen::Foreseen;
 use super::meta::Meta;
 use super::openapi::{OwnIdempotencyKey, Refusals};
 use super::problem::Problem;
@@ -114,14 +115,14 @@ pub(super) async fn register(
     Extension(meta): Extension<Meta>,
     headers: HeaderMap,
     CommandJson { value, asked }: CommandJson<Registration>,
-) -> Result<Issued, Problem> {
+) -> Result<Response, Problem> {
     let wish = TokenWish::of(value.ttl.as_deref(), value.scope.as_deref())?;
     let shown = Shown::of(&headers, value.worker.as_deref(), value.secret.as_ref().map(ExposeSecret::expose_secret))?;
     let caller = credential::worker(&app, &meta, &shown)?;
     if caller.token.is_some() {
         return Err(caller.denied(&app, Denial::WrongKind));
     }
-    issue(&app, &caller, wish, asked).await
+    answer(&app, &caller, wish, asked).await
 }
 
 /// Gives the holder of an access token the next one. It descends from the first: whoever revokes a token revokes what was
@@ -135,25 +136,50 @@ pub(super) async fn renew(
     Extension(meta): Extension<Meta>,
     headers: HeaderMap,
     CommandJson { value, asked }: CommandJson<Renewal>,
-) -> Result<Issued, Problem> {
+) -> Result<Response, Problem> {
     let wish = TokenWish::of(value.ttl.as_deref(), value.scope.as_deref())?;
     let shown = Shown::of(&headers, None, None)?;
     let caller = credential::worker(&app, &meta, &shown)?;
-    issue(&app, &caller, wish, asked).await
+    answer(&app, &caller, wish, asked).await
 }
 
-/// Issues the token and signs it.
-pub(super) async fn issue(app: &App, caller: &WorkerCaller, wish: TokenWish, asked: Asked) -> Result<Issued, Problem> {
-    let issue = IssueToken {
+async fn answer(app: &App, caller: &WorkerCaller, wish: TokenWish, asked: Asked) -> Result<Response, Problem> {
+    if asked.dry_run.is_asked() {
+        return foresee(app, caller, wish, asked).await;
+    }
+    Ok(issue(app, caller, wish, asked).await?.into_response())
+}
+
+/// What would be issued. Where tokens are counted, none leaves an event of its own.
+async fn foresee(app: &App, caller: &WorkerCaller, wish: TokenWish, asked: Asked) -> Result<Response, Problem> {
+    let issue = wanted(app, caller, wish)?;
+    if !decide::counts_tokens(&app.node().current()?.roll, &caller.worker) {
+        let sent = Sending::new(app, caller.author(), asked).try_send(Command::IssueToken(issue), |_, _| Value::Null);
+        let foreseen = sent.await.map_err(|unanswered: Unanswered| caller.problem(app, unanswered))?;
+        return Ok(foreseen.into_response());
+    }
+    let now = mint::now();
+    let token = decide::token(&app.node().current()?.roll, &issue, now);
+    let token = token.map_err(|refusal| caller.refused(app, refusal))?;
+    let event = Event::TokenIssued(token);
+    let foreseen = Foreseen::unrecorded(app, caller.author(), now, event).map_err(Problem::internal)?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(foreseen)).into_response())
+}
+
+fn wanted(app: &App, caller: &WorkerCaller, wish: TokenWish) -> Result<IssueToken, Problem> {
+    Ok(IssueToken {
         token: TokenId::from_uuid(mint::id()),
         worker: caller.worker.clone(),
         key: caller.key,
         renews: caller.token.as_ref().map(|token| token.facts.clone()),
         ttl: wish.ttl,
-        scopes: None,
-    };
-    let scopes = scopes_for(app, caller, wish.scopes).map_err(|refusal| caller.refused(app, refusal))?;
-    let issue = IssueToken { scopes, ..issue };
+        scopes: scopes_for(app, caller, wish.scopes).map_err(|refusal| caller.refused(app, refusal))?,
+    })
+}
+
+/// Issues the token and signs it.
+pub(super) async fn issue(app: &App, caller: &WorkerCaller, wish: TokenWish, asked: Asked) -> Result<Issued, Problem> {
+    let issue = wanted(app, caller, wish)?;
     // What is to be answered again has to be kept, and so goes through the log, event or not.
     if asked.idempotency_key.is_none() && decide::counts_tokens(&app.node().current()?.roll, &caller.worker) {
         issue_counted(app, caller, &issue)

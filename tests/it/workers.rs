@@ -6,6 +6,7 @@ use crate::support::cluster::Scratch;
 use crate::support::service::{Answer, Service};
 
 mod compromised;
+mod dry_runs;
 mod enrollment;
 mod fences;
 mod gateways;

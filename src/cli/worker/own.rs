@@ -45,6 +45,8 @@ pub(crate) struct Enroll {
     label: Vec<(String, String)>,
     #[command(flatten)]
     key_file: KeyFile,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,8 @@ pub(crate) struct RotateKey {
     in_place: bool,
     #[command(flatten)]
     key_file: KeyFile,
+    #[command(flatten)]
+    dry: DryRun,
 }
 
 const ENROLLED_COLUMNS: &[Column] =
@@ -127,8 +131,11 @@ impl Enroll {
         };
         let secret = source.need(session.screen)?;
         let body = given([("name", json!(self.name)), ("labels", labels(self.label)?)]);
-        let destination = self.key_file.reserve(DryRun::default())?;
+        let destination = self.key_file.reserve(self.dry)?;
         let call = Call::post(&["v1", "enroll"]).auth(Auth::Bearer(secret)).json(body);
+        if self.dry.is_asked() {
+            return session.foresee_as(call).await;
+        }
         let answer = session.change_as(call).await?;
         let id = answer.body["id"].as_str().unwrap_or_default();
         session.done(&format!("Enrolled as worker {id}"), &answer);
@@ -165,8 +172,11 @@ impl RotateKey {
             ("overlap", json!(self.overlap)),
             ("static_secret", exposed(chosen.find(session.screen)?.as_ref())),
         ]);
-        let destination = self.key_file.reserve(DryRun::default())?;
+        let destination = self.key_file.reserve(self.dry)?;
         let call = Call::post(&["v1", "worker", "key", "rotate"]).auth(self.me.auth(secret)).json(body);
+        if self.dry.is_asked() {
+            return session.foresee_as(call).await;
+        }
         let answer = session.change_as(call).await?;
         session.done("Rotated the key", &answer);
         match self.me.api_key_file.as_deref().filter(|_| self.in_place) {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Form, OauthProblem, OauthRefusals, invalid_request};
+use super::{Form, OauthProblem, OauthRefusals, invalid_request, no_store};
 use crate::command::mint;
 use crate::credential::key;
 use crate::domain::actor::{Author, CredentialUsed};
@@ -18,6 +18,7 @@ use crate::domain::command::Command;
 use crate::domain::ids::WorkerId;
 use crate::domain::roll::Roll;
 use crate::http::credential::{AnyCaller, WorkerCaller};
+use crate::http::foreseen::Foreseen;
 use crate::http::openapi::{OwnIdempotencyKey, WaitQuery};
 use crate::http::problem::Problem;
 use crate::http::wish::{Sending, Unanswered};
@@ -42,6 +43,10 @@ pub(in crate::http) struct RevokeForm {
     others: BTreeMap<String, String>,
 }
 
+/// Nothing: that it is refused from now on is said by the status, and clients ignore the body (RFC 7009, section 2.2).
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Revoked {}
+
 /// What is to end: the command, the workers that hold it, and the author that it would be by itself.
 struct Found {
     command: Command,
@@ -54,12 +59,15 @@ struct Found {
     post, path = "/oauth2/revoke", tag = "standards", params(OwnIdempotencyKey, WaitQuery),
     request_body(content = RevokeForm, content_type = "application/x-www-form-urlencoded"),
     security((), ("bearer" = []), ("basic" = [])),
-    responses((status = 200, description = "It is refused from now on"), OauthRefusals)
+    responses((status = 200, description = "It is refused from now on", body = Revoked), OauthRefusals)
 )]
 pub(in crate::http) async fn revoke(State(app): State<App>, form: Form) -> Result<Response, OauthProblem> {
     let caller = form.client(&app)?;
     let token = form.fields.get("token").ok_or_else(|| invalid_request("`token` is missing"))?;
-    let Some(found) = find(&app, token)? else { return Ok(no_content_but_200()) };
+    let is_dry = form.asked.dry_run.is_asked();
+    let Some(found) = find(&app, token)? else {
+        return Ok(if is_dry { no_store(Foreseen::nothing(&app)) } else { no_store(Revoked {}) });
+    };
     let author = match &caller {
         AnyCaller::Operator(operator) => operator.author(),
         AnyCaller::Worker(caller) => author(caller, &found)?,
@@ -70,7 +78,10 @@ pub(in crate::http) async fn revoke(State(app): State<App>, form: Form) -> Resul
         AnyCaller::Operator(_) => Problem::from(unanswered),
         AnyCaller::Worker(caller) => caller.problem(&app, unanswered),
     })?;
-    let mut response = no_content_but_200();
+    if is_dry {
+        return Ok(answered.into_response());
+    }
+    let mut response = no_store(Revoked {});
     response.headers_mut().insert(POSITION_HEADER, HeaderValue::from(answered.position));
     Ok(response)
 }
@@ -109,9 +120,4 @@ fn author(caller: &WorkerCaller, found: &Found) -> Result<Author, Problem> {
         return Err(Problem::forbidden("not_own", "this token was not issued to the client that asks"));
     }
     Ok(Author { credential: Some(found.itself), ..caller.author() })
-}
-
-/// RFC 7009 asks for 200, and for nothing in the body.
-fn no_content_but_200() -> Response {
-    (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response()
 }
