@@ -4,7 +4,7 @@ use portcullis::command::mint;
 use portcullis::domain::ids::LogId;
 use portcullis::log::head::{self, Head};
 use portcullis::log::raw::RawEvents;
-use portcullis::log::read::Look;
+use portcullis::log::read::{self, ChunkMax, Look};
 use portcullis::log::{LogFault, Tampered};
 use portcullis::node::replay::{self, Folded};
 use tokio_postgres::Client;
@@ -78,4 +78,26 @@ async fn events_that_do_not_lead_to_the_head_are_refused() {
         "{short:?}"
     );
     node.stop().await;
+}
+
+/// What a database sends is read as what its columns were made to be. This one sends what it sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_another_type_is_found_also_where_few_events_are_read() {
+    let scratch = Scratch::new().await;
+    let node = TestNode::start(scratch.database().await).await;
+    node.bootstrap().await;
+    node.stop().await;
+    let retype = "alter table log.event alter schema type oid using schema::oid";
+    scratch.superuser().await.batch_execute(retype).await.unwrap();
+
+    let session = scratch.database().await.session().await.unwrap();
+    let look = Look::prepare(&session.client).await.unwrap();
+    let near = look.at(&session.client, 0).await.err();
+    let page = read::stream(&session.client, 0, 1, ChunkMax::events(1), |_| std::future::ready(None)).await.err();
+    for found in [near, page] {
+        assert!(
+            matches!(found, Some(LogFault::Tampered(Tampered::ColumnType { position: 0, column: "schema" }))),
+            "{found:?}"
+        );
+    }
 }
