@@ -19,7 +19,7 @@ use crate::domain::actor::Author;
 use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
-use crate::log::entry::{self, EntryError};
+use crate::log::entry;
 
 /// So many are shown, and all are counted: a page of a list, which a person and a program can both take.
 const SHOWN_MAX: usize = 100;
@@ -48,7 +48,7 @@ pub(super) enum DryRun {
 pub(super) struct Foreseen {
     #[schema(example = true)]
     dry_run: bool,
-    /// False: the wish holds already.
+    /// False: the wish holds already, or what is done leaves no event.
     changed: bool,
     /// The events that would be recorded, in their order: the first 100. What others do about them later is not among them.
     would: Vec<ForeseenEvent>,
@@ -104,7 +104,7 @@ impl FromRequestParts<App> for DryRun {
 impl Foreseen {
     pub(super) fn of(done: &Done<'_>) -> Self {
         let count = done.events.len();
-        let would = done.events.iter().take(SHOWN_MAX).filter_map(event).collect();
+        let would = done.events.iter().take(SHOWN_MAX).filter_map(|recorded| as_written(recorded).ok()).collect();
         Self { dry_run: true, changed: count > 0, would, count, position: done.position }
     }
 
@@ -115,7 +115,7 @@ impl Foreseen {
     }
 
     /// An event that is one of many, and has no place of its own in the log.
-    pub(super) fn unrecorded(app: &App, author: Author, now: Timestamp, event: Event) -> Result<Self, EntryError> {
+    pub(super) fn unrecorded(app: &App, author: Author, now: Timestamp, event: Event) -> Result<Self, Problem> {
         let recorded = Recorded {
             position: 0,
             recorded_at: now,
@@ -127,8 +127,8 @@ impl Foreseen {
             reason: None,
             event,
         };
-        entry::encode(&recorded)?;
-        Ok(Self { would: self::event(&recorded).into_iter().collect(), count: 1, ..Self::nothing(app) })
+        let would = vec![as_written(&recorded).map_err(Problem::internal)?];
+        Ok(Self { would, count: 1, ..Self::nothing(app) })
     }
 
     /// What is asked of somebody else than the log.
@@ -140,11 +140,10 @@ impl Foreseen {
 }
 
 /// As its entry has it. That it can be written was found out when it was decided.
-fn event(recorded: &Recorded) -> Option<ForeseenEvent> {
-    let entry = entry::encode(recorded).ok()?;
-    let mut event: ForeseenEvent = serde_json::from_slice(&entry).ok()?;
+fn as_written(recorded: &Recorded) -> anyhow::Result<ForeseenEvent> {
+    let mut event: ForeseenEvent = serde_json::from_slice(&entry::encode(recorded)?)?;
     leave_out(&mut event.data);
-    Some(event)
+    Ok(event)
 }
 
 fn leave_out(data: &mut Value) {

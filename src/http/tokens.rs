@@ -162,7 +162,7 @@ async fn foresee(app: &App, caller: &WorkerCaller, wish: TokenWish, asked: Asked
     let token = decide::token(&app.node().current()?.roll, &issue, now);
     let token = token.map_err(|refusal| caller.refused(app, refusal))?;
     let event = Event::TokenIssued(token);
-    let foreseen = Foreseen::unrecorded(app, caller.author(), now, event).map_err(Problem::internal)?;
+    let foreseen = Foreseen::unrecorded(app, caller.author(), now, event)?;
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(foreseen)).into_response())
 }
 

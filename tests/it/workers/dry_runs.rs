@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Gate, with_form};
+use crate::support::service::Launch;
 
 #[tokio::test]
 async fn a_workers_dry_run_is_refused_and_noticed_like_the_real_thing() {
@@ -34,4 +35,24 @@ async fn a_workers_dry_run_is_refused_and_noticed_like_the_real_thing() {
     gate.until("the use of the revoked key is known", async || !gate.events("tripwire.tripped").await.is_empty()).await;
     let tripped = gate.events("tripwire.tripped").await;
     assert_eq!(tripped[0]["data"]["key"], json!(ended.key_id));
+}
+
+#[tokio::test]
+async fn a_workers_dry_run_is_a_use_of_its_key_and_no_token() {
+    let mut gate = Gate::open().await;
+    gate.pool(json!({ "name": "counted", "token_record": "counted" })).await;
+    let member = gate.member("a", json!({ "pool": "counted" })).await;
+    let foreseen = gate.post_as(&member.key, "/v1/register?dry_run=true", json!({ "ttl": "1m" })).await.expect(200);
+    assert_eq!((&foreseen["count"], &foreseen["changed"]), (&json!(1), &json!(false)));
+    let too_long = gate.post_as(&member.key, "/v1/register?dry_run=true", json!({ "ttl": "31d" })).await;
+    assert_eq!(too_long.status, gate.post_as(&member.key, "/v1/register", json!({ "ttl": "31d" })).await.status);
+    assert!(too_long.status.is_client_error());
+
+    // What is noted and counted is in the database at the latest when the service has stopped.
+    assert!(gate.service.stop());
+    let launch = Launch::on(&gate.scratch).data_dir_of(&gate.service);
+    gate.service = launch.start().await;
+    let shown = gate.get(&format!("/v1/keys/{}", member.key_id)).await.expect(200);
+    assert!(shown.get("last_used_at").is_some(), "{shown}");
+    assert!(gate.events("tokens.issued").await.is_empty());
 }
