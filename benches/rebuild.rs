@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use portcullis::credential::root_key::{DerivedKeys, RootKey};
 use portcullis::domain::ids::LogId;
-use portcullis::log::head::{self, Head};
-use portcullis::log::read::{self, ChunkMax};
+use portcullis::log::head;
 use portcullis::node::{background, replay};
 use portcullis::postgres::Database;
 use tokio_postgres::Client;
@@ -17,12 +16,14 @@ mod support {
     pub(crate) mod cluster;
     pub(crate) mod fleet;
     pub(crate) mod log;
+    pub(crate) mod reading;
     pub(crate) mod report;
 }
 
 use support::cluster::Cluster;
 use support::fleet::Fleet;
 use support::log::Filling;
+use support::reading::read_all;
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
 
 #[global_allocator]
@@ -42,7 +43,8 @@ async fn main() -> anyhow::Result<()> {
 
     let (mut folded, mut read, mut ratio) = (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 0..ROUNDS {
-        let reading = background::apart("reading", read_only(cluster.database.clone())).await??;
+        let (count, took) = read_all(cluster.database.clone()).await?;
+        let reading = to_float(count) / took.as_secs_f64();
         let folding = background::apart("folding", fold(cluster.database.clone(), fleet.keys.clone(), log)).await??;
         say(format_args!("round {round}: {} events/s, only read {}/s", number(folding), number(reading)));
         read.push(reading);
@@ -67,22 +69,6 @@ async fn fill(cluster: &Cluster, fleet: &mut Fleet, events: usize) -> anyhow::Re
     let client = filling.finish().await?;
     cluster.settle().await?;
     Ok(client)
-}
-
-async fn read_only(database: Database) -> anyhow::Result<f64> {
-    let client = database.session().await?.client;
-    let (began, end) = (Instant::now(), Head::read(&client).await?.next_position);
-    let chunk = ChunkMax::events(1_024);
-    let (mut count, mut bytes) = (0_u64, 0);
-    // As the fold reads, and nothing else: a ceiling of other rows would be the ceiling of other work.
-    read::stream_copied(&client, 0, end, chunk, |page| {
-        count += page.len() as u64;
-        bytes += page.bytes();
-        std::future::ready(Some(page.emptied()))
-    })
-    .await?;
-    anyhow::ensure!(count == end && bytes > 0, "the log is not empty");
-    Ok(to_float(count) / began.elapsed().as_secs_f64())
 }
 
 async fn fold(database: Database, keys: Arc<DerivedKeys>, log: LogId) -> anyhow::Result<f64> {

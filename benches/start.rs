@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use futures_util::TryStreamExt as _;
 use portcullis::credential::root_key::RootKey;
 use portcullis::domain::ids::KeyId;
 use portcullis::log::head::Head;
@@ -21,6 +20,7 @@ mod support {
     pub(crate) mod fleet;
     pub(crate) mod history;
     pub(crate) mod log;
+    pub(crate) mod reading;
     pub(crate) mod report;
     pub(crate) mod service;
 }
@@ -29,6 +29,7 @@ use support::cluster::Cluster;
 use support::fleet::Fleet;
 use support::history;
 use support::log::Filling;
+use support::reading::read_all;
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
 use support::service::Service;
 
@@ -60,7 +61,7 @@ async fn measure() -> anyhow::Result<()> {
     say(format_args!("filled a log with {what} in {:.1?}", began.elapsed()));
 
     let (mut from_nothing, mut rows) = (Rounds::default(), Rounds::default());
-    rows.push(read_rows(&cluster).await?);
+    rows.push(read_all(cluster.database.clone()).await?.1.as_secs_f64());
     let (mut service, ready) = start(&cluster, &folder).await?;
     from_nothing.push(ready);
     say(format_args!("ready from nothing after {} s; the rows, only read: {} s", number(ready), number(rows.median())));
@@ -136,19 +137,6 @@ async fn append(cluster: &Cluster, fleet: &mut Fleet, keys: &[KeyId], events: us
         filling.push(fleet, &recorded).await?;
     }
     filling.finish().await.map(drop)
-}
-
-/// The very statement of the fold, and nothing done with what comes.
-async fn read_rows(cluster: &Cluster) -> anyhow::Result<f64> {
-    let client = cluster.owner().await?;
-    let began = Instant::now();
-    let mut rows = std::pin::pin!(client.query_raw(include_str!("../src/log/read.sql"), [0_i64, i64::MAX]).await?);
-    let mut bytes = 0;
-    while let Some(row) = rows.try_next().await? {
-        bytes += row.get::<_, &[u8]>(1).len();
-    }
-    ensure!(bytes > 0, "the log is not empty");
-    Ok(began.elapsed().as_secs_f64())
 }
 
 /// Seconds from the start of the process until it says that it is ready.
