@@ -213,6 +213,21 @@ impl fmt::Debug for Digest {
 #[error("a digest is 64 hexadecimal digits")]
 pub struct NotADigest;
 
+/// Marks in [`HEX_VALUES`] what is no digit. Digits are below it.
+const NO_HEX_DIGIT: u8 = 16;
+
+/// What each byte is worth as a digit of ours: of the letters only the small ones are.
+#[expect(clippy::cast_possible_truncation, reason = "values are below 16")]
+const HEX_VALUES: [u8; 256] = {
+    let (mut values, digits) = ([NO_HEX_DIGIT; 256], b"0123456789abcdef");
+    let mut value = 0;
+    while value < digits.len() {
+        values[digits[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
 impl FromStr for Digest {
     type Err = NotADigest;
 
@@ -221,15 +236,13 @@ impl FromStr for Digest {
         if bytes.len() != 64 {
             return Err(NotADigest);
         }
-        let nibble = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            _ => Err(NotADigest),
-        };
-        let mut digest = [0; 32];
+        // Whether all are digits is asked once, at the end: which of them are letters cannot be foreseen.
+        let (mut digest, mut marks) = ([0; 32], 0);
         for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            let [high, low] = [pair[0], pair[1]].map(|digit| HEX_VALUES[usize::from(digit)]);
+            marks |= high | low;
+            *byte = high << 4 | (low & 0xf);
         }
-        Ok(Digest(digest))
+        if marks & NO_HEX_DIGIT == 0 { Ok(Digest(digest)) } else { Err(NotADigest) }
     }
 }

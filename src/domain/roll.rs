@@ -32,6 +32,7 @@ use keys::Keys;
 use rows::Rows;
 use tripwires::Tripwires;
 
+mod apply;
 mod certificates;
 mod evolve;
 mod fences;

@@ -36,7 +36,13 @@ struct Reader<'de> {
 /// The members of an object, in the one order.
 struct Members<'r, 'de> {
     reader: &'r mut Reader<'de>,
-    previous: Option<Cow<'de, str>>,
+    /// The names that a struct has, in that order: what comes next is nearly always the next of them, and is told from the others
+    /// without being looked at character by character.
+    known: &'static [&'static str],
+    /// So many of those cannot come any more.
+    passed: usize,
+    /// The last name, if it was none of those.
+    unknown: Option<Cow<'de, str>>,
 }
 
 struct Elements<'r, 'de> {
@@ -191,20 +197,31 @@ fn plain_end(bytes: &[u8], from: usize) -> usize {
     at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len())
 }
 
+impl<'de> Reader<'de> {
+    #[inline]
+    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.string()? {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    fn object<V: Visitor<'de>>(&mut self, known: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
+        // A struct whose fields stand otherwise would be written in their order, and read in it.
+        debug_assert!(known.is_sorted_by(|a, b| order(a, b) == Ordering::Less), "not in the one order: {known:?}");
+        self.take("{")?;
+        let value = visitor.visit_map(Members { reader: self, known, passed: 0, unknown: None })?;
+        self.take("}").map(|()| value)
+    }
+}
+
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.peek() {
-            Some(b'"') => match self.string()? {
-                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-                Cow::Owned(text) => visitor.visit_string(text),
-            },
-            Some(b'{') => {
-                self.at += 1;
-                let value = visitor.visit_map(Members { reader: self, previous: None })?;
-                self.take("}").map(|()| value)
-            }
+            Some(b'"') => self.text(visitor),
+            Some(b'{') => self.object(&[], visitor),
             Some(b'[') => {
                 self.at += 1;
                 let value = visitor.visit_seq(Elements { reader: self, first: true })?;
@@ -230,9 +247,55 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         if name == RAW { visitor.visit_borrowed_str(self.skip()?) } else { visitor.visit_newtype_struct(self) }
     }
 
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        // Fields have numbers, by which their readers know them too.
+        if self.peek() == Some(b'{') { self.object(fields, visitor) } else { self.deserialize_any(visitor) }
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        if self.peek() == Some(b'"') { self.text(visitor) } else { self.deserialize_any(visitor) }
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        self.deserialize_str(visitor)
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl Members<'_, '_> {
+    /// Which of the known names stands here, if one does; it is passed over then.
+    #[inline]
+    fn next_known(&mut self) -> Option<usize> {
+        // After one that is none of them, those that come are compared with it.
+        if self.unknown.is_some() {
+            return None;
+        }
+        let rest = self.reader.text.as_bytes().get(self.reader.at..)?.strip_prefix(b"\"")?;
+        let known = self.known.iter().enumerate().skip(self.passed);
+        // None holds a quote, so that most others are told apart by where theirs is.
+        let (place, name) = known.into_iter().find(|(_, name)| {
+            rest.get(name.len()..).is_some_and(|rest| rest.starts_with(b"\":")) && rest.starts_with(name.as_bytes())
+        })?;
+        self.reader.at += name.len() + r#"":""#.len();
+        self.passed = place + 1;
+        Some(place)
+    }
+
+    /// The last name.
+    fn previous(&self) -> Option<&str> {
+        self.unknown.as_deref().or_else(|| self.known[..self.passed].last().copied())
     }
 }
 
@@ -243,11 +306,14 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
         if self.reader.peek() == Some(b'}') {
             return Ok(None);
         }
-        if self.previous.is_some() {
+        if self.previous().is_some() {
             self.reader.take(",")?;
         }
+        if let Some(place) = self.next_known() {
+            return seed.deserialize((place as u64).into_deserializer()).map(Some);
+        }
         let name = self.reader.string()?;
-        if self.previous.as_ref().is_some_and(|previous| order(previous, &name) != Ordering::Less) {
+        if self.previous().is_some_and(|previous| order(previous, &name) != Ordering::Less) {
             return Err(ReadError::NotCanonical);
         }
         self.reader.take(":")?;
@@ -255,7 +321,7 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
             Cow::Borrowed(name) => seed.deserialize(BorrowedStrDeserializer::new(name)),
             Cow::Owned(name) => seed.deserialize(name.clone().into_deserializer()),
         }?;
-        self.previous = Some(name);
+        self.unknown = Some(name);
         Ok(Some(key))
     }
 
@@ -371,6 +437,76 @@ mod tests {
         for (text, is_read) in table {
             assert_eq!(read::<BTreeMap<String, u64>>(text).is_ok(), is_read, "{text}");
         }
+    }
+
+    /// Names of which one begins another, and not all of which have to be there.
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Known {
+        a: Option<u64>,
+        ab: u64,
+        b: Option<u64>,
+    }
+
+    #[test]
+    fn a_struct_is_read_from_what_a_map_is_read_from() {
+        let known = |a, ab, b| Ok(Known { a, ab, b });
+        let table = [
+            (r#"{"ab":2}"#, known(None, 2, None)),
+            (r#"{"a":1,"ab":2,"b":3}"#, known(Some(1), 2, Some(3))),
+            (r#"{"ab":2,"b":3}"#, known(None, 2, Some(3))),
+            (r#"{"a":1}"#, Err(ReadError::Shape)),
+            (r#"{"a":1,"aa":1,"ab":2}"#, Err(ReadError::Shape)),
+            (r#"{"ab":2,"c":3}"#, Err(ReadError::Shape)),
+            (r#"{"":0,"ab":2}"#, Err(ReadError::Shape)),
+            (r#"{"ab":2,"a":1}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab":2,"ab":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab":2,"aa":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"a":1"ab":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{,"ab":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab":2,}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab" :2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab":2"#, Err(ReadError::NotCanonical)),
+            (r#"{"\u0061b":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"ab"#, Err(ReadError::NotCanonical)),
+            (r#"["ab",2]"#, Err(ReadError::Shape)),
+            ("2", Err(ReadError::Shape)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(read::<Known>(text), expected, "{text}");
+        }
+    }
+
+    /// What takes no notice of names that it does not know has to come to the same order as the others.
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Lenient {
+        b: Option<u64>,
+        d: Option<u64>,
+    }
+
+    #[test]
+    fn names_that_are_not_known_are_in_order_too() {
+        let table = [
+            (r#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, Ok(Lenient { b: Some(2), d: Some(4) })),
+            (r#"{"c":3,"b":2}"#, Err(ReadError::NotCanonical)),
+            (r#"{"b":2,"e":3,"d":4}"#, Err(ReadError::NotCanonical)),
+            (r#"{"b":2,"c":3,"c":3,"d":4}"#, Err(ReadError::NotCanonical)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(read::<Lenient>(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not in the one order")]
+    fn a_struct_whose_fields_are_not_in_order_is_not_read() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "never read")]
+        struct Disordered {
+            b: u64,
+            a: u64,
+        }
+        let _ = read::<Disordered>(r#"{"b":1,"a":2}"#);
     }
 
     #[test]

@@ -87,12 +87,11 @@ pub(super) fn named_column<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str)
 
 /// Ids have one spelling, so whatever reads as this one is written like it.
 fn is_actor(text: &str, actor: &Actor) -> bool {
-    match (actor, text.split_once(':')) {
-        (Actor::Operator(id), Some(("operator", text))) => text.parse() == Ok(*id),
-        (Actor::Worker(id), Some(("worker", text))) => text == id.as_str(),
-        (Actor::Enrollee(id), Some(("enrollee", text))) => text.parse() == Ok(*id),
-        (Actor::System, None) => text == "system",
-        (Actor::Operator(_) | Actor::Worker(_) | Actor::Enrollee(_) | Actor::System, _) => false,
+    match actor {
+        Actor::Operator(id) => text.strip_prefix("operator:").is_some_and(|text| text.parse() == Ok(*id)),
+        Actor::Worker(id) => text.strip_prefix("worker:").is_some_and(|text| text == id.as_str()),
+        Actor::Enrollee(id) => text.strip_prefix("enrollee:").is_some_and(|text| text.parse() == Ok(*id)),
+        Actor::System => text == "system",
     }
 }
 

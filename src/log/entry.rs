@@ -164,7 +164,7 @@ pub fn decode(entry: &[u8]) -> Result<Recorded, EntryError> {
         author: Author {
             actor: envelope.actor.read()?,
             credential: envelope.credential.as_ref().map(CredentialText::read).transpose()?,
-            source: optional(envelope.source.as_ref(), |source| source.parse_exact("source"))?,
+            source: optional(envelope.source.as_ref(), |source| source.parse_address("source"))?,
             request_id: envelope.request_id.as_ref().map(Text::to_shared),
         },
         command: envelope.command_id.parse("command_id")?,

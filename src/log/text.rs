@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -54,7 +55,13 @@ impl<'a> Text<'a> {
         self.as_str().parse().map_err(|_| EntryError::Malformed { field })
     }
 
-    /// Reads a value of a type that accepts several spellings, addresses above all: only the one that we write is good.
+    /// Reads an address, in the one spelling that we write. One of IPv4 has no other that can be read.
+    pub(super) fn parse_address(&self, field: &'static str) -> Result<IpAddr, EntryError> {
+        let plain = self.as_str().parse().map(IpAddr::V4);
+        plain.or_else(|_| self.parse_exact(field).map(IpAddr::V6))
+    }
+
+    /// Reads a value of a type that accepts several spellings, networks above all: only the one that we write is good.
     pub(super) fn parse_exact<T: FromStr + Display>(&self, field: &'static str) -> Result<T, EntryError> {
         let value: T = self.parse(field)?;
         if value.to_string() == self.as_str() { Ok(value) } else { Err(EntryError::Malformed { field }) }
@@ -132,7 +139,34 @@ mod tests {
         assert_eq!(Text::time(Timestamp::MAX, "until"), Err(EntryError::Unwritable { field: "until" }));
     }
 
+    #[test]
+    fn an_address_has_one_spelling() {
+        let table = [
+            ("10.20.30.40", true),
+            ("2001:db8::1", true),
+            ("::ffff:10.20.30.40", true),
+            ("2001:DB8::1", false),
+            ("2001:db8:0::1", false),
+            ("::ffff:a14:1e28", false),
+            ("fe80::1%eth0", false),
+            ("10.20.30", false),
+            ("10.20.30.40/32", false),
+            (" 10.20.30.40", false),
+            ("", false),
+        ];
+        for (text, is_read) in table {
+            assert_eq!(Text::borrowed(text).parse_address("source").is_ok(), is_read, "{text}");
+        }
+    }
+
     proptest! {
+        /// What the reader of IPv4 addresses is trusted with.
+        #[test]
+        fn an_address_that_is_read_is_written_so(parts in "(0{0,2}[0-9]{1,3}\\.){2,4}0{0,2}[0-9]{1,3}|[0-9a-f:.]{2,12}") {
+            let read = Text::borrowed(&parts).parse_address("source");
+            prop_assert!(read.is_err() || read.is_ok_and(|address| address.to_string() == parts));
+        }
+
         #[test]
         fn times_round_trip(micros in -62_167_219_200_000_000_i64..253_402_300_800_000_000) {
             let text = Text::time(Timestamp(micros), "at").unwrap();

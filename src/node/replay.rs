@@ -216,9 +216,7 @@ async fn fold_up_to(
 ) -> Result<Folded, LogFault> {
     let Folded { roll, head } = from;
     let take_up = |roll: &mut Roll, _: &Head, events: &[Recorded]| {
-        for recorded in events {
-            roll.apply(recorded);
-        }
+        roll.apply_all(events);
         ControlFlow::Continue(())
     };
     match pass(client, keys, head, end, manner, roll, take_up).await? {
@@ -252,6 +250,7 @@ async fn pass<S: Send + 'static>(
     let (empty_sender, mut empty_receiver) = mpsc::channel::<RawEvents>(CHUNKS_IN_HAND);
     let (sealed_sender, sealed_receiver) = mpsc::channel::<SealedChunk>(CHUNKS_SEALED);
     let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
+    let (spent_sender, mut spent_receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
 
     let first = head.next_position;
     let (seals, sealing_keys) = (head.seals.clone(), keys.clone());
@@ -259,10 +258,10 @@ async fn pass<S: Send + 'static>(
         check_chunks(raw_receiver, &sealed_sender, first, seals, &sealing_keys, seen.as_ref())
     });
     let understand = background::blocking(gives_way, move || {
-        let result = understand_chunks(sealed_receiver, &sender, &empty_sender, &mut head);
+        let result = understand_chunks(sealed_receiver, &sender, &empty_sender, &mut spent_receiver, &mut head);
         result.map(|()| head)
     });
-    let apply = background::blocking(gives_way, move || apply_chunks(receiver, state, take_up));
+    let apply = background::blocking(gives_way, move || apply_chunks(receiver, &spent_sender, state, take_up));
 
     let read = read_rows(client, first, end, reading, &raw_sender, &mut empty_receiver).await;
     drop(raw_sender);
@@ -342,11 +341,15 @@ fn understand_chunks(
     mut chunks: mpsc::Receiver<SealedChunk>,
     sender: &mpsc::Sender<Chunk>,
     empty: &mpsc::Sender<RawEvents>,
+    spent: &mut mpsc::Receiver<Vec<Recorded>>,
     head: &mut Head,
 ) -> Result<(), LogFault> {
     while let Some(SealedChunk { seals, rows }) = chunks.blocking_recv() {
         let begins = Head { seals, ..head.clone() };
-        let mut events = Vec::with_capacity(rows.len());
+        // What was made here is dropped here: that takes less than on another thread, and the room is filled again.
+        let mut events = spent.try_recv().unwrap_or_default();
+        events.clear();
+        events.reserve(rows.len());
         for raw in rows.iter() {
             events.push(read::understand(&raw, head)?);
         }
@@ -361,6 +364,7 @@ fn understand_chunks(
 
 fn apply_chunks<S>(
     mut chunks: mpsc::Receiver<Chunk>,
+    spent: &mpsc::Sender<Vec<Recorded>>,
     mut state: S,
     mut take_up: impl FnMut(&mut S, &Head, &[Recorded]) -> ControlFlow<()>,
 ) -> (S, ControlFlow<()>) {
@@ -368,6 +372,7 @@ fn apply_chunks<S>(
         if take_up(&mut state, &begins, &chunk).is_break() {
             return (state, ControlFlow::Break(()));
         }
+        let _ = spent.try_send(chunk);
     }
     (state, ControlFlow::Continue(()))
 }

@@ -7,9 +7,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Roll;
-use crate::domain::actor::{Actor, CredentialUsed};
 use crate::domain::enrollment::{EnrollmentSecret, EnrollmentState, Limits};
-use crate::domain::event::{Event, KeyCreated, KeyHolder, Recorded, WorkerCreated};
+use crate::domain::event::{Event, KeyCreated, KeyHolder, WorkerCreated};
 use crate::domain::fence::Floor;
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PoolId, WorkerId};
 use crate::domain::key::{Digest, Holder, Key, KeyKind, KeyState};
@@ -33,50 +32,7 @@ pub(super) struct Origin {
 }
 
 impl Roll {
-    /// Folds in the next event.
-    pub fn apply(&mut self, recorded: &Recorded) {
-        self.next_position = recorded.position + 1;
-        self.recorded_at = recorded.recorded_at;
-        self.forget_ended_cuts(recorded.recorded_at);
-        self.forget_plans(recorded.recorded_at);
-        if recorded.event.reduces_access() {
-            self.reduced = recorded.position;
-        }
-        let by = match &recorded.author.actor {
-            Actor::Operator(id) => self.operator(*id).map(|operator| operator.index),
-            Actor::Worker(_) | Actor::Enrollee(_) | Actor::System => None,
-        };
-        let key = match recorded.author.credential {
-            Some(CredentialUsed::Key(key)) => Some(key),
-            Some(CredentialUsed::Token { .. } | CredentialUsed::EnrollmentSecret(_)) | None => None,
-        };
-        let (at, asked_at) = (recorded.recorded_at, recorded.occurred_at);
-        self.evolve(Origin { position: recorded.position, at, asked_at, by, key }, &recorded.event);
-        if let Event::PlanApplied { plan, .. } = recorded.event {
-            self.want_certificates(plan, recorded.position, recorded.incident.as_ref());
-        }
-        self.note_source(recorded);
-        self.evolve_incident(recorded);
-        if let Some(incident) = &recorded.incident {
-            self.carry(incident, recorded);
-        }
-    }
-
-    /// Where a worker is, as its own doings tell.
-    fn note_source(&mut self, recorded: &Recorded) {
-        let Some(source) = recorded.author.source.map(|address| address.to_canonical()) else { return };
-        let own = match (&recorded.author.actor, &recorded.event) {
-            (Actor::Worker(worker), _) => worker,
-            (Actor::Enrollee(_), Event::WorkerCreated(created)) => &created.worker,
-            (Actor::Enrollee(_) | Actor::Operator(_) | Actor::System, _) => return,
-        };
-        // Most come from where they came from before, and a row that is not changed is not copied.
-        if self.worker(own.as_str()).is_some_and(|worker| worker.seen_from != Some(source)) {
-            self.with_worker(own, |worker| worker.seen_from = Some(source));
-        }
-    }
-
-    fn evolve(&mut self, origin: Origin, event: &Event) {
+    pub(super) fn evolve(&mut self, origin: Origin, event: &Event) {
         let Origin { position, at, .. } = origin;
         match event {
             Event::PoolCreated { pool, settings } => self.create_pool(at, pool, settings),
@@ -297,7 +253,7 @@ impl Roll {
 
     fn create_key(&mut self, origin: Origin, created: &KeyCreated) {
         let holder = match &created.holder {
-            KeyHolder::Worker(worker) => self.worker_index(worker.as_str()).map(Holder::Worker),
+            KeyHolder::Worker(worker) => self.newest_or_other(worker.as_str()).map(Holder::Worker),
             KeyHolder::Operator(operator) => Some(Holder::Operator(*operator)),
         };
         let Some(holder) = holder else { return };
@@ -314,6 +270,13 @@ impl Roll {
             derived: false,
             created_by: origin.by,
         });
+    }
+
+    /// Most workers get their first key with the event after their own: then the id is the newest, and not looked for.
+    fn newest_or_other(&self, id: &str) -> Option<WorkerIndex> {
+        let newest = self.workers.len().checked_sub(1).and_then(|row| u32::try_from(row).ok()).map(WorkerIndex);
+        let is_newest = |index: &WorkerIndex| self.worker_at(*index).is_some_and(|worker| worker.id.as_str() == id);
+        newest.filter(is_newest).or_else(|| self.worker_index(id))
     }
 
     /// An id is one key's for ever: another under it changes nothing.

@@ -64,7 +64,7 @@ impl<'a> FailureV1<'a> {
     fn read(&self) -> Result<FailureCount, EntryError> {
         Ok(FailureCount {
             reason: self.reason.to_shared(),
-            source: optional(self.source.as_ref(), |source| source.parse_exact("source"))?,
+            source: optional(self.source.as_ref(), |source| source.parse_address("source"))?,
             credential: self.credential.as_ref().map(Text::to_shared),
             count: read_count(self.count, "count")?,
         })

@@ -147,7 +147,7 @@ impl<'a> TrippedV1<'a> {
             why: self.why.parse("why")?,
             worker: optional(self.worker.as_ref(), |worker| worker.parse("worker"))?,
             pool: optional(self.pool.as_ref(), |pool| pool.parse("pool"))?,
-            source: optional(self.source.as_ref(), |source| source.parse_exact("source"))?,
+            source: optional(self.source.as_ref(), |source| source.parse_address("source"))?,
             count: read_count(self.count, "count")?,
             from: self.from.parse_time("from")?,
             to: self.to.parse_time("to")?,
