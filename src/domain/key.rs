@@ -246,3 +246,27 @@ impl FromStr for Digest {
         if marks & NO_HEX_DIGIT == 0 { Ok(Digest(digest)) } else { Err(NotADigest) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_one_spelling() {
+        let digits = "0123456789abcdef";
+        let digest = Digest(std::array::from_fn(|at| u8::try_from(at * 37 % 256).unwrap()));
+        for text in [digest.to_string(), digits.repeat(4), digits.chars().rev().cycle().take(64).collect()] {
+            assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        }
+        let good = digits.repeat(4);
+        for (at, wrong) in [0, 1, 31, 62, 63].into_iter().flat_map(|at| "AFGg/:@`\0 é".chars().map(move |c| (at, c))) {
+            let text: String = good.chars().enumerate().map(|(place, c)| if place == at { wrong } else { c }).collect();
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+            // Of 64 bytes, though it has fewer characters.
+            assert!(text.get(..64).is_none_or(|text| text.parse::<Digest>().is_err()), "{text}");
+        }
+        for text in ["", &good[1..], &format!("{good}0")] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+    }
+}

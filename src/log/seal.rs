@@ -18,8 +18,8 @@ const HASH_BYTES: usize = 32;
 const LEAF_PREFIX: u8 = 0;
 const NODE_PREFIX: u8 = 1;
 
-/// Most entries are shorter. What lies in one piece is hashed in four fifths of the time, the copy included: a start hashes the
-/// whole log.
+/// Most entries are shorter. What lies in one piece is hashed in four fifths of the time, the copy included: a start hashes
+/// the whole log.
 const SHORT_LEAF_BYTES: usize = 1_024;
 
 /// The mac before the first entry.
@@ -212,6 +212,16 @@ mod tests {
             if let Some(leaf) = leaves.get(size) {
                 frontier.push(*leaf);
             }
+        }
+    }
+
+    /// RFC 6962, section 2.1, on both sides of where an entry is no longer hashed in one piece.
+    #[test]
+    fn a_leaf_of_any_length_is_hashed_with_its_prefix() {
+        for length in [0, SHORT_LEAF_BYTES - 2, SHORT_LEAF_BYTES - 1, SHORT_LEAF_BYTES, 65_535] {
+            let entry: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let expected = digest(&SHA256, &[&[0], entry.as_slice()].concat());
+            assert_eq!(leaf_hash(&entry).as_slice(), expected.as_ref(), "{length} bytes");
         }
     }
 

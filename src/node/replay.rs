@@ -33,6 +33,8 @@ const CHUNKS_WAITING: usize = 8;
 const CHUNKS_SEALED: usize = 2;
 /// Buffers of rows that are kept to be filled again: those of both queues, and what each stage has in hand.
 const CHUNKS_IN_HAND: usize = CHUNKS_WAITING + CHUNKS_SEALED + 3;
+/// Chunks of events that were taken up and wait to be dropped where they were made: what is in them stays in memory so long.
+const CHUNKS_SPENT: usize = 2;
 /// Events of one statement, where the connection is one of those that end a statement which takes too long: a fraction of a
 /// second's work, and still nothing to ask for so often.
 const SECTION_EVENTS: u64 = 8 * CHUNK_EVENTS as u64;
@@ -250,7 +252,7 @@ async fn pass<S: Send + 'static>(
     let (empty_sender, mut empty_receiver) = mpsc::channel::<RawEvents>(CHUNKS_IN_HAND);
     let (sealed_sender, sealed_receiver) = mpsc::channel::<SealedChunk>(CHUNKS_SEALED);
     let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_WAITING);
-    let (spent_sender, mut spent_receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_WAITING);
+    let (spent_sender, mut spent_receiver) = mpsc::channel::<Vec<Recorded>>(CHUNKS_SPENT);
 
     let first = head.next_position;
     let (seals, sealing_keys) = (head.seals.clone(), keys.clone());
@@ -346,7 +348,7 @@ fn understand_chunks(
 ) -> Result<(), LogFault> {
     while let Some(SealedChunk { seals, rows }) = chunks.blocking_recv() {
         let begins = Head { seals, ..head.clone() };
-        // What was made here is dropped here: that takes less than on another thread, and the room is filled again.
+        // What was made here is mostly dropped here: that takes less than on another thread, and the room is filled again.
         let mut events = spent.try_recv().unwrap_or_default();
         events.clear();
         events.reserve(rows.len());
@@ -372,6 +374,7 @@ fn apply_chunks<S>(
         if take_up(&mut state, &begins, &chunk).is_break() {
             return (state, ControlFlow::Break(()));
         }
+        // Where enough wait to be filled again, it is dropped here.
         let _ = spent.try_send(chunk);
     }
     (state, ControlFlow::Continue(()))

@@ -1,4 +1,4 @@
-//! Taking events into the Roll, one after the other: what every one of them changes, whatever it says.
+//! Taking events into the Roll, one after the other: what is done for each of them, beside what its kind does.
 
 use super::Roll;
 use super::evolve::Origin;

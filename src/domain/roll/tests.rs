@@ -145,6 +145,33 @@ fn a_snapshot_stays_as_it_was_while_the_roll_moves_on() {
     assert!(!snapshot.is_token_revoked(TokenId(1), 2) && roll.is_token_revoked(TokenId(1), 2));
 }
 
+/// Among them a key of the worker that came last, one of another, and one of nobody.
+#[test]
+fn many_events_are_taken_in_as_each_of_them_would_be() {
+    let key = |number, id| key_created(number, KeyHolder::Worker(worker(id)));
+    let events = [
+        pool_created(),
+        worker_created("a"),
+        key(1, "a"),
+        worker_created("b"),
+        key(2, "b"),
+        key(3, "a"),
+        key(4, "nobody"),
+        Event::KeyRevoked { key: KeyId(3) },
+        key(5, "b"),
+    ];
+    let records: Vec<Recorded> = (0..).zip(events.clone()).map(|(position, event)| recorded(position, event)).collect();
+    for chunk in 1..=records.len() {
+        let mut roll = Roll::default();
+        records.chunks(chunk).for_each(|records| roll.apply_all(records));
+        assert_eq!(roll, fold(events.clone()), "{chunk} at a time");
+        let keys = |id: &str| roll.worker(id).map(|worker| worker.keys.clone());
+        assert_eq!(keys("a"), Some(vec![KeyId(1), KeyId(3)]));
+        assert_eq!(keys("b"), Some(vec![KeyId(2), KeyId(5)]));
+        assert!(roll.key(KeyId(4)).is_none(), "it is nobody's");
+    }
+}
+
 /// Paging goes by the id, so that a worker which comes or goes between two pages hides no other.
 #[test]
 fn workers_are_listed_in_the_order_of_their_ids_from_any_cursor() {

@@ -95,6 +95,8 @@ fn other_spellings_of_an_entry_are_refused() {
         (r#"{"worker":"w"}"#, r#"{ "worker":"w"}"#, EntryError::NotCanonical),
         (r#"{"worker":"w"}"#, r#"{"secret":"s3cret","worker":"w"}"#, malformed("data")),
         (r#"{"worker":"w"}"#, r#"{"worker":"v"}"#, malformed("subject")),
+        (r#"{"worker":"w"}"#, r#"["w"]"#, malformed("data")),
+        (r#"{"id":"w","kind":"worker"}"#, r#"["w","worker"]"#, malformed("not an entry's fields")),
         (r#"{"id":"w","kind":"worker"}"#, r#"{"kind":"worker","id":"w"}"#, EntryError::NotCanonical),
         (r#"{"id":"w","kind":"worker"}"#, r#"{"id":"w","kind":"key"}"#, malformed("subject")),
         (r#"{"kind":"system"}"#, r#"{"id":"w","kind":"system"}"#, malformed("actor")),
