@@ -173,6 +173,23 @@ impl<'de> Reader<'de> {
         }
         Err(ReadError::NotCanonical)
     }
+
+    #[inline]
+    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.string()? {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    fn object<V: Visitor<'de>>(&mut self, known: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
+        // A struct whose fields stand otherwise would be written in their order, and read in it. Tests see to that, which read
+        // every one that there is: a release does not look.
+        debug_assert!(known.is_sorted_by(|a, b| order(a, b) == Ordering::Less), "not in the one order: {known:?}");
+        self.take("{")?;
+        let value = visitor.visit_map(Members { reader: self, known, passed: 0, unknown: None })?;
+        self.take("}").map(|()| value)
+    }
 }
 
 /// Where the run of characters that stand for themselves ends: at a quote, a backslash, a control character, or the end.
@@ -195,25 +212,6 @@ fn plain_end(bytes: &[u8], from: usize) -> usize {
     }
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len())
-}
-
-impl<'de> Reader<'de> {
-    #[inline]
-    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.string()? {
-            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-            Cow::Owned(text) => visitor.visit_string(text),
-        }
-    }
-
-    fn object<V: Visitor<'de>>(&mut self, known: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
-        // A struct whose fields stand otherwise would be written in their order, and read in it. Tests see to that, which read
-        // every one that there is: a release does not look.
-        debug_assert!(known.is_sorted_by(|a, b| order(a, b) == Ordering::Less), "not in the one order: {known:?}");
-        self.take("{")?;
-        let value = visitor.visit_map(Members { reader: self, known, passed: 0, unknown: None })?;
-        self.take("}").map(|()| value)
-    }
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
@@ -269,13 +267,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         if self.peek() == Some(b'"') { self.text(visitor) } else { self.deserialize_any(visitor) }
     }
 
-    #[inline]
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        self.deserialize_str(visitor)
-    }
-
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char string bytes byte_buf unit unit_struct seq tuple
         tuple_struct map enum identifier ignored_any
     }
 }
