@@ -32,8 +32,15 @@ pub(crate) enum Failure {
     /// The reader of our output has gone, as `head` does; what it wanted it has.
     #[error("the output was closed")]
     OutputClosed,
-    #[error("{0:#}")]
+    #[error("{}", told(.0))]
     Fault(anyhow::Error),
+}
+
+/// The error and its causes, each said once: some say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let told = causes.reduce(|said, cause| if said.ends_with(&cause) { said } else { format!("{said}: {cause}") });
+    told.unwrap_or_default()
 }
 
 /// A problem (RFC 9457), or what an endpoint of OAuth or a proxy in between answers instead of one.
@@ -146,6 +153,24 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        enum Outer {
+            #[error("it holds {0}")]
+            Telling(#[from] std::num::ParseIntError),
+            #[error("it is no number")]
+            Silent(#[source] std::num::ParseIntError),
+        }
+        let cause = || "x".parse::<u8>().unwrap_err();
+        for (outer, expected) in [
+            (Outer::Telling(cause()), "reading: it holds invalid digit found in string"),
+            (Outer::Silent(cause()), "reading: it is no number: invalid digit found in string"),
+        ] {
+            assert_eq!(Failure::fault("reading", outer).to_string(), expected);
+        }
+    }
 
     #[test]
     fn exit_codes() {
