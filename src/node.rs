@@ -17,6 +17,7 @@ use crate::validate::ring::SigningRing;
 
 use lease::{Deadline, Lease, Uptime};
 use plan_lists::PlanLists;
+use recent::Recent;
 
 pub mod background;
 pub mod barrier;
@@ -24,6 +25,7 @@ pub mod lease;
 pub mod mirroring;
 pub mod plan_lists;
 pub mod presence;
+pub mod recent;
 pub mod recheck;
 pub mod replay;
 pub mod snapshot;
@@ -43,6 +45,7 @@ pub struct Node {
     lease: Lease,
     fault: ArcSwapOption<String>,
     plan_lists: PlanLists,
+    recent: Recent,
 }
 
 /// Why a node does not answer for its state.
@@ -60,6 +63,7 @@ impl Node {
         let ring = Arc::new(SigningRing::of(&roll, &keys)?);
         Ok(Self {
             plan_lists: PlanLists::default(),
+            recent: Recent::default(),
             keys,
             next_position: watch::Sender::new(roll.next_position()),
             published: ArcSwap::from_pointee(Snapshot { roll, ring }),
@@ -86,6 +90,11 @@ impl Node {
     /// What plans have shown.
     pub fn plan_lists(&self) -> &PlanLists {
         &self.plan_lists
+    }
+
+    /// The newest events: the last of them is in what is published, or about to be.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub fn keys(&self) -> &Arc<DerivedKeys> {

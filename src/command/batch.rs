@@ -21,11 +21,14 @@ use crate::log::append::{Batch, CommandOutcome, SealedOutcome};
 use crate::log::head::Head;
 use crate::log::outcome::{self, Found, KeptOutcome};
 use crate::log::{LogFault, Tampered};
+use crate::node::recent::Taken;
 
 /// A batch that was decided and not yet appended.
 pub(super) struct Decided {
     pub(super) draft: Roll,
     pub(super) batch: Batch,
+    /// The events of the batch.
+    pub(super) taken: Vec<Taken>,
     /// One for each submission, in order.
     pub(super) replies: Vec<Reply>,
 }
@@ -41,7 +44,8 @@ pub(super) fn decide_all(
     keys: &DerivedKeys,
     now: Timestamp,
 ) -> Decided {
-    let mut decided = Decided { draft: roll.clone(), batch: Batch::after(head), replies: Vec::new() };
+    let mut decided =
+        Decided { draft: roll.clone(), batch: Batch::after(head), taken: Vec::new(), replies: Vec::new() };
     // The same id twice in one batch: the second is a repeat of the first, as it would be a moment later.
     let mut in_batch = HashMap::new();
     for submission in submissions {
@@ -83,12 +87,13 @@ impl Decided {
         // Nothing of a command is kept unless all of it can be: an entry that is too long refuses the whole command. So all
         // is sealed first, and the draft is changed in place: a copy of it, to be dropped on failure, would have each
         // command copy the nodes that the one before has made.
-        let (mut batch, mut recorded) = (self.batch.fork(), Vec::new());
+        let (mut batch, mut recorded, mut bytes) = (self.batch.fork(), Vec::new(), Vec::new());
         for event in events {
             let event = record(submission, event, &origin, &batch, now);
             origin.follow(&event);
-            if let Err(fault) = batch.push(&event, keys) {
-                return (Err(unwritable(&fault)), None);
+            match batch.push(&event, keys) {
+                Ok(length) => bytes.push(length),
+                Err(fault) => return (Err(unwritable(&fault)), None),
             }
             recorded.push(event);
         }
@@ -101,6 +106,10 @@ impl Decided {
         }
         let position = self.draft.next_position().saturating_sub(1);
         let body = (wish.answer)(&self.draft, &Done { position, events: &recorded });
+        if !wish.dry_run {
+            let taken = recorded.into_iter().zip(bytes);
+            self.taken.extend(taken.map(|(recorded, bytes)| Taken { recorded: Arc::new(recorded), bytes }));
+        }
         let outcome =
             Outcome { position, changed, body: body.clone(), repeated: false, sealed: None, secrets_gone: false };
         let kept = (!wish.dry_run && (changed || wish.fingerprint.is_some())).then(|| {

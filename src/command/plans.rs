@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A plan that has not moved for so long has nobody who goes on with it. The node that does is never so slow while it lives.
 const STOOD_STILL: Duration = Duration::from_secs(2);
 /// In how long a plan's lists of revoked keys are recorded, where they can be. A key that is refused already can wait for its
-/// record: the more of that time is rest, the less others notice. A million keys, which are a thousand lists, are to have theirs
+/// record: the more of that time is rest, the less others notice. A million keys, which are four thousand lists, are to have theirs
 /// within a minute, also where nodes are killed meanwhile.
 const RECORDED_IN: Duration = Duration::from_secs(40);
 /// The rest after a list, as multiples of the time that it took: the processors and the disk are for validation and for other

@@ -366,12 +366,10 @@ impl Writer {
         if appended {
             let reduced = decided.draft.reduced();
             let first = self.head.next_position;
+            self.node.recent().add(decided.taken);
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
             self.reductions.send_if_modified(|known| std::mem::replace(known, reduced) != reduced);
-            if let Some(mirror) = &self.mirror {
-                // Where it has no room, the mirror reads from the log: nobody waits for it.
-                drop(mirror.try_send(Fresh { first, entries: decided.batch.into_entries() }));
-            }
+            self.hand_to_mirror(|| Fresh { first, entries: decided.batch.into_entries() });
         }
         Ok(decided.replies)
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::event::REVOKED_KEYS_MAX;
 use super::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, PoolId, SigningKeyId, WorkerId};
 use super::key::Digest;
 use super::operator::OperatorIndex;
@@ -44,6 +45,10 @@ pub const POLICY_POOLS_MAX: usize = 500;
 pub const COLLECTED_MAX: usize = 100;
 /// How many items are recorded by one command: few enough that validation and other commands are not kept waiting.
 pub const CHUNK_ITEMS: usize = 256;
+/// How many keys a list has by which a plan revokes: what one takes, on each node and in the database, is a fraction of a
+/// millisecond, so that nobody notices who wants the same core. Much fewer, and it is the appends that take the time.
+pub const LISTED_KEYS: usize = 250;
+const _: () = assert!(LISTED_KEYS <= REVOKED_KEYS_MAX, "an event holds a list");
 
 /// One thing that is known of what is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

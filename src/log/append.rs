@@ -133,13 +133,14 @@ impl Batch {
         self.events.into_iter().map(|event| event.entry).collect()
     }
 
-    /// Seals the event and adds it. Its position must be the next one.
-    pub fn push(&mut self, recorded: &Recorded, keys: &DerivedKeys) -> Result<(), LogFault> {
+    /// Seals the event and adds it, and answers how many bytes its entry has. Its position must be the next one.
+    pub fn push(&mut self, recorded: &Recorded, keys: &DerivedKeys) -> Result<usize, LogFault> {
         debug_assert_eq!(recorded.position, self.head.next_position);
         debug_assert!(recorded.recorded_at > self.head.recorded_at);
         let entry = entry::encode(recorded)?;
+        let bytes = entry.len();
         self.seal(entry, recorded, keys);
-        Ok(())
+        Ok(bytes)
     }
 
     fn seal(&mut self, entry: Vec<u8>, recorded: &Recorded, keys: &DerivedKeys) {

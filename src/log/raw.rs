@@ -36,8 +36,8 @@ static COLUMNS: [(&str, Type); 13] = [
 /// So many of them stand before those that are copied out of the entry.
 const SEALED: usize = 4;
 
-/// Entries of so many bytes are lists of hundreds of ids.
-const LONG_BYTES: usize = 8_192;
+/// Entries of so many bytes are lists of a hundred ids and more.
+const LONG_BYTES: usize = 4_096;
 
 /// The first of the columns whose type is not the one that it has in our migrations, where a tuple is read by these.
 pub(super) fn differing_column<'t>(types: impl ExactSizeIterator<Item = &'t Type>) -> Option<&'static str> {
@@ -90,6 +90,12 @@ impl RawEvents {
             let begin = place.checked_sub(1).map_or(0, |before| self.ends[before]);
             RawEvent::of_tuple(&self.bytes[begin..self.ends[place]])
         })
+    }
+
+    /// The entries, in order, of rows that were understood: one that cannot be read is not among them.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Vec<u8>> {
+        self.iter().filter_map(|raw| raw.entry().ok().map(<[u8]>::to_vec)).collect()
     }
 
     /// Keeps the first so many.
@@ -154,9 +160,14 @@ impl<'a> RawEvent<'a> {
         self.cell(1)
     }
 
-    /// Whether to check it takes as long as many others: a list, mostly. What cannot be read is said where it is checked.
+    /// How long the entry is. Of what cannot be read nothing: that is said where it is checked.
+    pub fn entry_bytes(&self) -> usize {
+        self.sealed[1].map_or(0, <[u8]>::len)
+    }
+
+    /// Whether to check it takes as long as many others: a list, mostly.
     pub fn is_long(&self) -> bool {
-        self.sealed[1].is_some_and(|entry| entry.len() >= LONG_BYTES)
+        self.entry_bytes() >= LONG_BYTES
     }
 
     pub(super) fn mac(&self) -> Result<&'a [u8], &'static str> {

@@ -79,9 +79,14 @@ pub struct Listed {
 
 /// Prepares a connection for what follows. Postgres gives up a statement before its sender does: a backend that waits for a
 /// lock does not notice that nobody listens to it any more, and each retry would leave another one behind.
+pub async fn prepare(client: &Client) -> Result<(), LogFault> {
+    Ok(client.batch_execute(&format!("set statement_timeout = {STATEMENT_MS}")).await?)
+}
+
+/// Has this connection hear what others wait for. Only one that takes notice: each append wakes the backends of all that listen,
+/// on whatever channel.
 pub async fn listen(client: &Client) -> Result<(), LogFault> {
-    let settings = format!("set statement_timeout = {STATEMENT_MS}; listen {CHANNEL}");
-    Ok(client.batch_execute(&settings).await?)
+    Ok(client.batch_execute(&format!("listen {CHANNEL}")).await?)
 }
 
 /// Renews the lease of a node that has applied all below `applied`. `false` where it is not on the list: then [`enlist`]

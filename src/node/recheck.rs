@@ -15,6 +15,7 @@ use super::snapshot::Snapshots;
 use super::{Node, background};
 use crate::credential::root_key::DerivedKeys;
 use crate::domain::ids::LogId;
+use crate::domain::plan::PlanKind;
 use crate::log::head::Head;
 use crate::log::raw::RawEvents;
 use crate::log::read::{self, ChunkMax};
@@ -29,6 +30,11 @@ const TURN: usize = 32;
 const REST: u32 = 9;
 /// And no longer than this, where it was the database or other threads that took so long.
 const REST_MAX: Duration = Duration::from_millis(500);
+/// How often it is looked whether a plan is still being recorded.
+const LOOK: Duration = Duration::from_millis(500);
+/// For how long it waits for plans, in all: twice as long as the largest fleet takes, and not as long as somebody likes who
+/// can apply them and would not have it checked.
+const HELD_MAX: Duration = Duration::from_mins(2);
 /// After a statement that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -63,9 +69,9 @@ impl Recheck {
 
     async fn run(self) {
         let began = Instant::now();
-        let mut head = Head::genesis(&self.keys, self.log);
+        let (mut head, mut held) = (Head::genesis(&self.keys, self.log), Duration::ZERO);
         loop {
-            match self.check_on(&mut head).await {
+            match self.check_on(&mut head, &mut held).await {
                 Ok(()) => break,
                 Err(fault @ (LogFault::Database(_) | LogFault::Silent)) => {
                     tracing::debug!(%fault, position = head.next_position, "the checking of the older log pauses");
@@ -86,10 +92,11 @@ impl Recheck {
         tracing::info!(events, elapsed = ?began.elapsed(), "checked the log before the snapshot: it is whole");
     }
 
-    /// From where it was left.
-    async fn check_on(&self, head: &mut Head) -> Result<(), LogFault> {
+    /// From where it was left, having waited for so long.
+    async fn check_on(&self, head: &mut Head, held: &mut Duration) -> Result<(), LogFault> {
         let session = self.database.session().await.map_err(|_| LogFault::Silent)?;
         while head.next_position < self.end.next_position {
+            self.wait_for_plans(held).await;
             let began = Instant::now();
             self.check_page(&session.client, head).await?;
             tokio::time::sleep((began.elapsed() * REST).min(REST_MAX)).await;
@@ -98,6 +105,16 @@ impl Recheck {
             return Ok(());
         }
         Err(Tampered::OtherHistory { position: self.end.next_position }.into())
+    }
+
+    /// While a plan is recorded, the database and the processors have enough to do beside those who are served.
+    async fn wait_for_plans(&self, held: &mut Duration) {
+        while *held < HELD_MAX
+            && self.node.snapshot().roll.running_plans().any(|(plan, _)| plan.kind == PlanKind::RevokeAll)
+        {
+            tokio::time::sleep(LOOK).await;
+            *held += LOOK;
+        }
     }
 
     async fn check_page(&self, client: &Client, head: &mut Head) -> Result<(), LogFault> {

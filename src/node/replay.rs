@@ -20,6 +20,7 @@ use crate::log::read::{self, ChunkMax};
 use crate::log::seal::Seals;
 use crate::log::seen::Seen;
 use crate::log::{LogFault, Tampered};
+use crate::node::recent::Taken;
 use crate::node::{background, snapshot};
 
 /// Events in one hand-over between the stages: enough that the hand-over costs nothing, few enough to stay in the cache.
@@ -127,14 +128,24 @@ pub async fn catch_up(client: &Client, keys: &Arc<DerivedKeys>, from: Folded, en
     read_on(client, keys, from, end, Manner::default()).await
 }
 
-/// The same where the events are at hand, all of them.
-pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &RawEvents) -> Result<Folded, LogFault> {
+/// The same where the events are at hand, all of them. They are given back as they were understood.
+pub fn take_in(
+    keys: &DerivedKeys,
+    from: Folded,
+    end: &Head,
+    events: &RawEvents,
+) -> Result<(Folded, Vec<Taken>), LogFault> {
     check_onward(&from.head, end)?;
     let Folded { mut roll, mut head } = from;
+    let mut taken = Vec::with_capacity(events.len());
     for raw in events.iter() {
         let is_long = raw.is_long();
         let recorded = background::aside(is_long, || read::unseal(&raw, &mut head, keys))?;
+        if is_long {
+            thread::yield_now();
+        }
         background::aside(recorded.event.is_sweeping(), || roll.apply(&recorded));
+        taken.push(Taken { recorded: Arc::new(recorded), bytes: raw.entry_bytes() });
         if is_long {
             // A list, about what is in force by an event before it: whoever waits for this core comes first.
             thread::yield_now();
@@ -142,7 +153,7 @@ pub fn take_in(keys: &DerivedKeys, from: Folded, end: &Head, events: &RawEvents)
     }
     read::check_end(&head, end)?;
     head.version = end.version;
-    Ok(Folded { roll, head })
+    Ok((Folded { roll, head }, taken))
 }
 
 /// The state as it was before the event at `position`. Every seal on the way is checked; where the log ends is not.

@@ -166,7 +166,7 @@ impl Lane {
         let from = self.cursor.filter(|_| self.projection.count(&snapshot.roll) > rows_max)?;
         let revoking = snapshot.roll.running_plans().filter(|(plan, _)| plan.kind == PlanKind::RevokeAll);
         let by_fence = revoking.filter(|(plan, _)| !plan.marks_items()).map(|(_, progress)| progress);
-        let large = by_fence.filter(|progress| progress.total - progress.done > rows_max as u64);
+        let large = by_fence.filter(|progress| progress.total > rows_max as u64);
         let mut applied = large.map(|progress| progress.applied);
         applied.find(|applied| *applied < from && Some(*applied) != self.waited_for)
     }

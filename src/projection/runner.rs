@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// there no other node can take over.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at what a plan records by lists: these come by the hundred in a second, and what a list of keys is read from
+/// is mostly made anew once they are all there.
+const LISTS_PAUSE: Duration = Duration::from_millis(100);
 /// Events that are read at once.
 const READ_EVENTS: usize = 1_024;
 
@@ -119,11 +122,14 @@ impl Runner {
                     }
                 }
             }
-            self.advance(&mut client).await?;
+            let had_lists = self.advance(&mut client).await?;
             for lane in &self.lanes {
                 if let Some(cursor) = lane.cursor.filter(|_| lane.held) {
                     self.start.reached.tell(lane.projection.name, cursor);
                 }
+            }
+            if had_lists {
+                tokio::time::sleep(LISTS_PAUSE).await;
             }
         }
     }
@@ -142,8 +148,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Brings every projection that this node keeps to where its Roll is.
-    async fn advance(&mut self, client: &mut Client) -> Result<(), ProjectionError> {
+    /// Brings every projection that this node keeps to where its Roll is. Answers whether there were lists on the way.
+    async fn advance(&mut self, client: &mut Client) -> Result<bool, ProjectionError> {
+        let mut had_lists = false;
         let snapshot = self.start.node.snapshot();
         let to = snapshot.roll.next_position();
         let mut behind: BTreeMap<u64, Vec<&mut Lane>> = BTreeMap::new();
@@ -158,6 +165,7 @@ impl Runner {
         }
         for (from, mut lanes) in behind {
             let events = events(client, &self.start.node, from, to, self.start.pace.rows_max as u64).await?;
+            had_lists |= facts(&events) > events.len() as u64;
             // Not rendered first: that would be the rows of a whole fleet, to be thrown away.
             if facts(&events) > self.start.pace.rows_max as u64 {
                 for lane in lanes {
@@ -185,7 +193,7 @@ impl Runner {
                 }
             }
         }
-        Ok(())
+        Ok(had_lists)
     }
 }
 
@@ -267,12 +275,12 @@ async fn put_in_place(
     Ok(Placed::At(to))
 }
 
-fn facts(events: &[Recorded]) -> u64 {
+fn facts(events: &[Arc<Recorded>]) -> u64 {
     events.iter().map(|recorded| recorded.event.facts()).sum()
 }
 
 /// Leaves so many facts, and the first event whatever it holds. Returns the position of the first event that it took away.
-fn shorten(events: &mut Vec<Recorded>, facts_max: u64) -> Option<u64> {
+fn shorten(events: &mut Vec<Arc<Recorded>>, facts_max: u64) -> Option<u64> {
     let mut before = 0;
     let too_many = events.iter().position(|recorded| {
         before += recorded.event.facts();
@@ -282,16 +290,19 @@ fn shorten(events: &mut Vec<Recorded>, facts_max: u64) -> Option<u64> {
     rest.first().map(|recorded| recorded.position)
 }
 
-/// The events from `from` up to, and without, `to`; or the first of them, with more than `facts_max` facts in all: of lists
-/// that would be a fleet's.
+/// The events from `from` up to, and without, `to`; or, where they are not among the node's newest, the first of them, with
+/// more than `facts_max` facts in all: of lists that would be a fleet's.
 async fn events(
     client: &Client,
     node: &Node,
     from: u64,
     to: u64,
     facts_max: u64,
-) -> Result<Vec<Recorded>, ProjectionError> {
-    let mut events: Vec<Recorded> = Vec::new();
+) -> Result<Vec<Arc<Recorded>>, ProjectionError> {
+    if let Some(events) = node.recent().between(from, to) {
+        return Ok(events);
+    }
+    let mut events: Vec<Arc<Recorded>> = Vec::new();
     let mut next = from;
     while next < to {
         if facts(&events) > facts_max {
@@ -313,7 +324,7 @@ async fn events(
                 return Err(LogFault::from(Tampered::Missing { position: next }).into());
             }
             let unreadable = |cause| LogFault::Unreadable { position: next, cause };
-            events.push(entry::decode(&found.entry).map_err(unreadable)?);
+            events.push(Arc::new(entry::decode(&found.entry).map_err(unreadable)?));
             next += 1;
         }
         if !found.more {
@@ -329,7 +340,7 @@ async fn events(
 /// For each projection the rows that these events can have changed, as they are in the snapshot.
 async fn render(
     projections: Vec<&'static Projection>,
-    events: Vec<Recorded>,
+    events: Vec<Arc<Recorded>>,
     snapshot: &Arc<Snapshot>,
 ) -> Result<Vec<Changes>, ProjectionError> {
     let snapshot = snapshot.clone();
@@ -425,7 +436,7 @@ mod tests {
             (&[5], 4, 1, None),
             (&[], 4, 0, None),
         ] {
-            let mut events: Vec<Recorded> = (10..).zip(lists).map(|(at, keys)| listing(at, *keys)).collect();
+            let mut events: Vec<_> = (10..).zip(lists).map(|(at, keys)| Arc::new(listing(at, *keys))).collect();
             assert_eq!((shorten(&mut events, facts_max), events.len()), (next, left), "{lists:?} {facts_max}");
         }
     }

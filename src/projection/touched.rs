@@ -4,6 +4,8 @@
 //! thought about.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
 
 use crate::domain::event::{Event, KeyCreated, Recorded};
 use crate::domain::fence::FenceScope;
@@ -28,10 +30,14 @@ pub struct Touched {
 
 impl Touched {
     /// `roll` holds the events, and perhaps later ones.
-    pub(super) fn by(roll: &Roll, events: &[Recorded]) -> Self {
+    pub(super) fn by(roll: &Roll, events: &[Arc<Recorded>]) -> Self {
         let mut touched = Self::default();
         for recorded in events {
             touched.add(roll, recorded.position, &recorded.event);
+            if recorded.event.facts() > 1 {
+                // A list: whoever waits for this core comes first.
+                thread::yield_now();
+            }
         }
         touched
     }

@@ -6,6 +6,7 @@ use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::node::NotCurrent;
 use crate::node::lease::Uptime;
+use crate::node::mirroring::Fresh;
 use crate::node::presence::{self, Identity};
 use crate::node::replay::{self, Folded};
 
@@ -69,8 +70,11 @@ impl Writer {
         match events {
             Some(events) if head != self.head => {
                 let here = Folded { roll: self.roll.clone(), head: self.head.clone() };
-                let there = replay::take_in(&self.keys, here, &head, &events)?;
+                let first = here.head.next_position;
+                let (there, taken) = replay::take_in(&self.keys, here, &head, &events)?;
+                self.node.recent().add(taken);
                 self.move_to(there.roll, there.head, asked)?;
+                self.hand_to_mirror(|| Fresh { first, entries: events.entries() });
                 Ok(true)
             }
             Some(_) | None => self.follow_to(&head, asked).await,
@@ -92,6 +96,13 @@ impl Writer {
         };
         self.move_to(there.roll, there.head, asked)?;
         Ok(true)
+    }
+
+    /// Where it has no room, the mirror reads from the log: nobody waits for it.
+    pub(super) fn hand_to_mirror(&self, fresh: impl FnOnce() -> Fresh) {
+        if let Some(room) = self.mirror.as_ref().and_then(|mirror| mirror.try_reserve().ok()) {
+            room.send(fresh());
+        }
     }
 
     /// The state that the log had at `asked`, or later.

@@ -113,8 +113,12 @@ impl Leasing {
     /// Connecting has a time limit of its own: to a database far away it takes more steps than any statement.
     async fn connected(&self) -> Option<Session> {
         let session = self.database.session().await.ok()?;
-        let listening = tokio::time::timeout(PATIENCE, presence::listen(&session.client)).await;
-        listening.is_ok_and(|listening| listening.is_ok()).then_some(session)
+        let prepared = async {
+            presence::prepare(&session.client).await?;
+            presence::listen(&session.client).await
+        };
+        let prepared = tokio::time::timeout(PATIENCE, prepared).await;
+        prepared.is_ok_and(|prepared| prepared.is_ok()).then_some(session)
     }
 
     async fn look(&mut self, session: &Session) -> Result<(), LogFault> {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::CHUNK_ITEMS;
-use crate::domain::event::REVOKED_KEYS_MAX;
+use super::{CHUNK_ITEMS, LISTED_KEYS};
 use crate::domain::readmission::Terms;
 use crate::domain::time::{Seconds, Timestamp};
 
@@ -145,7 +144,7 @@ impl PlanKind {
     pub fn chunk(&self) -> usize {
         match self {
             // These are on one list.
-            PlanKind::RevokeAll => REVOKED_KEYS_MAX,
+            PlanKind::RevokeAll => LISTED_KEYS,
             _ => CHUNK_ITEMS,
         }
     }

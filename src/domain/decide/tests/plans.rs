@@ -14,11 +14,11 @@ use super::{World, admin, by_key, enrollee, from, kind, operator, outcome, secon
 use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
-use crate::domain::event::{Event, REVOKED_KEYS_MAX, Recorded};
+use crate::domain::event::{Event, Recorded};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, SigningKeyId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
-use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, PLAN_TTL, PlanKind, Progress, Selector};
+use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, LISTED_KEYS, PLAN_TTL, PlanKind, Progress, Selector};
 use crate::domain::time::Seconds;
 use crate::domain::worker::{WorkerIndex, WorkerState};
 
@@ -384,7 +384,7 @@ fn two_that_go_on_with_one_plan_record_each_item_once() {
 
 #[test]
 fn keys_are_revoked_by_lists_each_key_once() {
-    let many = REVOKED_KEYS_MAX + 3;
+    let many = LISTED_KEYS + 3;
     let mut world = World::new().given((0..many).map(|number| create_worker(&format!("w{number}"))));
     world = world.given((0..many).map(|number| create_key(&format!("w{number}"), 1_000 + number as u128)));
     world = world.given([revoke(1_001), make_plan(1, PlanKind::RevokeAll, &["everything"])]);
@@ -400,7 +400,7 @@ fn keys_are_revoked_by_lists_each_key_once() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(lists.iter().map(|list| list.len()).collect::<Vec<_>>(), [REVOKED_KEYS_MAX - 1, 2]);
+    assert_eq!(lists.iter().map(|list| list.len()).collect::<Vec<_>>(), [LISTED_KEYS - 1, 2]);
     let keys: BTreeSet<KeyId> = lists.concat().into_iter().collect();
     let expected = (1_000..1_000 + many as u128).filter(|id| ![1_001, 1_002].contains(id)).map(KeyId);
     assert_eq!(keys, expected.collect());
