@@ -92,7 +92,7 @@ impl Node {
         &self.plan_lists
     }
 
-    /// The newest events: the last of them is in what is published, or about to be.
+    /// The newest events that were decided or followed one by one: what is published holds them, or is about to.
     pub fn recent(&self) -> &Recent {
         &self.recent
     }

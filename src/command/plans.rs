@@ -15,7 +15,7 @@ use super::{CommandQueue, Wish, mint};
 use crate::domain::actor::Author;
 use crate::domain::command::{Command, Context};
 use crate::domain::ids::{CommandId, PlanId};
-use crate::domain::plan::{Plan, PlanKind, Progress};
+use crate::domain::plan::{Plan, PlanKind, Progress, RECORDED_IN};
 use crate::domain::time::Timestamp;
 use crate::log::head::Head;
 use crate::node::Node;
@@ -24,10 +24,6 @@ use crate::node::Node;
 const LOOK: Duration = Duration::from_millis(500);
 /// A plan that has not moved for so long has nobody who goes on with it. The node that does is never so slow while it lives.
 const STOOD_STILL: Duration = Duration::from_secs(2);
-/// In how long a plan's lists of revoked keys are recorded, where they can be. A key that is refused already can wait for its
-/// record: the more of that time is rest, the less others notice. A million keys, which are four thousand lists, are to have theirs
-/// within a minute, also where nodes are killed meanwhile.
-const RECORDED_IN: Duration = Duration::from_secs(40);
 /// The rest after a list, as multiples of the time that it took: the processors and the disk are for validation and for other
 /// commands at least as long, also where it is late; and a plan of few lists need not fill its time.
 const REST_MIN: u32 = 1;
@@ -171,9 +167,10 @@ impl Plans {
         if found.kind != PlanKind::RevokeAll {
             return Some(Duration::ZERO);
         }
-        let since = u64::try_from(mint::now().0.saturating_sub(progress.applied_at.0)).unwrap_or_default();
+        let now = mint::now();
+        let since = u64::try_from(now.0.saturating_sub(progress.applied_at.0)).unwrap_or_default();
         let since = Duration::from_micros(since).max(first.elapsed());
-        let lists = progress.total.saturating_sub(progress.done).div_ceil(found.kind.chunk() as u64);
+        let lists = progress.total.saturating_sub(progress.done).div_ceil(progress.chunk(&found.kind, now) as u64);
         Some(rest(took, lists, since))
     }
 }
@@ -201,6 +198,7 @@ mod tests {
     fn a_plan_rests_as_its_time_allows() {
         let ms = Duration::from_millis;
         let table = [
+            (ms(3), 4_000, ms(0), ms(7), "a list every 10 ms"),
             (ms(5), 1_000, ms(0), ms(35), "a list every 40 ms"),
             (ms(5), 500, ms(20_000), ms(35), "half of it in half of the time"),
             (ms(5), 500, ms(30_000), ms(15), "it is late"),

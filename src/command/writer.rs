@@ -90,7 +90,7 @@ pub struct Start {
 pub struct Mirrored {
     /// Where it ends, if it was begun: a log that has less is refused.
     pub end: Option<Seen>,
-    /// Where what is appended goes, once it is published.
+    /// Where what is appended or followed goes, once it is published.
     pub fresh: mpsc::Sender<Fresh>,
 }
 
@@ -369,7 +369,7 @@ impl Writer {
             self.node.recent().add(decided.taken);
             self.move_to(decided.draft, decided.batch.head().clone(), asked)?;
             self.reductions.send_if_modified(|known| std::mem::replace(known, reduced) != reduced);
-            self.hand_to_mirror(|| Fresh { first, entries: decided.batch.into_entries() });
+            self.hand_to_mirror(|| Some(Fresh { first, entries: decided.batch.into_entries() }));
         }
         Ok(decided.replies)
     }

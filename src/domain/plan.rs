@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,13 @@ pub const CHUNK_ITEMS: usize = 256;
 /// millisecond, so that nobody notices who wants the same core. Much fewer, and it is the appends that take the time.
 pub const LISTED_KEYS: usize = 250;
 const _: () = assert!(LISTED_KEYS <= REVOKED_KEYS_MAX, "an event holds a list");
+/// In how long a plan's lists of revoked keys are recorded, where they can be. A key that is refused already can wait for its
+/// record: the more of that time is rest, the less others notice. A million keys, which are four thousand lists, are to have theirs
+/// within a minute, also where nodes are killed meanwhile.
+pub const RECORDED_IN: Duration = Duration::from_secs(40);
+/// By how much a plan may be late before its lists are as long as an event can hold: where each append takes long, many short ones
+/// would take several times as long. It is as long as a node takes to be missed, and to start again.
+const LATE: Duration = Duration::from_secs(5);
 
 /// One thing that is known of what is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -249,6 +257,24 @@ impl Progress {
         let Some(readmission) = &self.readmission else { return self.applied };
         let begun = readmission.waves.last().filter(|wave| self.done < wave.to).map(|wave| wave.released);
         readmission.rolled_back.or(begun).unwrap_or(self.applied)
+    }
+
+    /// How many items one command records of a plan of this kind now.
+    #[must_use]
+    pub fn chunk(&self, kind: &PlanKind, now: Timestamp) -> usize {
+        match kind {
+            // These are on one list.
+            PlanKind::RevokeAll if self.is_late(now) => REVOKED_KEYS_MAX,
+            PlanKind::RevokeAll => LISTED_KEYS,
+            _ => CHUNK_ITEMS,
+        }
+    }
+
+    /// Whether less of it is done than would be if it went on evenly, and had begun so much later.
+    fn is_late(&self, now: Timestamp) -> bool {
+        let since = u128::try_from(now.0.saturating_sub(self.applied_at.0)).unwrap_or_default();
+        let since = since.saturating_sub(LATE.as_micros());
+        u128::from(self.done) * RECORDED_IN.as_micros() < u128::from(self.total) * since
     }
 
     /// What comes next on the list, at most so many.

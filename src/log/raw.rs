@@ -92,10 +92,10 @@ impl RawEvents {
         })
     }
 
-    /// The entries, in order, of rows that were understood: one that cannot be read is not among them.
+    /// The entries, in order; nothing where one of them cannot be read.
     #[must_use]
-    pub fn entries(&self) -> Vec<Vec<u8>> {
-        self.iter().filter_map(|raw| raw.entry().ok().map(<[u8]>::to_vec)).collect()
+    pub fn entries(&self) -> Option<Vec<Vec<u8>>> {
+        self.iter().map(|raw| raw.entry().ok().map(<[u8]>::to_vec)).collect()
     }
 
     /// Keeps the first so many.

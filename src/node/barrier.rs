@@ -175,7 +175,7 @@ async fn look(
 impl View {
     async fn connected(database: Database) -> Result<Self, String> {
         let session = database.session().await.map_err(|error| error.to_string())?;
-        presence::prepare(&session.client).await.map_err(|error| error.to_string())?;
+        presence::limit_statements(&session.client).await.map_err(|error| error.to_string())?;
         Ok(Self { session, still: Stillness::default(), reminded: None })
     }
 

@@ -1,8 +1,8 @@
 //! Keeps the mirror of the log: what this node publishes is written beside the database too, on a thread of its own.
 //!
-//! What the node itself appends comes over a bounded queue, and so is there even if the database is lost a moment later.
-//! What others append, and what found the queue full, is read from the log. Nothing waits for the mirror: where it cannot be
-//! written it falls behind, says so, and is tried again.
+//! What the node itself appends, and what it follows of others, comes over a bounded queue, and so is there even if the database
+//! is lost a moment later. What found the queue full, or was followed from far behind, is read from the log. Nothing waits for the
+//! mirror: where it cannot be written it falls behind, says so, and is tried again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,11 @@ use crate::log::read::{self, ChunkMax};
 use crate::log::{LogFault, Tampered};
 use crate::postgres::{Database, Session};
 
-/// Batches that may wait: a second of the most that a node writes. What finds no room is read from the log.
+/// Batches that may wait, of this node or of others. What finds no room is read from the log.
 pub const QUEUE_LENGTH: usize = 256;
+/// What is followed at once and has more bytes, columns and all, is read from the log: the queue is in memory for as long as the mirror cannot be
+/// written.
+pub const FOLLOWED_BYTES_MAX: usize = 256 << 10;
 /// Events that are read from the log at once.
 const PAGE: u64 = 1_024;
 /// What was written survives the end of the process at once. It survives a power cut after so long; more often, and commits
@@ -33,7 +36,7 @@ const LINGER: Duration = Duration::from_millis(50);
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What this node has appended, on its way to the mirror.
+/// What this node has appended or followed, and published, on its way to the mirror.
 pub struct Fresh {
     pub first: u64,
     pub entries: Vec<Vec<u8>>,
@@ -144,7 +147,7 @@ impl Mirroring {
                 None => std::future::pending().await,
             },
             Ok(()) = self.heads.changed() => {
-                // Our own appends are about to come over the queue.
+                // What was published is about to come over the queue.
                 tokio::time::sleep(LINGER).await;
                 while let Ok(fresh) = self.fresh.try_recv() {
                     self.add_fresh(copying, fresh).await?;
@@ -174,7 +177,7 @@ impl Mirroring {
     }
 
     async fn add_fresh(&self, copying: &mut Copying, fresh: Fresh) -> Result<(), Trouble> {
-        // Something of others stands before it, or some did not fit into the queue.
+        // What stands before it was followed from far behind, or did not fit into the queue.
         self.read_up_to(copying, fresh.first).await?;
         let known = copying.writer.seen().next_position - fresh.first;
         let known = usize::try_from(known).unwrap_or(usize::MAX);

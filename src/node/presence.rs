@@ -79,12 +79,12 @@ pub struct Listed {
 
 /// Prepares a connection for what follows. Postgres gives up a statement before its sender does: a backend that waits for a
 /// lock does not notice that nobody listens to it any more, and each retry would leave another one behind.
-pub async fn prepare(client: &Client) -> Result<(), LogFault> {
+pub async fn limit_statements(client: &Client) -> Result<(), LogFault> {
     Ok(client.batch_execute(&format!("set statement_timeout = {STATEMENT_MS}")).await?)
 }
 
-/// Has this connection hear what others wait for. Only one that takes notice: each append wakes the backends of all that listen,
-/// on whatever channel.
+/// Has this connection hear what others wait for. Only one that takes notice: each append wakes the backends of all that listen
+/// in this database, on whatever channel.
 pub async fn listen(client: &Client) -> Result<(), LogFault> {
     Ok(client.batch_execute(&format!("listen {CHANNEL}")).await?)
 }

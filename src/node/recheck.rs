@@ -94,9 +94,10 @@ impl Recheck {
 
     /// From where it was left, having waited for so long.
     async fn check_on(&self, head: &mut Head, held: &mut Duration) -> Result<(), LogFault> {
+        wait_for_plans(&self.node, held, LOOK, HELD_MAX).await;
         let session = self.database.session().await.map_err(|_| LogFault::Silent)?;
         while head.next_position < self.end.next_position {
-            self.wait_for_plans(held).await;
+            wait_for_plans(&self.node, held, LOOK, HELD_MAX).await;
             let began = Instant::now();
             self.check_page(&session.client, head).await?;
             tokio::time::sleep((began.elapsed() * REST).min(REST_MAX)).await;
@@ -105,16 +106,6 @@ impl Recheck {
             return Ok(());
         }
         Err(Tampered::OtherHistory { position: self.end.next_position }.into())
-    }
-
-    /// While a plan is recorded, the database and the processors have enough to do beside those who are served.
-    async fn wait_for_plans(&self, held: &mut Duration) {
-        while *held < HELD_MAX
-            && self.node.snapshot().roll.running_plans().any(|(plan, _)| plan.kind == PlanKind::RevokeAll)
-        {
-            tokio::time::sleep(LOOK).await;
-            *held += LOOK;
-        }
     }
 
     async fn check_page(&self, client: &Client, head: &mut Head) -> Result<(), LogFault> {
@@ -136,5 +127,94 @@ impl Recheck {
             return Err(Tampered::Missing { position: head.next_position }.into());
         }
         Ok(())
+    }
+}
+
+/// While a plan is recorded, the database and the processors have enough to do beside those who are served. No longer than the
+/// `most`, with what it was `held` before.
+async fn wait_for_plans(node: &Node, held: &mut Duration, look: Duration, most: Duration) {
+    let records = || node.snapshot().roll.running_plans().any(|(plan, _)| plan.kind == PlanKind::RevokeAll);
+    while *held < most && records() {
+        tokio::time::sleep(look).await;
+        *held += look;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::root_key::RootKey;
+    use crate::domain::actor::Author;
+    use crate::domain::enrollment::Limits;
+    use crate::domain::event::{Event, PlanMade, Recorded};
+    use crate::domain::ids::{CommandId, EnrollmentSecretId, PlanId, PoolId};
+    use crate::domain::key::Digest;
+    use crate::domain::plan::{Counts, Selector};
+    use crate::domain::pool::PoolSettings;
+    use crate::domain::roll::Roll;
+    use crate::domain::time::Timestamp;
+    use crate::node::MAX_STALE_DEFAULT;
+
+    fn apply(roll: &mut Roll, event: Event) {
+        roll.apply(&Recorded {
+            position: roll.next_position(),
+            recorded_at: Timestamp(0),
+            occurred_at: Timestamp(0),
+            author: Author::system(),
+            command: CommandId(1),
+            cause: None,
+            incident: None,
+            reason: None,
+            event,
+        });
+    }
+
+    /// One enrollment secret, which a plan of this kind is about that was applied.
+    fn roll(kind: PlanKind) -> Roll {
+        let (mut roll, pool) = (Roll::default(), "default".parse::<PoolId>().unwrap());
+        let selector = Selector::new(vec!["everything".parse().unwrap()], None, None).unwrap();
+        let made = PlanMade {
+            plan: PlanId(1),
+            kind,
+            selector,
+            digest: Digest([0; 32]),
+            counts: Counts::default(),
+            left_without_key: 0,
+            replaces: None,
+            approval: false,
+            expires_at: Timestamp(1),
+        };
+        let secret = EnrollmentSecretId(1);
+        apply(&mut roll, Event::PoolCreated { pool: pool.clone(), settings: PoolSettings::default() });
+        let limits = Limits::default();
+        apply(&mut roll, Event::EnrollmentSecretCreated { secret, pool, verifier: Digest([1; 32]), limits });
+        apply(&mut roll, Event::PlanMade(made));
+        apply(&mut roll, Event::PlanApplied { plan: PlanId(1), items: 1 });
+        roll
+    }
+
+    #[tokio::test]
+    async fn it_waits_for_a_plan_that_revokes_and_not_for_ever() {
+        let node = |roll| Node::new(RootKey::from_bytes([7; 32]).derive(), roll, MAX_STALE_DEFAULT).unwrap();
+        let (other, plan) = (node(roll(PlanKind::DisableEnrollment)), node(roll(PlanKind::RevokeAll)));
+        let (mut held, look, long) = (Duration::ZERO, Duration::from_millis(2), Duration::from_mins(10));
+        wait_for_plans(&other, &mut held, look, long).await;
+        assert_eq!(held, Duration::ZERO, "what another kind of plan records is little");
+
+        let mut done = plan.snapshot().roll.clone();
+        apply(&mut done, Event::PlanProgressed { plan: PlanId(1), done: 1, changed: 1 });
+        let recorded = async {
+            tokio::time::sleep(look * 5).await;
+            plan.publish(done).unwrap();
+        };
+        tokio::join!(wait_for_plans(&plan, &mut held, look, long), recorded);
+        assert!(held >= look, "until it is recorded: {held:?}");
+
+        let endless = node(roll(PlanKind::RevokeAll));
+        let most = held + look * 3;
+        for _ in 0..2 {
+            wait_for_plans(&endless, &mut held, look, most).await;
+            assert_eq!(held, most, "for all plans together");
+        }
     }
 }

@@ -157,8 +157,8 @@ impl Lane {
         self.start_build(start, None);
     }
 
-    /// Where the plan was applied that these rows tell of by its fence, and that will record so many of them that it is quicker
-    /// made anew when they are recorded: a build that is begun before has to go through them all once more.
+    /// Where the plan was applied that these rows tell of by its fence, and that records so many of them that it is quicker
+    /// made anew when they all are: a build that is begun before has to go through them all once more.
     ///
     /// Of plans that mark what they change the rows tell nothing before they are made anew.
     pub(super) fn records_to_come(&self, start: &Start) -> Option<u64> {

@@ -6,7 +6,7 @@ use crate::domain::roll::Roll;
 use crate::log::head::Head;
 use crate::node::NotCurrent;
 use crate::node::lease::Uptime;
-use crate::node::mirroring::Fresh;
+use crate::node::mirroring::{FOLLOWED_BYTES_MAX, Fresh};
 use crate::node::presence::{self, Identity};
 use crate::node::replay::{self, Folded};
 
@@ -74,7 +74,9 @@ impl Writer {
                 let (there, taken) = replay::take_in(&self.keys, here, &head, &events)?;
                 self.node.recent().add(taken);
                 self.move_to(there.roll, there.head, asked)?;
-                self.hand_to_mirror(|| Fresh { first, entries: events.entries() });
+                if events.bytes() <= FOLLOWED_BYTES_MAX {
+                    self.hand_to_mirror(|| Some(Fresh { first, entries: events.entries()? }));
+                }
                 Ok(true)
             }
             Some(_) | None => self.follow_to(&head, asked).await,
@@ -99,9 +101,11 @@ impl Writer {
     }
 
     /// Where it has no room, the mirror reads from the log: nobody waits for it.
-    pub(super) fn hand_to_mirror(&self, fresh: impl FnOnce() -> Fresh) {
-        if let Some(room) = self.mirror.as_ref().and_then(|mirror| mirror.try_reserve().ok()) {
-            room.send(fresh());
+    pub(super) fn hand_to_mirror(&self, fresh: impl FnOnce() -> Option<Fresh>) {
+        if let Some(room) = self.mirror.as_ref().and_then(|mirror| mirror.try_reserve().ok())
+            && let Some(fresh) = fresh()
+        {
+            room.send(fresh);
         }
     }
 

@@ -113,10 +113,8 @@ impl Leasing {
     /// Connecting has a time limit of its own: to a database far away it takes more steps than any statement.
     async fn connected(&self) -> Option<Session> {
         let session = self.database.session().await.ok()?;
-        let prepared = async {
-            presence::prepare(&session.client).await?;
-            presence::listen(&session.client).await
-        };
+        let client = &session.client;
+        let prepared = async { tokio::try_join!(presence::limit_statements(client), presence::listen(client)) };
         let prepared = tokio::time::timeout(PATIENCE, prepared).await;
         prepared.is_ok_and(|prepared| prepared.is_ok()).then_some(session)
     }

@@ -174,7 +174,7 @@ fn go_on(roll: &Roll, plan: PlanId, done: u64, now: Timestamp) -> Vec<Event> {
     if let Some(terms) = found.kind.terms() {
         return readmissions::go_on(roll, plan, terms, progress, now);
     }
-    let next = progress.next_items(found.kind.chunk());
+    let next = progress.next_items(progress.chunk(&found.kind, now));
     let keys: Box<[KeyId]> = next.iter().filter_map(|item| revoked(roll, &found.kind, *item)).collect();
     let mut events: Vec<Event> = next.iter().filter_map(|item| record(roll, &found.kind, *item)).collect();
     if !keys.is_empty() {

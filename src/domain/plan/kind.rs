@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNK_ITEMS, LISTED_KEYS};
 use crate::domain::readmission::Terms;
 use crate::domain::time::{Seconds, Timestamp};
 
@@ -137,16 +136,6 @@ impl PlanKind {
     #[must_use]
     pub fn records_items(&self) -> bool {
         !matches!(self, PlanKind::RotateSigningKeys { .. } | PlanKind::RotateTlsCertificates | PlanKind::Fence)
-    }
-
-    /// How many items are recorded by one command.
-    #[must_use]
-    pub fn chunk(&self) -> usize {
-        match self {
-            // These are on one list.
-            PlanKind::RevokeAll => LISTED_KEYS,
-            _ => CHUNK_ITEMS,
-        }
     }
 
     /// Whether somebody may be refused who was accepted before.

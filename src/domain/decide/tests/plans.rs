@@ -14,12 +14,14 @@ use super::{World, admin, by_key, enrollee, from, kind, operator, outcome, secon
 use crate::domain::admit::admit_worker_key;
 use crate::domain::command::{Command, MakePlan};
 use crate::domain::enrollment::Limits;
-use crate::domain::event::{Event, Recorded};
+use crate::domain::event::{Event, REVOKED_KEYS_MAX, Recorded};
 use crate::domain::ids::{EnrollmentSecretId, KeyId, OperatorId, PlanId, SigningKeyId};
 use crate::domain::key::{Digest, Key, KeyState};
 use crate::domain::operator::Role;
-use crate::domain::plan::{CHUNK_ITEMS, Delivery, Item, LISTED_KEYS, PLAN_TTL, PlanKind, Progress, Selector};
-use crate::domain::time::Seconds;
+use crate::domain::plan::{
+    CHUNK_ITEMS, Delivery, Item, LISTED_KEYS, PLAN_TTL, PlanKind, Progress, RECORDED_IN, Selector,
+};
+use crate::domain::time::{Seconds, Timestamp};
 use crate::domain::worker::{WorkerIndex, WorkerState};
 
 const LINEAGE: &str = "enrollment_secret:0000000000000000000001";
@@ -406,6 +408,26 @@ fn keys_are_revoked_by_lists_each_key_once() {
     assert_eq!(keys, expected.collect());
     assert_eq!((progress(&world, 1).done, progress(&world, 1).changed), (many as u64 - 1, many as u64 - 2));
     assert!(keys.iter().all(|key| world.roll.key(*key).unwrap().state == KeyState::Revoked));
+}
+
+#[test]
+fn a_plan_that_is_late_is_recorded_by_longer_lists() {
+    let many = REVOKED_KEYS_MAX + 500;
+    let mut world = World::new().given((0..many).map(|number| create_worker(&format!("w{number}"))));
+    world = world.given((0..many).map(|number| create_key(&format!("w{number}"), 1_000 + number as u128)));
+    world = world.given([make_plan(1, PlanKind::RevokeAll, &["everything"])]);
+    world.must(&admin(), &apply_plan(&world.clone(), 1));
+    let applied_at = progress(&world, 1).applied_at;
+    let begins = i64::try_from(RECORDED_IN.as_secs()).unwrap() / 6;
+    // (seconds since, keys of the next list): a sixth of the plan is due after a sixth of the time, and some seconds more.
+    for (seconds, length) in [(begins - 2, LISTED_KEYS), (begins + 4, LISTED_KEYS), (2 * begins + 8, REVOKED_KEYS_MAX)]
+    {
+        world.now = Timestamp(applied_at.0 + seconds * 1_000_000);
+        let go_on = Command::ContinuePlan { plan: PlanId(1), done: progress(&world, 1).done };
+        let listed: u64 =
+            world.must(&system(), &go_on).iter().filter(|event| event.facts() > 1).map(Event::facts).sum();
+        assert_eq!(listed, length as u64, "after {seconds} s");
+    }
 }
 
 const CRITERIA: [&str; 8] = [
