@@ -47,7 +47,7 @@ async fn few_events_come_with_the_head_and_make_the_state_that_the_whole_log_mak
         assert_eq!((there.head, there.roll), (after.head, after.roll), "{count} events");
         let positions = taken.iter().map(|taken| taken.recorded.position);
         assert!(positions.eq(from..end.next_position), "{count} events");
-        let lengths: Vec<usize> = events.entries().iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = events.entries().unwrap().iter().map(Vec::len).collect();
         assert!(taken.iter().map(|taken| taken.bytes).eq(lengths), "{count} events");
     }
     node.stop().await;
