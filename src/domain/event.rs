@@ -411,6 +411,22 @@ impl Event {
         }
     }
 
+    /// As the log has it at that position, where nothing else of it matters.
+    #[cfg(test)]
+    pub(crate) fn recorded_at(self, position: u64) -> Recorded {
+        Recorded {
+            position,
+            recorded_at: Timestamp(0),
+            occurred_at: Timestamp(0),
+            author: Author::system(),
+            command: CommandId(1),
+            cause: None,
+            incident: None,
+            reason: None,
+            event: self,
+        }
+    }
+
     /// How many facts of its kind it holds: one, or one for each key on a list.
     #[must_use]
     pub fn facts(&self) -> u64 {

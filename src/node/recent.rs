@@ -61,23 +61,11 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::actor::Author;
     use crate::domain::event::Event;
-    use crate::domain::ids::{CommandId, KeyId};
-    use crate::domain::time::Timestamp;
+    use crate::domain::ids::KeyId;
 
     fn taken(positions: std::ops::Range<u64>, bytes: usize) -> Vec<Taken> {
-        let recorded = |position| Recorded {
-            position,
-            recorded_at: Timestamp(0),
-            occurred_at: Timestamp(0),
-            author: Author::system(),
-            command: CommandId(1),
-            cause: None,
-            incident: None,
-            reason: None,
-            event: Event::KeyRevoked { key: KeyId(position.into()) },
-        };
+        let recorded = |position: u64| Event::KeyRevoked { key: KeyId(position.into()) }.recorded_at(position);
         positions.map(|position| Taken { recorded: Arc::new(recorded(position)), bytes }).collect()
     }
 

@@ -144,10 +144,9 @@ async fn wait_for_plans(node: &Node, held: &mut Duration, look: Duration, most: 
 mod tests {
     use super::*;
     use crate::credential::root_key::RootKey;
-    use crate::domain::actor::Author;
     use crate::domain::enrollment::Limits;
-    use crate::domain::event::{Event, PlanMade, Recorded};
-    use crate::domain::ids::{CommandId, EnrollmentSecretId, PlanId, PoolId};
+    use crate::domain::event::{Event, PlanMade};
+    use crate::domain::ids::{EnrollmentSecretId, PlanId, PoolId};
     use crate::domain::key::Digest;
     use crate::domain::plan::{Counts, Selector};
     use crate::domain::pool::PoolSettings;
@@ -156,17 +155,7 @@ mod tests {
     use crate::node::MAX_STALE_DEFAULT;
 
     fn apply(roll: &mut Roll, event: Event) {
-        roll.apply(&Recorded {
-            position: roll.next_position(),
-            recorded_at: Timestamp(0),
-            occurred_at: Timestamp(0),
-            author: Author::system(),
-            command: CommandId(1),
-            cause: None,
-            incident: None,
-            reason: None,
-            event,
-        });
+        roll.apply(&event.recorded_at(roll.next_position()));
     }
 
     /// One enrollment secret, which a plan of this kind is about that was applied.

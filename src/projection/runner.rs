@@ -406,24 +406,12 @@ pub(super) async fn patient<T>(work: impl Future<Output = Result<T, ProjectionEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::actor::Author;
     use crate::domain::event::Event;
-    use crate::domain::ids::{CommandId, KeyId, PlanId};
-    use crate::domain::time::Timestamp;
+    use crate::domain::ids::{KeyId, PlanId};
 
     /// An event with so many keys on its list.
     fn listing(position: u64, keys: u128) -> Recorded {
-        Recorded {
-            position,
-            recorded_at: Timestamp(0),
-            occurred_at: Timestamp(0),
-            author: Author::system(),
-            command: CommandId(1),
-            cause: None,
-            incident: None,
-            reason: None,
-            event: Event::KeysRevoked { plan: PlanId(1), keys: (0..keys).map(KeyId).collect() },
-        }
+        Event::KeysRevoked { plan: PlanId(1), keys: (0..keys).map(KeyId).collect() }.recorded_at(position)
     }
 
     #[test]

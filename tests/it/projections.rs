@@ -268,6 +268,41 @@ async fn an_event_that_is_missing_stops_the_rows_before_it() {
     assert!(matches!(found, Err(ReadError::Behind { reached: Some(reached), .. }) if reached == before), "{found:?}");
 }
 
+/// What the node has checked a moment ago is not read from the database, and checked, once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rows_of_new_events_are_made_of_what_the_node_has() {
+    let scratch = Scratch::new().await;
+    let mut keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    keeping.assert_exact().await;
+    keeping.running.abort();
+    let before = keeping.known();
+    keeping.node.worker("w-1").await;
+    let statement =
+        format!("alter table log.event disable trigger all; delete from log.event where position = {before}");
+    scratch.superuser().await.batch_execute(&statement).await.unwrap();
+    keeping.restart_runner();
+    let workers = workers::list(&workers::Filter::default(), portcullis::command::mint::now(), 10);
+    assert_eq!(ask(&keeping.start, &workers, keeping.known()).await.len(), 1);
+}
+
+/// The rows of a node that knows more than the database, which was put in another's place, are not of its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_does_not_move_beyond_the_end_of_the_log() {
+    let scratch = Scratch::new().await;
+    let keeping = Keeping::start(&scratch).await;
+    keeping.node.bootstrap().await;
+    keeping.assert_exact().await;
+    keeping.running.abort();
+    let (end, schemas) = (i64::try_from(keeping.known()).unwrap(), vec![ALL[0].schema()]);
+    keeping.node.worker("w-1").await;
+    let next = i64::try_from(keeping.known()).unwrap();
+    let superuser = scratch.superuser().await;
+    let advance = include_str!("../../src/projection/cursor/advance.sql");
+    assert_eq!(superuser.execute(advance, &[&schemas, &end, &(next + 1)]).await.unwrap(), 0);
+    assert_eq!(superuser.execute(advance, &[&schemas, &end, &next]).await.unwrap(), 1);
+}
+
 /// A list does not answer with less than was known when it was asked, and does not wait for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_behind_says_so_in_time() {
