@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -186,13 +187,15 @@ async fn validate(
 ) -> anyhow::Result<()> {
     let (mut idle, mut busy) = (Series::default(), Series::default());
     let (mut ratio, mut written, mut answered) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let program = std::env::current_exe()?;
+    let run = || load.run_apart(Command::new(&program));
     // The first seconds are for the caches and the clock of the processor.
-    load.run_apart().await?;
+    run().await?;
     for round in 0..rounds {
-        let alone = load.run_apart().await?;
+        let alone = run().await?;
         let writer = Writer::connect(cluster, keys).await?;
         let span = Duration::from_secs_f64(load.seconds);
-        let (beside, rate) = tokio::join!(load.run_apart(), writer.write(fleet, span));
+        let (beside, rate) = tokio::join!(run(), writer.write(fleet, span));
         let (beside, rate) = (beside?, rate?);
         say(format_args!(
             "round {round}: p99 {} ms alone, {} ms beside {} events/s; answered {}/s and {}/s of {ASKED}",

@@ -1,6 +1,10 @@
 //! Everything is revoked at once, on three nodes of one machine: how soon that is in force on each, how long until every key
 //! has its record, and what those notice who ask meanwhile. The node that applies it is killed twice on the way.
 //!
+//! The node that is asked and those who ask it have cores of their own, where there are any (`support/stand.rs`). In use a
+//! node shares its machine with neither Postgres nor other nodes; on two cores with all of them, what is measured is who
+//! waits for a core. `PORTCULLIS_BENCH_SHARED_CORES=1` measures that. Alone or meanwhile, the places are the same.
+//!
 //! `PORTCULLIS_BENCH_KEYS` asks for another size of the fleet.
 
 use std::io::Write as _;
@@ -25,6 +29,7 @@ mod support {
     pub(crate) mod report;
     pub(crate) mod service;
     pub(crate) mod settled;
+    pub(crate) mod stand;
 }
 
 use support::cluster::Cluster;
@@ -33,13 +38,15 @@ use support::latency::percentile;
 use support::log::Filling;
 use support::open_load::{OpenLoad, Waited};
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
-use support::service::Service;
+use support::service::{PROGRAM, Service};
+use support::stand::{Place, Stand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The first is told, and killed; the last is asked, and is not.
 const NODES: usize = 3;
+const ASKED_NODE: usize = NODES - 1;
 const KILLS: usize = 2;
 /// Single revocations, whose way to all nodes is what the one for all is compared with.
 const SINGLE: usize = 20;
@@ -66,6 +73,8 @@ struct Nodes {
     services: Vec<Option<Service>>,
     folders: Vec<Arc<TempDir>>,
     root_key_file: PathBuf,
+    /// Of the node that is asked.
+    asked: Place,
     client: Client,
     token: SecretString,
 }
@@ -77,11 +86,12 @@ fn main() -> anyhow::Result<()> {
     }
     // The client of HTTP asks for one, though nothing here is encrypted. Nobody can have installed another before.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let stand = Stand::take()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure())
+    runtime.block_on(measure(stand))
 }
 
-async fn measure() -> anyhow::Result<()> {
+async fn measure(stand: Stand) -> anyhow::Result<()> {
     let mut sizes = Sizes { keys: 2_003, seconds: 0.3, meanwhile: 1.0, kill_within: Duration::from_millis(50) };
     if is_measuring() {
         sizes = Sizes { keys: 1_000_003, seconds: 10.0, meanwhile: 100.0, kill_within: Duration::from_secs(5) };
@@ -90,6 +100,7 @@ async fn measure() -> anyhow::Result<()> {
         sizes.keys = keys.replace(['_', ','], "").parse().context("PORTCULLIS_BENCH_KEYS is a number")?;
     }
     ensure!(sizes.keys > 2 * (SINGLE + SAMPLED), "too few keys to tell anything");
+    say(stand.layout);
     let cluster = Cluster::start().await?;
     let folder = data_dir()?;
     let root_key_file = folder.path().join("root.key");
@@ -98,11 +109,11 @@ async fn measure() -> anyhow::Result<()> {
     let credentials = folder.path().join("credentials");
     let sample = fill(&cluster, &mut fleet, sizes.keys, &credentials).await?;
     say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
-    let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file).await?;
+    let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file, stand.asked).await?;
     let resident = nodes.service(0)?.resident_mebibytes()?;
     say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
     let mut load = OpenLoad {
-        address: nodes.service(NODES - 1)?.address.clone(),
+        address: nodes.service(ASKED_NODE)?.address.clone(),
         credentials,
         token: fleet.operator_token.expose_secret().to_owned(),
         connections: CONNECTIONS,
@@ -110,10 +121,11 @@ async fn measure() -> anyhow::Result<()> {
         seconds: sizes.seconds,
         accepted: true,
     };
+    let program = std::env::current_exe()?;
     // The first seconds are for the caches and the clock of the processor.
-    load.run_apart().await?;
+    load.run_apart(stand.asking.command(&program)).await?;
     load.seconds = sizes.meanwhile;
-    let idle = load.run_apart().await?;
+    let idle = load.run_apart(stand.asking.command(&program)).await?;
     say_by_second("alone", &idle);
     let (single, sample) = sample.split_at(SINGLE);
     let one = nodes.revoke_each(single).await?;
@@ -136,12 +148,12 @@ async fn measure() -> anyhow::Result<()> {
         anyhow::Ok((recorded, lists_follow(&cluster, answered).await?))
     };
     load.accepted = false;
-    let (busy, recorded) = tokio::join!(load.run_apart(), recording);
+    let (busy, recorded) = tokio::join!(load.run_apart(stand.asking.command(&program)), recording);
     let (busy, ((took, plan), followed)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;
     say_by_second("after the answer", &busy);
 
-    let found = Found { in_force, one, deciding: answered - applied, took, followed, busy, idle };
+    let found = Found { layout: stand.layout, in_force, one, deciding: answered - applied, took, followed, busy, idle };
     found.rows();
     Ok(())
 }
@@ -152,6 +164,7 @@ fn millis(span: Duration) -> f64 {
 
 /// What was found out.
 struct Found {
+    layout: &'static str,
     in_force: Duration,
     /// Of one key, in milliseconds.
     one: f64,
@@ -180,7 +193,8 @@ impl Found {
         let meanwhile =
             self.busy.by_second.iter().zip(1_u64..).take_while(|(_, second)| to_float(*second) <= recording);
         let meanwhile = p99(meanwhile.flat_map(|(second, _)| second.clone()).collect());
-        single_row("— validation until every key is recorded, p99", meanwhile, " ms", ..);
+        let asked = format!("— validation until every key is recorded, {}, p99", self.layout);
+        single_row(&asked, meanwhile, " ms", ..);
         single_row("— alone, p99", self.idle.p99, " ms", ..);
         single_row("— ratio", meanwhile / self.idle.p99, "", ..=2.0);
         single_row("— validation until the lists hold it too, p99", self.busy.p99, " ms", ..);
@@ -273,10 +287,15 @@ async fn check_counts(cluster: &Cluster, plan: &Value, keys: usize) -> anyhow::R
 }
 
 impl Nodes {
-    async fn start(cluster: &Cluster, token: SecretString, root_key_file: PathBuf) -> anyhow::Result<Self> {
+    async fn start(
+        cluster: &Cluster,
+        token: SecretString,
+        root_key_file: PathBuf,
+        asked: Place,
+    ) -> anyhow::Result<Self> {
         let folders = (0..NODES).map(|_| data_dir().map(Arc::new)).collect::<anyhow::Result<_>>()?;
         let client = Client::builder().timeout(PATIENCE).build()?;
-        let mut nodes = Self { services: Vec::new(), folders, root_key_file, client, token };
+        let mut nodes = Self { services: Vec::new(), folders, root_key_file, asked, client, token };
         for number in 0..NODES {
             let service = nodes.launch(cluster, number)?;
             nodes.services.push(Some(service));
@@ -290,7 +309,12 @@ impl Nodes {
     fn launch(&self, cluster: &Cluster, number: usize) -> anyhow::Result<Service> {
         let (name, root_key) =
             (format!("node-{number}"), self.root_key_file.to_str().context("a path of ours is text")?);
-        Service::start(cluster, self.folders[number].clone(), &["--root-key-file", root_key, "--node-name", &name])
+        let arguments = ["--root-key-file", root_key, "--node-name", &name];
+        let folder = self.folders[number].clone();
+        if number == ASKED_NODE {
+            return Service::start_by(self.asked.command(PROGRAM), cluster, folder, &arguments);
+        }
+        Service::start(cluster, folder, &arguments)
     }
 
     fn service(&self, number: usize) -> anyhow::Result<&Service> {
@@ -362,7 +386,7 @@ impl Nodes {
     /// Waits until each item has its record, as a node says that was never killed.
     async fn recorded(&self, plan: &str, since: Instant) -> anyhow::Result<(Duration, Value)> {
         loop {
-            let url = format!("http://{}/v1/plans/{plan}", self.service(NODES - 1)?.address);
+            let url = format!("http://{}/v1/plans/{plan}", self.service(ASKED_NODE)?.address);
             let request = self.client.get(url).bearer_auth(self.token.expose_secret());
             let found: Value = request.send().await?.error_for_status()?.json().await?;
             if found["state"] == "recorded" {

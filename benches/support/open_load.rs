@@ -7,6 +7,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -55,9 +56,9 @@ impl OpenLoad {
         Ok(arguments.next().map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
-    /// Asks from another process, and waits for what it found.
-    pub(crate) async fn run_apart(&self) -> anyhow::Result<Waited> {
-        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+    /// Asks from another process, which this command starts with this program, and waits for what it found.
+    pub(crate) async fn run_apart(&self, command: Command) -> anyhow::Result<Waited> {
+        let mut command = tokio::process::Command::from(command);
         command.arg(FLAG).arg(serde_json::to_string(self)?).stdout(std::process::Stdio::piped());
         // What it complains of is for whoever runs the benchmark: `output` would keep that to itself.
         let output = command.spawn()?.wait_with_output().await?;

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::cluster::Cluster;
 
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_portcullis");
+
 pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) address: String,
@@ -20,7 +22,17 @@ pub(crate) struct Service {
 impl Service {
     /// With `folder` as its data directory.
     pub(crate) fn start(cluster: &Cluster, folder: Arc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        Self::start_by(Command::new(PROGRAM), cluster, folder, arguments)
+    }
+
+    /// The same by a command that starts the program.
+    pub(crate) fn start_by(
+        mut command: Command,
+        cluster: &Cluster,
+        folder: Arc<TempDir>,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let mut child = command
             .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())
             .args(["--database-url", &cluster.url(LOGIN), "--owner-database-url", &cluster.url(OWNER)])
