@@ -31,3 +31,4 @@ pub mod domain;
 pub mod config;
 pub mod secret;
 pub mod telemetry;
+pub mod turns;

@@ -131,11 +131,12 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     // Credentials are checked where there is no database.
     ("credential", Some(&["domain", "secret"])),
     // Postgres knows nothing of what is kept in it.
-    ("postgres", Some(&["config", "telemetry", "secret"])),
+    ("postgres", Some(&["config", "telemetry", "secret", "turns"])),
     // Pure: what it uses of ours would bring clocks, files or tasks with it.
     ("domain", Some(&[])),
     ("config", Some(&["telemetry", "secret"])),
     ("telemetry", Some(&[])),
+    ("turns", Some(&[])),
     ("secret", Some(&[])),
 ];
 

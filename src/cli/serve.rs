@@ -36,6 +36,7 @@ use crate::postgres::{Database, Options};
 use crate::projection::used::KeysUsed;
 use crate::telemetry::metrics::{RollSize, Vocabulary};
 use crate::telemetry::{self, Metrics, Telemetry};
+use crate::turns;
 use crate::webhook::deliver;
 use crate::webhook::target::Sender;
 use counting::Counting;
@@ -57,8 +58,9 @@ mod seen;
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::new(args, &Surroundings::of_process())?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+        runtime.enable_all().on_thread_start(turns::answer_soon).build().context("cannot start the runtime")?;
     // As a task, and not on this thread, which a reader of the log would be switched to for every eight KiB of rows.
     runtime.block_on(runtime.spawn(serve(settings))).context("the service failed")?
 }

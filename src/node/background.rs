@@ -5,22 +5,11 @@ use std::io;
 use std::sync::{LazyLock, mpsc};
 use std::thread;
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Weighs a ninth of what a thread of the service does, where both want the same core.
-const NICENESS: i32 = 10;
-
-/// Puts this thread behind all others. It is never put before them again, so it must be one of its own.
-pub(crate) fn give_way() {
-    // Where that is forbidden it competes, and nothing is wrong but the speed of others.
-    if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-        tracing::debug!(%error, "a background thread runs at the priority of all others");
-    }
-}
+use crate::turns::{self, give_way};
 
 /// Runs it on a thread that gives way, with a runtime of its own: what it spawns, and what its connections do, gives way too.
 /// What is still running on other threads when it ends is left behind.
@@ -74,7 +63,7 @@ pub(crate) fn blocking<T: Send + 'static>(gives_way: bool, work: impl FnOnce() -
 pub(crate) fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     // Where there is one thread, there is no other.
     let has_others = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if is_long && has_others() { tokio::task::block_in_place(work) } else { work() }
+    if is_long && has_others() { tokio::task::block_in_place(|| turns::long(work)) } else { work() }
 }
 
 #[cfg(test)]

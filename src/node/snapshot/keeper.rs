@@ -9,8 +9,8 @@ use tokio::sync::{oneshot, watch};
 use super::Snapshots;
 use crate::domain::ids::LogId;
 use crate::log::head::Head;
-use crate::node::background::give_way;
 use crate::node::{Node, NotCurrent};
+use crate::turns::give_way;
 use crate::validate::Snapshot;
 
 /// A start folds so many events in about a second, of the three that it may take.

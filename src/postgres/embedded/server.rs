@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::EmbeddedError;
 use super::account::Account;
 use super::folder::{Folder, Lock, PORT, private_folder};
+use crate::turns;
 
 /// Between two starts: long enough not to fill the log of a Postgres that cannot start, short enough not to be noticed
 /// by one that was killed.
@@ -81,6 +82,8 @@ impl Server {
         std::thread::Builder::new()
             .name("postgres".into())
             .spawn(move || {
+                // Postgres inherits it.
+                turns::as_usual();
                 supervise(&launch, &for_thread, &count);
                 drop(launch.lock);
             })
