@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ use support::fleet::Fleet;
 use support::load::{self, Load, Loaded};
 use support::log::Filling;
 use support::report::{Rounds, is_measuring, number, row, say};
-use support::service::Service;
+use support::service::{PROGRAM, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,7 +64,7 @@ async fn compare() -> anyhow::Result<()> {
     fill(&cluster, &mut fleet, count, &credentials).await?;
     say(format_args!("filled a log with {count} workers and their keys in {:.1?}", began.elapsed()));
     let data_dir = folder.path().to_owned();
-    let service = Service::start(&cluster, Arc::new(folder), &[])?;
+    let service = Service::start(Command::new(PROGRAM), "portcullis", &cluster, Arc::new(folder), &[])?;
     support::settled::wait(&service, &cluster, &data_dir, &fleet.operator_token).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
 

@@ -39,7 +39,7 @@ use support::history;
 use support::log::Filling;
 use support::open_load::{OpenLoad, Waited};
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
-use support::service::Service;
+use support::service::{PROGRAM, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -88,7 +88,7 @@ async fn measure() -> anyhow::Result<()> {
     follow(&cluster, &mut fleet, &keys, &sizes).await?;
 
     let data_dir = folder.path().to_owned();
-    let service = Service::start(&cluster, Arc::new(folder), &[])?;
+    let service = Service::start(Command::new(PROGRAM), "portcullis", &cluster, Arc::new(folder), &[])?;
     support::settled::wait(&service, &cluster, &data_dir, &fleet.operator_token).await?;
     say(format_args!("the service is up, {} MiB resident", number(service.resident_mebibytes()?)));
     let load = OpenLoad {

@@ -4,6 +4,7 @@
 //! of each node asks about that key until it is refused there: the last of them is when it was refused everywhere. From the
 //! moment when `wait=everywhere` has answered no node may accept it, not once.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use support::fleet::Fleet;
 use support::latency::percentile;
 use support::log::Filling;
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
-use support::service::Service;
+use support::service::{PROGRAM, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -130,7 +131,13 @@ impl Nodes {
     fn start(cluster: &Cluster, token: SecretString, root_key_file: &str) -> anyhow::Result<Self> {
         let start = |number| {
             let name = format!("node-{number}");
-            Service::start(cluster, Arc::new(data_dir()?), &["--root-key-file", root_key_file, "--node-name", &name])
+            Service::start(
+                Command::new(PROGRAM),
+                &name,
+                cluster,
+                Arc::new(data_dir()?),
+                &["--root-key-file", root_key_file, "--node-name", &name],
+            )
         };
         let services = (0..NODES).map(start).collect::<anyhow::Result<_>>()?;
         Ok(Self { services, client: Client::builder().timeout(PATIENCE).build()?, token })

@@ -1,9 +1,12 @@
 //! Everything is revoked at once, on three nodes of one machine: how soon that is in force on each, how long until every key
 //! has its record, and what those notice who ask meanwhile. The node that applies it is killed twice on the way.
 //!
-//! The node that is asked and those who ask it have cores of their own, where there are any (`support/stand.rs`). In use a
-//! node shares its machine with neither Postgres nor other nodes; on two cores with all of them, what is measured is who
-//! waits for a core. `PORTCULLIS_BENCH_SHARED_CORES=1` measures that. Alone or meanwhile, the places are the same.
+//! The node that is asked and those who ask it have cores of their own, where there are any and it is permitted: why, and
+//! what that changes besides, says `support/stand.rs`. `PORTCULLIS_BENCH_SHARED_CORES=1` has all share all cores. Alone or
+//! meanwhile, the places are the same.
+//!
+//! Which of the two nodes that are left goes on with the plan, and which keeps the lists, is chance; it is said, since the asked
+//! one can be it.
 //!
 //! `PORTCULLIS_BENCH_KEYS` asks for another size of the fleet.
 
@@ -22,6 +25,7 @@ use tempfile::TempDir;
 
 mod support {
     pub(crate) mod cluster;
+    pub(crate) mod duties;
     pub(crate) mod fleet;
     pub(crate) mod latency;
     pub(crate) mod log;
@@ -33,6 +37,7 @@ mod support {
 }
 
 use support::cluster::Cluster;
+use support::duties;
 use support::fleet::Fleet;
 use support::latency::percentile;
 use support::log::Filling;
@@ -44,8 +49,9 @@ use support::stand::{Place, Stand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The first is told, and killed; the last is asked, and is not.
+/// The first is told, and killed; the second says how far the plan is; the last is asked for verdicts, and for nothing else.
 const NODES: usize = 3;
+const WITNESS: usize = 1;
 const ASKED_NODE: usize = NODES - 1;
 const KILLS: usize = 2;
 /// Single revocations, whose way to all nodes is what the one for all is compared with.
@@ -73,8 +79,8 @@ struct Nodes {
     services: Vec<Option<Service>>,
     folders: Vec<Arc<TempDir>>,
     root_key_file: PathBuf,
-    /// Of the node that is asked.
-    asked: Place,
+    /// Of those that are not asked, and of the one that is.
+    places: [Place; 2],
     client: Client,
     token: SecretString,
 }
@@ -86,7 +92,7 @@ fn main() -> anyhow::Result<()> {
     }
     // The client of HTTP asks for one, though nothing here is encrypted. Nobody can have installed another before.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let stand = Stand::take()?;
+    let stand = Stand::take();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(measure(stand))
 }
@@ -100,7 +106,7 @@ async fn measure(stand: Stand) -> anyhow::Result<()> {
         sizes.keys = keys.replace(['_', ','], "").parse().context("PORTCULLIS_BENCH_KEYS is a number")?;
     }
     ensure!(sizes.keys > 2 * (SINGLE + SAMPLED), "too few keys to tell anything");
-    say(stand.layout);
+    say(&stand.layout);
     let cluster = Cluster::start().await?;
     let folder = data_dir()?;
     let root_key_file = folder.path().join("root.key");
@@ -109,7 +115,8 @@ async fn measure(stand: Stand) -> anyhow::Result<()> {
     let credentials = folder.path().join("credentials");
     let sample = fill(&cluster, &mut fleet, sizes.keys, &credentials).await?;
     say(format_args!("filled a log with {} workers and their keys", number(to_float(sizes.keys as u64))));
-    let mut nodes = Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file, stand.asked).await?;
+    let mut nodes =
+        Nodes::start(&cluster, fleet.operator_token.clone(), root_key_file, [stand.beside, stand.asked]).await?;
     let resident = nodes.service(0)?.resident_mebibytes()?;
     say(format_args!("{NODES} nodes are up, the first with {} MiB resident", number(resident)));
     let mut load = OpenLoad {
@@ -145,15 +152,17 @@ async fn measure(stand: Stand) -> anyhow::Result<()> {
             nodes.kill_and_restart(&cluster, sizes.kill_within).await?;
         }
         let recorded = nodes.recorded(&plan, answered).await?;
-        anyhow::Ok((recorded, lists_follow(&cluster, answered).await?))
+        let parts = nodes.say_duties(&cluster).await?;
+        anyhow::Ok((recorded, lists_follow(&cluster, answered).await?, parts))
     };
     load.accepted = false;
     let (busy, recorded) = tokio::join!(load.run_apart(stand.asking.command(&program)), recording);
-    let (busy, ((took, plan), followed)) = (busy?, recorded?);
+    let (busy, ((took, plan), followed, parts)) = (busy?, recorded?);
     check_counts(&cluster, &plan, sizes.keys).await?;
     say_by_second("after the answer", &busy);
 
-    let found = Found { layout: stand.layout, in_force, one, deciding: answered - applied, took, followed, busy, idle };
+    let deciding = answered - applied;
+    let found = Found { layout: stand.layout, in_force, one, deciding, took, parts, followed, busy, idle };
     found.rows();
     Ok(())
 }
@@ -164,12 +173,14 @@ fn millis(span: Duration) -> f64 {
 
 /// What was found out.
 struct Found {
-    layout: &'static str,
+    layout: String,
     in_force: Duration,
     /// Of one key, in milliseconds.
     one: f64,
     deciding: Duration,
     took: Duration,
+    /// How many parts of the plan the asked node has recorded.
+    parts: u64,
     followed: Duration,
     busy: Waited,
     idle: Waited,
@@ -187,6 +198,7 @@ impl Found {
         single_row("— ratio", millis(self.in_force) / self.one, "", ..);
         single_row("— deciding and writing it, until the answer", millis(self.deciding), " ms", ..);
         single_row("— every key recorded, with the applying node killed twice", self.took.as_secs_f64(), " s", ..=60.0);
+        single_row("— of its lists, recorded by the asked node", to_float(self.parts), "", ..);
         single_row("— all lists of keys and workers hold it", self.followed.as_secs_f64(), " s", ..);
         // The goal is of those seconds; the others, in which the lists follow, are measured to be known.
         let recording = self.took.as_secs_f64().ceil();
@@ -291,11 +303,11 @@ impl Nodes {
         cluster: &Cluster,
         token: SecretString,
         root_key_file: PathBuf,
-        asked: Place,
+        places: [Place; 2],
     ) -> anyhow::Result<Self> {
         let folders = (0..NODES).map(|_| data_dir().map(Arc::new)).collect::<anyhow::Result<_>>()?;
         let client = Client::builder().timeout(PATIENCE).build()?;
-        let mut nodes = Self { services: Vec::new(), folders, root_key_file, asked, client, token };
+        let mut nodes = Self { services: Vec::new(), folders, root_key_file, places, client, token };
         for number in 0..NODES {
             let service = nodes.launch(cluster, number)?;
             nodes.services.push(Some(service));
@@ -311,10 +323,9 @@ impl Nodes {
             (format!("node-{number}"), self.root_key_file.to_str().context("a path of ours is text")?);
         let arguments = ["--root-key-file", root_key, "--node-name", &name];
         let folder = self.folders[number].clone();
-        if number == ASKED_NODE {
-            return Service::start_by(self.asked.command(PROGRAM), cluster, folder, &arguments);
-        }
-        Service::start(cluster, folder, &arguments)
+        let [beside, asked] = &self.places;
+        let place = if number == ASKED_NODE { asked } else { beside };
+        Service::start(place.command(PROGRAM), &name, cluster, folder, &arguments)
     }
 
     fn service(&self, number: usize) -> anyhow::Result<&Service> {
@@ -368,8 +379,10 @@ impl Nodes {
 
     /// Kills the node that has applied, at a random moment, and starts it again.
     async fn kill_and_restart(&mut self, cluster: &Cluster, within: Duration) -> anyhow::Result<()> {
-        let moment = rand::rng().random_range(Duration::ZERO..within);
-        tokio::time::sleep(moment).await;
+        let began = Instant::now();
+        tokio::time::sleep(rand::rng().random_range(Duration::ZERO..within)).await;
+        self.say_duties(cluster).await?;
+        let moment = began.elapsed();
         // To drop it is to kill it.
         self.services[0] = None;
         let began = Instant::now();
@@ -383,10 +396,22 @@ impl Nodes {
         Ok(())
     }
 
+    /// Who records and who keeps the lists; how many parts of the plan the asked node has recorded.
+    async fn say_duties(&self, cluster: &Cluster) -> anyhow::Result<u64> {
+        let mut parts = Vec::new();
+        for number in 0..NODES {
+            parts.push(duties::recorded(self.service(number)?, &self.token).await?);
+        }
+        let each = parts.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let keepers = duties::keepers(cluster).await?;
+        say(format_args!("parts of the plan recorded by each node since its start: {each}; kept: {keepers}"));
+        Ok(parts[ASKED_NODE])
+    }
+
     /// Waits until each item has its record, as a node says that was never killed.
     async fn recorded(&self, plan: &str, since: Instant) -> anyhow::Result<(Duration, Value)> {
         loop {
-            let url = format!("http://{}/v1/plans/{plan}", self.service(ASKED_NODE)?.address);
+            let url = format!("http://{}/v1/plans/{plan}", self.service(WITNESS)?.address);
             let request = self.client.get(url).bearer_auth(self.token.expose_secret());
             let found: Value = request.send().await?.error_for_status()?.json().await?;
             if found["state"] == "recorded" {

@@ -5,6 +5,7 @@
 //! `PORTCULLIS_BENCH_EVENTS` ask for other sizes.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ use support::history;
 use support::log::Filling;
 use support::reading::read_all;
 use support::report::{Rounds, is_measuring, number, row, say, to_float};
-use support::service::Service;
+use support::service::{PROGRAM, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -143,7 +144,7 @@ async fn append(cluster: &Cluster, fleet: &mut Fleet, keys: &[KeyId], events: us
 async fn start(cluster: &Cluster, folder: &Arc<TempDir>) -> anyhow::Result<(Service, f64)> {
     let client = reqwest::Client::new();
     let began = Instant::now();
-    let service = Service::start(cluster, folder.clone(), &[])?;
+    let service = Service::start(Command::new(PROGRAM), "portcullis", cluster, folder.clone(), &[])?;
     let ready = format!("http://{}/readyz", service.address);
     while !client.get(&ready).send().await?.status().is_success() {
         tokio::time::sleep(Duration::from_millis(1)).await;

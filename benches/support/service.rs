@@ -20,22 +20,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// With `folder` as its data directory.
-    pub(crate) fn start(cluster: &Cluster, folder: Arc<TempDir>, arguments: &[&str]) -> anyhow::Result<Self> {
-        Self::start_by(Command::new(PROGRAM), cluster, folder, arguments)
-    }
-
-    /// The same by a command that starts the program.
-    pub(crate) fn start_by(
+    /// By a command that starts the program, with `folder` as its data directory; it reaches the database as `name`.
+    pub(crate) fn start(
         mut command: Command,
+        name: &str,
         cluster: &Cluster,
         folder: Arc<TempDir>,
         arguments: &[&str],
     ) -> anyhow::Result<Self> {
+        let database_url = format!("{}&application_name={name}", cluster.url(LOGIN));
         let mut child = command
             .args(["serve", "--disable-tls", "--bind", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())
-            .args(["--database-url", &cluster.url(LOGIN), "--owner-database-url", &cluster.url(OWNER)])
+            .args(["--database-url", &database_url, "--owner-database-url", &cluster.url(OWNER)])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

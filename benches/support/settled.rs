@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 const SNAPSHOT_EVENTS: i64 = 100_000;
 /// What a mirror may be behind, or a list: the service's own events go on.
 const LAG: u64 = 100;
+const MIRROR_LAG: &str = "portcullis_mirror_lag ";
 /// How many lists there are, and whether one of them is not where the log is. The service's own events go on.
 const BEHIND: &str = "select h.next_position, (select count(*) from projection.cursor) < $1
                           or exists (select 1 from projection.cursor c where c.position + 100 < h.next_position)
@@ -42,7 +43,8 @@ pub(crate) async fn wait(
         let is_taken = std::fs::read_dir(data_dir.join("snapshots")).is_ok_and(|mut files| {
             files.any(|file| file.is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "roll")))
         });
-        if !lists_are_behind && (is_taken || events < SNAPSHOT_EVENTS) && mirror_lag(service, token).await? <= LAG {
+        let lag = metric(service, token, MIRROR_LAG).await?.context("no lag of a mirror")?;
+        if !lists_are_behind && (is_taken || events < SNAPSHOT_EVENTS) && lag <= LAG {
             return Ok(());
         }
         ensure!(began.elapsed() < PATIENCE, "the lists are not made, no snapshot is written, or the mirror is behind");
@@ -57,12 +59,13 @@ pub(crate) async fn look(client: &Client) -> anyhow::Result<(i64, bool)> {
     Ok((row.get(0), row.get(1)))
 }
 
-/// Events that its mirror does not hold yet, as its metrics say.
-async fn mirror_lag(service: &Service, token: &SecretString) -> anyhow::Result<u64> {
+/// The sum of a service's metrics whose lines begin so, if there are any, as an operator with this token sees them.
+pub(crate) async fn metric(service: &Service, token: &SecretString, name: &str) -> anyhow::Result<Option<u64>> {
     let url = format!("http://{}/metrics", service.address);
     let asked = reqwest::Client::new().get(url).bearer_auth(token.expose_secret()).send();
     let metrics = asked.await?.error_for_status()?.text().await?;
-    let lag =
-        metrics.lines().find_map(|line| line.strip_prefix("portcullis_mirror_lag ")).context("no mirror's lag")?;
-    Ok(lag.parse()?)
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()).map(str::parse::<u64>);
+    let values = values.collect::<Result<Vec<_>, _>>()?;
+    Ok((!values.is_empty()).then(|| values.into_iter().sum()))
 }
